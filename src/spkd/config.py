@@ -1,0 +1,155 @@
+"""Settings: params.yaml read once, checked, overridden by key from any door. Holds no default of its own.
+
+The comment behind a value in params.yaml is its help text. The types and limits of the sections are in settings.py;
+those of a shelf's part (`views.gaf`) are in that part's own file.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from spkd import plugin
+from spkd.errors import SpkdError
+
+PARAMS = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """Base of every typed section: every key required, no key unknown, nothing changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+S = TypeVar("S", bound=Section)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice in one mapping (YAML would silently keep the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise SpkdError(f"{PARAMS}:{line}", "each key once", f"{key!r} twice", "delete one of them")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse(text: str, where: str) -> Any:
+    """The value that a piece of YAML means. Raises SpkdError where it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise SpkdError(where, "YAML", " ".join(str(error).split()), "correct it there") from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """params.yaml as nested dictionaries, unchecked."""
+    if not path.is_file():
+        raise SpkdError(path, "the settings file", "nothing", "run from the project's top folder or pass --params")
+    tree = parse(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(tree, dict):
+        raise SpkdError(path, "a mapping of sections", type(tree).__name__, "restore it with git checkout params.yaml")
+    return tree
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every value that is not a non-empty mapping."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Replace the value at a dotted key that already exists. Raises SpkdError with the nearest known key otherwise."""
+    at: Any = tree
+    *path, last = key.split(".")
+    for name in path:
+        at = at.get(name) if isinstance(at, dict) else None
+    if not isinstance(at, dict) or last not in at:
+        known = [k for k, _ in leaves(tree)] + list(tree)
+        raise SpkdError(where, f"a key of {PARAMS}", f"unknown key {key!r}", plugin.nearest(key, known))
+    at[last] = value
+
+
+def overrides(words: list[str]) -> dict[str, Any]:
+    """`--a.b 1 --c=2` as {"a.b": 1, "c": 2}; values are read as YAML. Raises SpkdError on anything else."""
+    found: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            raise SpkdError("command line", "--section.key value", repr(word), "see `spkd <command> --help`")
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            text = next(rest, None)  # type: ignore[assignment]
+            if text is None:
+                raise SpkdError(f"--{key}", "a value after the key", "the end of the command line", f"write --{key} VALUE")
+        found[key] = parse(text, f"--{key}")
+    return found
+
+
+def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings tree after the preset and then the command line's keys were put over it."""
+    resolved = parse(yaml.safe_dump(tree), str(PARAMS))
+    preset = given.get("preset", tree.get("preset"))
+    presets = tree.get("presets", {})
+    if preset not in presets:
+        raise SpkdError("preset", f"one of {', '.join(presets)}", repr(preset), "choose one or add it under `presets`")
+    for key, value in presets[preset].items():
+        put(resolved, key, value, f"{PARAMS}: presets.{preset}")
+    for key, value in given.items():
+        put(resolved, key, value, "command line")
+    return resolved
+
+
+def check(model: type[S], tree: Any, where: str) -> S:
+    """The tree as a typed section. Raises SpkdError that names the key path, what is allowed and the nearest known key."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(p) for p in (where, *first["loc"]) if p != "")
+        if first["type"] == "extra_forbidden":
+            known = sorted({f.alias or n for n, f in model.model_fields.items()})
+            advice = plugin.nearest(str(first["loc"][-1]), known) if len(first["loc"]) == 1 else "remove it"
+            raise SpkdError(f"{PARAMS}: {path}", "a known key", "an unknown one", advice) from None
+        got = "nothing" if first["type"] == "missing" else repr(first.get("input"))
+        raise SpkdError(f"{PARAMS}: {path}", first["msg"], got, "correct the value") from None
+
+
+def part(shelf: str, name: str, tree: dict[str, Any]) -> Any:
+    """The typed settings of one part of a shelf: `<shelf>.<name>` of the tree, checked by that file's `Settings`."""
+    section = tree.get(shelf, {})
+    if name not in section:
+        raise SpkdError(f"{PARAMS}: {shelf}", f"an entry {name!r}", "none", plugin.nearest(name, list(section)))
+    return check(plugin.load(shelf, name).Settings, section[name], f"{shelf}.{name}")
+
+
+def comments(path: Path) -> dict[str, str]:
+    """Dotted key -> the comment behind its value in params.yaml: the help text of that setting."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found: dict[str, str] = {}
+
+    def visit(node: yaml.Node, prefix: str) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            block = isinstance(value, yaml.MappingNode) and not value.flow_style
+            mark = key.end_mark if block else value.end_mark
+            _, hash_sign, text = lines[mark.line][mark.column :].partition("#")
+            if hash_sign:
+                found[name] = text.strip()
+            visit(value, f"{name}.")
+
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None:
+        visit(root, "")
+    return found

@@ -1,0 +1,51 @@
+"""Randomness and determinism: every random stream derives from (run seed, purpose), every flag is set here.
+
+Nothing else in the project may seed a global generator or touch a determinism flag.
+"""
+
+import hashlib
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def derive(seed: int, *purpose: object) -> int:
+    """A 63-bit seed for one purpose of one run, e.g. derive(0, "order", epoch): independent streams, same everywhere."""
+    text = "/".join(str(p) for p in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def numpy_stream(seed: int, *purpose: object) -> np.random.Generator:
+    """A numpy generator for one purpose of one run."""
+    return np.random.Generator(np.random.PCG64(derive(seed, *purpose)))
+
+
+def torch_stream(seed: int, *purpose: object, device: str | torch.device = "cpu") -> torch.Generator:
+    """A torch generator for one purpose of one run, on the given device."""
+    generator = torch.Generator(device=device)
+    generator.manual_seed(derive(seed, *purpose))
+    return generator
+
+
+def set_flags(deterministic: bool, tf32: bool, threads: int) -> dict[str, Any]:
+    """Set every flag that changes numbers; returns them for the run's environment record.
+
+    threads: CPU threads, 0 = all cores. The thread count changes the order of sums, so it is part of the record.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    return {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul.allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "CUBLAS_WORKSPACE_CONFIG": os.environ["CUBLAS_WORKSPACE_CONFIG"],
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+    }

@@ -1,0 +1,93 @@
+"""Types and limits of the sections of params.yaml. No values: those are in params.yaml alone.
+
+Shelf sections (datasets, views, losses) are typed in the part's own file, so a new part edits nothing here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from spkd.config import Section
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+NetworkName = Annotated[str, Field(pattern=r"^wrn\d+-\d+$")]
+
+
+class Run(Section):
+    """Machine and randomness."""
+
+    seed: Annotated[int, Field(ge=0)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    threads: Annotated[int, Field(ge=0)]
+    deterministic: bool
+    tf32: bool
+    folder: str
+
+
+class Model(Section):
+    """One network on one view."""
+
+    view: str
+    network: NetworkName
+
+
+class Distill(Section):
+    """Which teachers, and how strongly they pull."""
+
+    teachers: list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:wrn\d+-\d+)$")]]
+    alphas: list[Weight]
+    lambda_: Fraction = Field(alias="lambda")
+    beta: dict[str, Weight]
+    taps: list[str]
+    init: Annotated[str, Field(pattern=r"^(none|latest|run:\w+)$")]
+
+
+class Train(Section):
+    """The one training loop."""
+
+    epochs: Count
+    batch: Annotated[int, Field(ge=2)]
+    last_batch: Literal["drop", "keep"]
+    lr: Positive
+    lr_final: Positive
+    schedule: Literal["paper", "cosine"]
+    momentum: Fraction
+    weight_decay: Weight
+    noise: Weight
+    eval_batch: Count
+    headline: Literal["validation", "last", "paper"]
+    teacher_cache: bool
+    teacher_cache_gib: Weight
+    checkpoint_every: Count
+    compile: bool
+
+
+class Tracking(Section):
+    """What MLflow keeps of a run."""
+
+    experiment: Annotated[str, Field(min_length=1)]
+    maps_every: Count
+    probe_per_class: Count
+    register_: bool = Field(alias="register")
+
+
+class Settings(Section):
+    """params.yaml after preset and overrides. Shelf sections stay trees: config.part types them."""
+
+    preset: str
+    dataset: str
+    fold: Annotated[int, Field(ge=0)]
+    run: Run
+    datasets: dict[str, dict[str, Any]]
+    views: dict[str, dict[str, Any]]
+    prepare: dict[str, dict[str, str]]
+    losses: dict[str, dict[str, Any]]
+    teacher: Model
+    student: Model
+    distill: Distill
+    train: Train
+    tracking: Tracking
+    presets: dict[str, dict[str, Any]]
