@@ -4,6 +4,7 @@ The comment behind a value in params.yaml is its help text. The types and limits
 those of a shelf's part (`views.gaf`) are in that part's own file.
 """
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +47,11 @@ def parse(text: str, where: str) -> Any:
         return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise SpkdError(where, "YAML", " ".join(str(error).split()), "correct it there") from None
+
+
+def dump(value: Any) -> str:
+    """One value as YAML on one line, as it would be typed behind its key."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def overrides(words: list[str]) -> dict[str, Any]:
 
 def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The settings tree after the preset and then the command line's keys were put over it."""
-    resolved = parse(yaml.safe_dump(tree), str(PARAMS))
+    resolved: dict[str, Any] = copy.deepcopy(tree)
     preset = given.get("preset", tree.get("preset"))
     presets = tree.get("presets", {})
     if preset not in presets:

@@ -1,0 +1,40 @@
+# Two targets do everything: `make` (set up, then the main job on the sample) and `make test`.
+# Without make: the same lines, typed by hand with .venv/bin on PATH.
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+MLFLOW_RUN := mlflow run .
+
+main: setup
+	dvc repro --quiet && $(MLFLOW_RUN) -e teacher
+	$(MLFLOW_RUN) -e distill -P distill.teachers=[]
+	$(MLFLOW_RUN) -e distill
+	$(MLFLOW_RUN) -e detect
+	spkd compare
+
+setup: .venv/installed
+	spkd bind
+
+.venv/installed: requirements.lock
+	$(PYTHON) -m venv .venv && pip install --quiet --require-hashes -r requirements.lock
+	pip install --quiet --no-deps --no-build-isolation -e . && touch $@
+
+test: setup
+	pytest -n 2 --dist loadfile
+
+lint: setup
+	ruff format --check src tests benchmarks && ruff check src tests benchmarks && mypy
+
+ui: setup
+	mlflow ui --host 127.0.0.1 --port 5000
+
+bench: setup
+	for file in benchmarks/*.py; do python $$file || exit 1; done
+
+sample: setup
+	spkd simulate --out sample
+
+lock:
+	pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-options --strip-extras --no-annotate -o requirements.lock requirements.in
+
+.PHONY: main setup test lint ui bench sample lock

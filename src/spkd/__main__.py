@@ -1,0 +1,96 @@
+"""The front door: `spkd <command> [words] [--section.key value ...]`. Finds the command's file in cli/ and runs it.
+
+`--help` reads files as text and imports no command, so that it answers at once.
+"""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from spkd import config, plugin
+from spkd.errors import SpkdError
+from spkd.settings import Settings
+
+
+def overview() -> str:
+    """The list of commands, one line each."""
+    lines = ["usage: spkd <command> [--section.key value ...]", ""]
+    for name in plugin.names("cli"):
+        lines.append(f"  {name.replace('_', '-'):<16} {plugin.describe('cli', name)[0]}")
+    return "\n".join([*lines, "", "spkd <command> --help explains every setting that the command reads."])
+
+
+def explain(command: str, path: Path) -> str:
+    """The help of one command: its words, its options, and every setting it reads with value, meaning and unit."""
+    summary, constants = plugin.describe("cli", command)
+    words = " ".join(f"[{w[:-1]}]" if w.endswith("?") else f"<{w}>" for w in constants.get("POSITIONAL", ()))
+    lines = [f"usage: spkd {command.replace('_', '-')} {words} [--section.key value ...]".replace("  ", " "), ""]
+    lines += [summary, ""]
+    lines += [f"  --{option} VALUE" for option in constants.get("OPTIONS", ())]
+    tree, comments = config.read(path), config.comments(path)
+    for section in constants.get("SECTIONS", ()):
+        if section in comments:
+            lines.append(f"\n{section}: {comments[section]}")
+        branch = {section: tree.get(section)}
+        for key, value in config.leaves(branch):
+            lines.append(f"  --{key} {config.dump(value)}".ljust(52) + f" {comments.get(key, '')}")
+    return "\n".join([*lines, "", f"Values shown are those of {path}; preset {tree.get('preset')!r} is applied over them."])
+
+
+def split_words(words: list[str], options: tuple[str, ...]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
+    """(positional words, this command's own options, settings overrides)."""
+    plain = []
+    while words and not words[0].startswith("--"):
+        plain.append(words[0])
+        words = words[1:]
+    given = config.overrides(words)
+    own = {key: str(given.pop(key)) for key in list(given) if key in options}
+    return plain, own, given
+
+
+def run(command: str, words: list[str]) -> int:
+    """Run one command; returns its exit status. Raises SpkdError on a mistake that the user can mend."""
+    name = command.replace("-", "_")
+    if name not in plugin.names("cli"):
+        known = [n.replace("_", "-") for n in plugin.names("cli")]
+        raise SpkdError("command line", "a command", repr(command), plugin.nearest(command, known))
+    constants = plugin.describe("cli", name)[1]
+    if "--help" in words or "-h" in words:
+        print(explain(name, config.PARAMS))
+        return 0
+    plain, own, given = split_words(words, ("params", *constants.get("OPTIONS", ())))
+    allowed = constants.get("POSITIONAL", ())
+    needed = sum(not w.endswith("?") for w in allowed)
+    if not needed <= len(plain) <= len(allowed):
+        raise SpkdError(f"spkd {command}", f"words: {' '.join(allowed) or 'none'}", plain, f"see `spkd {command} --help`")
+    tree = config.resolve(config.read(Path(own.pop("params", config.PARAMS))), given)
+    settings = config.check(Settings, tree, "")
+    module = plugin.load("cli", name)
+    arguments = (plain, settings, tree, own) if "OPTIONS" in constants else (plain, settings, tree)
+    return int(module.main(*arguments) or 0)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(f"signal {signal.Signals(number).name}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status of one call: 0 done, 1 a check failed, 2 a mistake that the message says how to mend, 130 stopped."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("--help", "-h"):
+        print(overview())
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return run(words[0], words[1:])
+    except SpkdError as error:
+        print(f"spkd {words[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"spkd {words[0]}: stopped ({stop or 'Ctrl-C'})", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
