@@ -1,0 +1,65 @@
+"""Trained weights with everything needed to use them: network, view, scaling, class order, training subjects, data digest.
+
+A weights file without its card is refused, so normalisation and label order cannot be lost on the way.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spkd import plugin
+from spkd.errors import SpkdError
+from spkd.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a network was trained on and how its input is made. `scaling` is data.batches.Scaling as a dictionary."""
+
+    network: str
+    view: str
+    view_settings: dict[str, Any]
+    dataset: str
+    data_digest: str
+    length: int
+    channels: list[str]
+    classes: list[str]
+    scaling: dict[str, Any]
+    train_subjects: list[str]
+    validation_subjects: list[str]
+    test_subjects: list[str]
+    fold: int
+    seed: int
+    origin: str
+
+
+def build(card: Card, generator: torch.Generator) -> torch.nn.Module:
+    """The untrained network that a card names, initialised from `generator`."""
+    family = plugin.load("models", "wide_resnet") if card.network.startswith("wrn") else None
+    if family is None:
+        raise SpkdError("network", "wrn<depth>-<width>", repr(card.network), "use e.g. wrn16-1")
+    dims = plugin.load("views", card.view).DIMS
+    network: torch.nn.Module = family.build(card.network, len(card.channels), len(card.classes), dims, generator)
+    return network
+
+
+def save(path: Path, network: torch.nn.Module, card: Card) -> None:
+    """Write weights and card as one safetensors file, atomically."""
+    checkpoint.save(path, dict(network.state_dict()), {"card": asdict(card)})
+
+
+def load(path: Path) -> tuple[torch.nn.Module, Card]:
+    """(network in eval mode on the CPU, card). Raises SpkdError where the card is missing or does not fit the weights."""
+    tensors, state = checkpoint.load(path)
+    raw = state.get("card", {})
+    if set(raw) != {f.name for f in fields(Card)}:
+        raise SpkdError(path, "a card with the weights", f"keys {sorted(raw)}", "train it again with this version")
+    card = Card(**raw)
+    network = build(card, torch.Generator())
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise SpkdError(path, f"weights of {card.network}", str(error).split("\n")[0], "train it again") from None
+    return network.eval(), card
