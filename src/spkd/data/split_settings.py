@@ -1,0 +1,32 @@
+"""Types of a data set's `split` section: which subjects test. Values are in params.yaml; the splitting is in splits.py.
+
+Kept apart from splits.py so that readers need not depend on it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spkd.config import Section
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class LeaveOneSubjectOut(Section):
+    """Fold k tests on subject k."""
+
+    rule: Literal["leave_one_subject_out"]
+    validation_subjects: Annotated[int, Field(ge=1)]
+
+
+class SubjectFractions(Section):
+    """Fold k is the k-th random draw of test and training subjects."""
+
+    rule: Literal["subject_fractions"]
+    train_fraction: Share
+    test_fraction: Share
+    validation_subjects: Annotated[int, Field(ge=1)]
+
+
+SplitSettings = Annotated[LeaveOneSubjectOut | SubjectFractions, Field(discriminator="rule")]
+Scaling = Literal["training", "paper", "subject"]
