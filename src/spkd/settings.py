@@ -13,7 +13,6 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
-NetworkName = Annotated[str, Field(pattern=r"^wrn\d+-\d+$")]
 
 
 class Run(Section):
@@ -31,13 +30,13 @@ class Model(Section):
     """One network on one view."""
 
     view: str
-    network: NetworkName
+    network: str
 
 
 class Distill(Section):
     """Which teachers, and how strongly they pull."""
 
-    teachers: list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:wrn\d+-\d+)$")]]
+    teachers: list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:[\w.-]+)$")]]
     alphas: list[Weight]
     lambda_: Fraction = Field(alias="lambda")
     beta: dict[str, Weight]
@@ -62,7 +61,6 @@ class Train(Section):
     teacher_cache: bool
     teacher_cache_gib: Weight
     checkpoint_every: Count
-    compile: bool
 
 
 class Tracking(Section):
@@ -84,6 +82,7 @@ class Settings(Section):
     datasets: dict[str, dict[str, Any]]
     views: dict[str, dict[str, Any]]
     prepare: dict[str, dict[str, str]]
+    networks: dict[str, dict[str, Any]]
     losses: dict[str, dict[str, Any]]
     teacher: Model
     student: Model

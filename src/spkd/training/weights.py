@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from spkd import plugin
+from spkd import config, plugin
 from spkd.errors import SpkdError
 from spkd.training import checkpoint
 
@@ -19,6 +19,7 @@ class Card:
     """What a network was trained on and how its input is made. `scaling` is data.batches.Scaling as a dictionary."""
 
     network: str
+    network_settings: dict[str, Any]
     view: str
     view_settings: dict[str, Any]
     dataset: str
@@ -37,11 +38,11 @@ class Card:
 
 def build(card: Card, generator: torch.Generator) -> torch.nn.Module:
     """The untrained network that a card names, initialised from `generator`."""
-    family = plugin.load("models", "wide_resnet") if card.network.startswith("wrn") else None
-    if family is None:
-        raise SpkdError("network", "wrn<depth>-<width>", repr(card.network), "use e.g. wrn16-1")
+    arguments = dict(card.network_settings)
+    module = plugin.load("models", arguments.pop("model"))
+    settings = config.check(module.Settings, arguments, f"networks.{card.network}")
     dims = plugin.load("views", card.view).DIMS
-    network: torch.nn.Module = family.build(card.network, len(card.channels), len(card.classes), dims, generator)
+    network: torch.nn.Module = module.build(settings, len(card.channels), len(card.classes), dims, generator)
     return network
 
 

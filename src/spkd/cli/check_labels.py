@@ -1,0 +1,41 @@
+"""Does YOLO really find the labels of a data set? Says what is wrong and what to type; exit status 1 where it is.
+
+spkd check-labels [data.yaml] [--train-json instances_train.json] [--val-json instances_val.json] [--sheet sheet.png]
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from spkd.settings import Settings
+
+SECTIONS = ("detect",)
+POSITIONAL = ("data?",)
+OPTIONS = ("train-json", "val-json", "sheet", "json")
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
+    """Check the data set of params.yaml, or any other data.yaml."""
+    from spkd.detect import preflight, sheet
+
+    data = Path(words[0] if words else settings.detect.data)
+    annotations = {} if words else {k: Path(v) for k, v in settings.detect.annotations.items()}
+    annotations |= {split: Path(options[f"{split}-json"]) for split in ("train", "val") if f"{split}-json" in options}
+    limits = settings.detect.preflight
+    report = preflight.check(data, annotations, **limits.model_dump())
+    for name, split in report.splits.items():
+        counts = {k: v for k, v in report.summary()["splits"][name].items() if k != "classes"}
+        print(f"{name}: {'  '.join(f'{k} {v}' for k, v in counts.items())}")
+        print(f"  {preflight.histogram_text(report, split)}")
+    for note in report.notes:
+        print(f"note: {note}")
+    for problem in report.problems:
+        print(f"REFUSED: {problem}", file=sys.stderr)
+    if "sheet" in options:
+        first = next(iter(report.splits.values()))
+        print(f"contact sheet: {sheet.save(sheet.draw(first.seen, report.names), Path(options['sheet']))}")
+    if "json" in options:
+        Path(options["json"]).write_text(json.dumps(report.summary(), indent=1), "utf-8")
+    print(f"{data}: {'ok' if report.ok else f'{len(report.problems)} problem(s), do not train on it'}")
+    return 0 if report.ok else 1

@@ -1,0 +1,21 @@
+"""Write the small simulated recordings and images of sample/, byte-identical on every run."""
+
+from pathlib import Path
+from typing import Any
+
+from spkd import plugin
+from spkd.settings import Settings
+
+SECTIONS = ()
+POSITIONAL = ()
+OPTIONS = ("out", "seed", "only")
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
+    """Write each simulated source below --out (default sample); --only names one, --seed another world."""
+    out, seed = Path(options.get("out", "sample")), int(options.get("seed", "0"))
+    names = [n for n in plugin.names("simulate") if hasattr(plugin.load("simulate", n), "write")]
+    for name in [options["only"]] if "only" in options else names:
+        files = plugin.load("simulate", name).write(out / name, seed)
+        print(f"{out / name}: {len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.2f} MiB, simulated")
+    return 0

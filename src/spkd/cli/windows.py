@@ -1,0 +1,28 @@
+"""Read a data set's raw recordings and write its windows (a DVC stage)."""
+
+from pathlib import Path
+from typing import Any
+
+from spkd import config, plugin
+from spkd.data import windowing
+from spkd.settings import Settings
+
+SECTIONS = ("datasets",)
+POSITIONAL = ("dataset",)
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
+    """Read, cut, write data/windows/<dataset>, and say what was dropped."""
+    (name,) = words
+    part = config.part("datasets", name, tree)
+    chosen = part.windows
+    raw = Path("data/raw" if chosen.source == "raw" else "data/fetched") / name
+    recordings = plugin.load("datasets", name).read(raw, part)
+    rule = getattr(chosen, "rule", "sound")
+    windows = windowing.cut(recordings, chosen.length, chosen.step, rule, dataset=name, settings=chosen.model_dump())
+    windows.save(Path("data/windows") / name)
+    subjects, drops = len(windows.manifest["subjects"]), windows.manifest["drops"]
+    print(f"{name}: {len(windows)} windows of {subjects} subjects, digest {windows.digest}")
+    for reason, n in drops.items():
+        print(f"  dropped {n}: {reason}; first: {windows.manifest['first_seen'].get(reason, '?')}")
+    return 0

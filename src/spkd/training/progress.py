@@ -1,0 +1,57 @@
+"""Shows how far training is: one bar on a terminal, one plain line an epoch (at most every few seconds) in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+QUIET_S = 5.0
+
+
+class Progress:
+    """Counts windows over all epochs; shows loss, accuracy, windows/s and time left."""
+
+    def __init__(self, title: str, epochs: int, windows: int, done: int, stream: TextIO | None = None) -> None:
+        """title: what is trained. windows: per epoch. done: epochs already finished by an earlier start."""
+        self.title, self.epochs, self.windows = title, epochs, windows
+        self.stream = stream or sys.stderr
+        self.started, self.first, self.said = time.monotonic(), done, 0.0
+        total = epochs * windows
+        self.bar = (
+            tqdm(total=total, initial=done * windows, desc=title, unit="window", unit_scale=True, file=self.stream)
+            if self.stream.isatty()
+            else None
+        )
+
+    def __enter__(self) -> "Progress":
+        """Start."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Leave the terminal clean."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def step(self, n_windows: int) -> None:
+        """n more windows went through."""
+        if self.bar is not None:
+            self.bar.update(n_windows)
+
+    def epoch(self, epoch: int, loss: float, accuracy: float, windows_per_s: float) -> None:
+        """One more epoch is done: epoch counts from 1; accuracy is on validation subjects, in [0, 1]."""
+        if self.bar is not None:
+            self.bar.set_postfix(epoch=f"{epoch}/{self.epochs}", loss=f"{loss:.4f}", val_accuracy=f"{accuracy:.3f}")
+            return
+        now = time.monotonic()
+        if epoch < self.epochs and now - self.said < QUIET_S:
+            return
+        self.said = now
+        left = (now - self.started) / max(epoch - self.first, 1) * (self.epochs - epoch)
+        print(
+            f"{self.title}: epoch {epoch}/{self.epochs}  loss {loss:.4f}  val accuracy {accuracy:.3f}  "
+            f"{windows_per_s:.0f} windows/s  {left:.0f} s left",
+            file=self.stream,
+            flush=True,
+        )
