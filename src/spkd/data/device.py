@@ -1,0 +1,153 @@
+"""One wrist device's recording, whatever file it came in: time, acceleration, segments; cut to labelled intervals.
+
+One contract: what leaves here has a label on every sample and a new segment at every gap and every label change.
+Times are the device's own clock in seconds since 1970; nothing here knows about time zones or file formats.
+"""
+
+import csv
+import itertools
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spkd.data.recordings import UNLABELLED, Recording, Report
+from spkd.errors import SpkdError
+
+GAP_TOLERANCE_S = 0.6  # GENEActiv writes page times to half a second, so neighbours differ by up to 0.5 s from nominal
+CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:[.:](\d{1,3}))?")
+COLUMNS = ("subject", "start", "end", "label")
+
+
+@dataclass(frozen=True)
+class DeviceRecording:
+    """What a device wrote.
+
+    subject_code: from its header, "" where blank. rate_hz: nominal.
+    accel_g: (samples, 3) float32. time_s: (samples,) float64. segment: (samples,) int32, a new number after every gap.
+    """
+
+    subject_code: str
+    rate_hz: float
+    accel_g: np.ndarray
+    time_s: np.ndarray
+    segment: np.ndarray
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One row of the intervals file: the class number that holds from start_s (included) to end_s (excluded).
+
+    file: the device file it speaks of, "" for every file of the subject. where: file and line, for messages.
+    """
+
+    subject: str
+    start_s: float
+    end_s: float
+    label: int
+    file: str
+    where: str
+
+
+def clock_s(text: str) -> float:
+    """Seconds since 1970 of `2012-05-23 16:47:50:000` (also `.000`, or none). Raises ValueError on anything else."""
+    match = CLOCK.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not a time: {text!r}")
+    moment = np.datetime64(f"{match[1]}T{match[2]}", "s").astype(np.int64)
+    return float(moment) + int((match[3] or "0").ljust(3, "0")) / 1000
+
+
+def is_intervals_file(path: Path) -> bool:
+    """Whether a CSV file starts with the header of an intervals file, in any column order."""
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        return set(COLUMNS) <= {word.strip() for word in lines.readline().split(",")}
+
+
+def read_intervals(path: Path) -> list[Interval]:
+    """The rows of `subject,start,end,label[,file]`. Raises SpkdError that names the line of a bad one."""
+    found = []
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        for number, row in enumerate(csv.DictReader(lines, skipinitialspace=True), 2):
+            try:
+                subject, file = row["subject"].strip(), (row.get("file") or "").strip()
+                start, end = clock_s(row["start"]), clock_s(row["end"])
+                interval = Interval(subject, start, end, int(row["label"]), file, f"{path}:{number}")
+            except (ValueError, TypeError, AttributeError):
+                expected = "subject,start,end,label with times as 2012-05-23 16:47:50 and a class number"
+                raise SpkdError(f"{path}:{number}", expected, list(row.values()), "correct that line") from None
+            if not interval.subject or end <= start:
+                got = f"subject {interval.subject!r}, {row['start']} to {row['end']}"
+                raise SpkdError(f"{path}:{number}", "a subject and an end after the start", got, "correct that line")
+            found.append(interval)
+    return found
+
+
+def check_overlaps(intervals: list[Interval]) -> None:
+    """Raise SpkdError where two intervals of one subject (and file, if both name one) overlap with different labels."""
+    by_subject: dict[str, list[Interval]] = defaultdict(list)
+    for interval in intervals:
+        by_subject[interval.subject].append(interval)
+    for rows in by_subject.values():
+        for first, second in itertools.combinations(sorted(rows, key=lambda row: row.start_s), 2):
+            one_file = not first.file or not second.file or first.file == second.file
+            if one_file and second.start_s < first.end_s and first.label != second.label:
+                expected = f"one label at a time for subject {first.subject}"
+                got = f"class {second.label} here and class {first.label} at {first.where}"
+                raise SpkdError(second.where, expected, got, "correct one of them")
+
+
+def resampled(recording: DeviceRecording, rate_hz: float) -> DeviceRecording:
+    """The recording at another rate, by linear interpolation inside each segment; nothing crosses a gap.
+
+    Sample k of a segment is taken to be k / rate after its first: page times are too coarse to interpolate with.
+    """
+    if recording.rate_hz == rate_hz:
+        return recording
+    accel_g, time_s, segment = [np.empty((0, 3))], [np.empty(0)], [np.empty(0, np.int32)]
+    for number in np.unique(recording.segment):
+        rows = np.flatnonzero(recording.segment == number)
+        at = np.arange(int((len(rows) - 1) * rate_hz / recording.rate_hz + 1e-6) + 1) * (recording.rate_hz / rate_hz)
+        index = np.arange(len(rows))
+        accel_g.append(np.stack([np.interp(at, index, recording.accel_g[rows, axis]) for axis in range(3)], axis=1))
+        time_s.append(np.interp(at, index, recording.time_s[rows]))
+        segment.append(np.full(len(at), number, np.int32))
+    return DeviceRecording(
+        recording.subject_code,
+        rate_hz,
+        np.concatenate(accel_g).astype(np.float32),
+        np.concatenate(time_s),
+        np.concatenate(segment),
+    )
+
+
+def labelled(
+    recording: DeviceRecording,
+    intervals: list[Interval],
+    index: dict[int, int],
+    subject: str,
+    name: str,
+    report: Report,
+) -> Recording:
+    """The labelled stretches of a recording, each in its own segment, so that windows start where an interval starts.
+
+    index: class number -> class index; intervals of other classes, and those outside the recording, are counted drops.
+    """
+    label = np.full(len(recording.time_s), UNLABELLED, np.int16)
+    time_s = np.maximum.accumulate(recording.time_s)
+    for interval in intervals:
+        rows = slice(*np.searchsorted(time_s, [interval.start_s, interval.end_s]))
+        if interval.label not in index:
+            report.drop("interval of a class that is not in `classes`", interval.where)
+        elif rows.start == rows.stop:
+            report.drop("interval without a sample in the recording", interval.where)
+        else:
+            label[rows] = index[interval.label]
+    keep = np.flatnonzero(label != UNLABELLED)
+    report.drop("unlabelled device sample", name, len(label) - len(keep))
+    was, label = recording.segment[keep], label[keep]
+    new = (np.diff(keep) != 1) | (np.diff(was) != 0) | (np.diff(label) != 0)
+    segment = np.concatenate([[0], np.cumsum(new)])[: len(keep)].astype(np.int32)
+    return Recording(subject, name, recording.accel_g[keep], label, segment)

@@ -1,0 +1,69 @@
+"""GENEActiv `.csv` files: the 100 header lines of the GENEActiv software, then `time,x,y,z,lux,button,temperature`.
+
+One contract: every data row is read or is an error that names its line. Values are already in g.
+"""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+
+from spkd.data.device import GAP_TOLERANCE_S, DeviceRecording
+from spkd.errors import SpkdError
+
+HEADER_LINES = 100
+N_COLUMNS = 7
+STAMP = len("2012-05-23 16:47:50:000")
+ROW = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[:.]\d{3}(?:,-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?){6}\r?")
+BLOCK_BYTES = 1 << 25  # bounds the memory of parsing: a week at 100 Hz is 4 GB of text
+
+
+def decode(path: Path) -> DeviceRecording:
+    """The recording in a `.csv` file. Raises SpkdError where the header lacks the rate, or on a bad row."""
+    with path.open("rb") as file:
+        header = [file.readline().decode("latin-1").strip() for _ in range(HEADER_LINES)]
+        fields = dict(line.partition(",")[::2] for line in header if line)
+        rate = re.match(r"\d+(?:\.\d+)?", fields.get("Measurement Frequency", "").strip())
+        if rate is None or float(rate[0]) <= 0:
+            expected = f"{HEADER_LINES} header lines with `Measurement Frequency,<rate> Hz`"
+            raise SpkdError(
+                path, expected, f"a file that starts {header[0]!r}", "export the csv from the GENEActiv software"
+            )
+        blocks, line, rest = [], HEADER_LINES + 1, b""
+        while chunk := file.read(BLOCK_BYTES):
+            whole, newline, rest = (rest + chunk).rpartition(b"\n")
+            if newline:
+                blocks.append(_rows(whole + newline, path, line))
+                line += len(blocks[-1][0])
+        if rest:
+            blocks.append(_rows(rest + b"\n", path, line))
+    time_s = np.concatenate([np.empty(0), *[time for time, _ in blocks]])
+    accel_g = np.concatenate([np.empty((0, 3), np.float32), *[accel for _, accel in blocks]])
+    gap = np.abs(np.diff(time_s) - 1 / float(rate[0])) > GAP_TOLERANCE_S
+    segment = np.concatenate([[0], np.cumsum(gap)])[: len(time_s)].astype(np.int32)
+    return DeviceRecording(fields.get("Subject Code", "").strip(), float(rate[0]), accel_g, time_s, segment)
+
+
+def _rows(text: bytes, path: Path, first_line: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows,) seconds and (rows, 3) g of whole lines; first_line: the number of the first one in the file."""
+    data = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(data == ord("\n"))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    try:
+        if (ends - starts < STAMP).any() or (data == ord(",")).sum() != len(ends) * (N_COLUMNS - 1):
+            raise ValueError("too few characters or columns")
+        stamps = data[starts[:, None] + np.arange(STAMP)]
+        stamps[:, 10], stamps[:, 19] = ord("T"), ord(".")
+        time = stamps.view(f"S{STAMP}").ravel().astype("datetime64[ms]").astype(np.int64) / 1000
+        accel = np.loadtxt(io.BytesIO(text), np.float32, comments=None, delimiter=",", usecols=(1, 2, 3), ndmin=2)
+        if len(accel) != len(time) or not np.isfinite(accel).all():
+            raise ValueError("not a number")
+    except ValueError as error:
+        lines = enumerate(text.split(b"\n")[:-1], first_line)
+        number, got = next(((n, row) for n, row in lines if not ROW.fullmatch(row)), (first_line, str(error).encode()))
+        expected = "time,x,y,z,lux,button,temperature"
+        raise SpkdError(
+            f"{path}:{number}", expected, repr(got.decode("latin-1")[:80]), "export the csv again"
+        ) from None
+    return time, accel

@@ -1,0 +1,114 @@
+"""Chest accelerometer recordings of UCI 287: 15 people, 7 activities, 52 Hz, read from the zip as UCI serves it.
+
+One contract: `read` gives one Recording a subject, in row order, in the raw counts. The counts are uncalibrated, so
+subjects differ in offset and gain; nothing is corrected here. A bad row is an error that names file and line.
+"""
+
+import io
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from spkd.config import Section
+from spkd.data.recordings import UNLABELLED, Recording, Recordings, Report
+from spkd.data.split_settings import Scaling, SplitSettings
+from spkd.errors import SpkdError
+from spkd.settings import Count
+
+ARCHIVE = "activity+recognition+from+single+chest+mounted+accelerometer.zip"
+# No size or checksum of UCI's own copy is known here; every member's CRC-32 is checked while it is read.
+FETCH = [
+    {
+        "url": "https://archive.ics.uci.edu/static/public/287/"
+        "activity+recognition+from+single+chest+mounted+accelerometer.zip"
+    }
+]
+CLASSES = [
+    "working at computer",
+    "standing up, walking and stairs",
+    "standing",
+    "walking",
+    "stairs",
+    "walking and talking",
+    "talking while standing",
+]
+CHANNELS = ["x_counts", "y_counts", "z_counts"]
+RATE_HZ = 52.0
+LICENCE = "none stated by the data set's README"
+CITATION = (
+    "Casale, Pujol, Radeva: Personalization and user verification in wearable systems using biometric walking "
+    "patterns. Personal and Ubiquitous Computing 16(5), 563-580, 2012"
+)
+MEMBER = re.compile(r"(?:.*/)?(\d+)\.csv")
+
+
+class Windows(Section):
+    """Where the recordings come from and how they are cut."""
+
+    source: Literal["raw", "uci"]
+    length: Count
+    step: Count
+
+
+class Settings(Section):
+    """`datasets.chest` of params.yaml."""
+
+    windows: Windows
+    split: SplitSettings
+    scaling: Scaling
+
+
+def read(raw: Path, settings: Settings) -> Recordings:
+    """The recordings in the archive, subjects in numeric order.
+
+    raw: the folder of all raw data sets, or the folder the archive was downloaded to when source is not `raw`.
+    Raises SpkdError where the archive is missing or damaged, holds no subject, or a row is not `seq,x,y,z,label`.
+    """
+    folder = raw / "chest" if settings.windows.source == "raw" else raw
+    path, report = folder / ARCHIVE, Report()
+    if not path.is_file():
+        raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {int(m[1]): m[0] for m in map(MEMBER.fullmatch, archive.namelist()) if m}
+            items = [
+                _recording(str(n), archive.read(members[n]), f"{path}:{members[n]}", report) for n in sorted(members)
+            ]
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise SpkdError(path, "a whole zip file", error, "delete it and fetch it again") from None
+    if not items:
+        raise SpkdError(path, "one <subject>.csv each", "none", "delete it and fetch it again")
+    origin = "simulated" if (folder / "SIMULATED").exists() else "UCI 287"
+    return Recordings(items, CHANNELS, CLASSES, RATE_HZ, origin, LICENCE, CITATION, report)
+
+
+def _recording(subject: str, text: bytes, where: str, report: Report) -> Recording:
+    """One subject's file. `seq` must be a number and is not used: it has 5 digits, so it repeats from 100,000 on."""
+    try:
+        rows = np.loadtxt(io.BytesIO(text), delimiter=",", dtype=np.float32, comments=None, ndmin=2)
+    except (ValueError, UnicodeDecodeError):
+        rows = np.empty((0, 0), np.float32)
+    n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    known = (
+        rows.shape == (n_lines, 5) and np.isfinite(rows).all() and np.isin(rows[:, 4], range(len(CLASSES) + 1)).all()
+    )
+    if not known:
+        line, got = _first_bad_line(text)
+        expected = f"seq,x,y,z,label with label 0 to {len(CLASSES)}"
+        raise SpkdError(f"{where}:{line}", expected, repr(got), "fetch the archive again or correct that line")
+    label = np.where(rows[:, 4] == 0, UNLABELLED, rows[:, 4] - 1).astype(np.int16)
+    report.drop("row with label 0 (unlabelled)", where, int((label == UNLABELLED).sum()))
+    return Recording(subject, where, rows[:, 1:4].copy(), label, np.zeros(len(rows), np.int32))
+
+
+def _first_bad_line(text: bytes) -> tuple[int, str]:
+    """Number (from 1) and text of the first line that is not five numbers with a known label."""
+    row = re.compile(rb"(?:-?\d+(?:\.\d+)?(?:e[+-]?\d+)?,){4}[0-%d]\r?" % len(CLASSES))
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if not row.fullmatch(line):
+            return number, line.decode("utf-8", "replace")[:80]
+    return 1, "an empty file"

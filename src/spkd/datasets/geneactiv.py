@@ -1,0 +1,227 @@
+"""GENEActiv wrist recordings, 100 Hz, 3 axes: the lab's `.mat` windows, and device `.bin` and `.csv` files.
+
+One contract: where two files contradict each other, or a setting does not fit the data, it is an error; a file that
+cannot be read is dropped and counted. Everything lies in one folder (sub-folders are searched):
+
+    ID-102_CLASS-13_Window-0001.mat   key xw, (samples, 3) in g: one segment; subject and class are in the name
+    anything.bin, anything.csv        device files, with one or more CSV files of labelled intervals beside them:
+    intervals.csv                     header subject,start,end,label[,file]: device clock, end excluded, class number
+
+A device file belongs to the subject whose interval names it in the column `file`; else to the `Subject Code` of its
+header; else to the subject that its name without suffix spells. A subject's data come as windows or from a device,
+never both. The lab publishes no names for its class numbers, so the classes are named by number.
+"""
+
+import hashlib
+import re
+import struct
+import zlib
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from spkd.config import Section
+from spkd.data import device, geneactiv_bin, geneactiv_csv
+from spkd.data.device import DeviceRecording, Interval
+from spkd.data.recordings import Recording, Recordings, Report
+from spkd.data.split_settings import Scaling, SplitSettings
+from spkd.errors import SpkdError
+from spkd.settings import Count
+
+CHANNELS = ["x_g", "y_g", "z_g"]
+RATE_HZ = 100.0
+LICENCE = "not public: the lab's own recordings"
+CITATION = "Jeon, Choi, Roy, Turaga, Buman and co-authors: TPKD, arXiv 2407.05315, 2024"
+NAME = re.compile(r"ID-(?P<subject>\w+)_CLASS-(?P<class>\d+)_Window-(?P<number>\d+)\.mat")
+UNREADABLE = (MatReadError, NotImplementedError, ValueError, TypeError, LookupError, OSError, zlib.error, struct.error)
+
+
+class Windows(Section):
+    """Which classes, and how recordings are cut."""
+
+    source: Literal["raw"]
+    classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)]
+    length: Count
+    step: Count
+    other_rates: Literal["error", "linear"]
+
+
+class Settings(Section):
+    """`datasets.geneactiv` of params.yaml."""
+
+    windows: Windows
+    split: SplitSettings
+    scaling: Scaling
+
+
+def read(raw: Path, settings: Settings) -> Recordings:
+    """Every subject's labelled signal in g: one Recording a subject of `.mat` windows, one a device file.
+
+    raw: the folder of all raw data sets. Raises SpkdError where the folder holds nothing readable, a listed class has
+    no sample, a subject comes both as windows and from a device, or as `_mat_windows` and `_device_files` say.
+    """
+    folder, windows, report = raw / "geneactiv", settings.windows, Report()
+    index = {number: k for k, number in enumerate(windows.classes)}
+    if len(index) != len(windows.classes):
+        raise SpkdError(
+            "datasets.geneactiv.windows.classes", "each class once", windows.classes, "delete the repeated one"
+        )
+    mats = _mat_windows(folder, index, windows.length, report)
+    devices = _device_files(folder, index, windows.other_rates, report)
+    both = {item.subject for item in mats} & {item.subject for item in devices}
+    if both:
+        do = "keep one form: the same seconds would count twice"
+        raise SpkdError(
+            folder, "each subject as .mat windows or as device files", f"both for {', '.join(sorted(both))}", do
+        )
+    items = mats + devices
+    labels = [item.label for item in items]
+    seen = {windows.classes[k] for k in np.unique(np.concatenate(labels))} if labels else set()
+    absent = [number for number in windows.classes if number not in seen]
+    if absent:
+        do = f"put the recordings into {folder} or list the classes you have in datasets.geneactiv.windows.classes"
+        raise SpkdError(folder, "samples of every listed class", f"none of class {', '.join(map(str, absent))}", do)
+    origin = "simulated" if (folder / "SIMULATED").exists() else "the lab's recordings"
+    classes = [f"class {number}" for number in windows.classes]
+    return Recordings(items, CHANNELS, classes, RATE_HZ, origin, LICENCE, CITATION, report)
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """A sort key that puts subject 9 before subject 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def _mat_windows(folder: Path, index: dict[int, int], length: int, report: Report) -> list[Recording]:
+    """One Recording a subject, one segment a window, in the order of class and window number.
+
+    Raises SpkdError where a window is not `length` long, two files claim the same subject, class and number, or the
+    same content stands under two subjects or classes. Counted: other names, other classes, unreadable files, repeats.
+    """
+    found: dict[str, list[tuple[int, int, np.ndarray]]] = defaultdict(list)
+    by_name: dict[tuple[str, int, int], Path] = {}
+    by_content: dict[bytes, tuple[Path, tuple[str, int]]] = {}
+    for path in sorted(folder.rglob("*.mat")):
+        match = NAME.fullmatch(path.name)
+        if match is None:
+            report.drop(".mat file not named ID-<subject>_CLASS-<class>_Window-<number>.mat", str(path))
+            continue
+        subject, number, window = match["subject"], int(match["class"]), int(match["number"])
+        xw = _xw(path, length, report) if number in index else None
+        if number not in index:
+            report.drop("window of a class that is not in `classes`", str(path))
+        if xw is None:
+            continue
+        key = hashlib.blake2b(xw.tobytes(), digest_size=16).digest()
+        first, meaning = by_content.setdefault(key, (path, (subject, number)))
+        if meaning != (subject, number):
+            do = "delete the wrong one: it would stand on both sides of a split, or carry two labels"
+            raise SpkdError(path, "content of its own", f"the content of {first}", do)
+        if first != path:
+            report.drop("window with the content of another one", f"{path} = {first}")
+            continue
+        other = by_name.setdefault((subject, number, window), path)
+        if other != path:
+            raise SpkdError(
+                path, "one file a subject, class and window number", f"also {other}", "delete the wrong one"
+            )
+        found[subject].append((number, window, xw))
+    return [_joined(subject, found[subject], index) for subject in sorted(found, key=_natural)]
+
+
+def _joined(subject: str, windows: list[tuple[int, int, np.ndarray]], index: dict[int, int]) -> Recording:
+    """All windows of one subject end to end, each its own segment."""
+    ordered = sorted(windows, key=lambda window: window[:2])
+    length = len(ordered[0][2])
+    label = np.repeat(np.array([index[number] for number, _, _ in ordered], np.int16), length)
+    segment = np.repeat(np.arange(len(ordered), dtype=np.int32), length)
+    return Recording(
+        subject, f"{len(ordered)} .mat windows", np.concatenate([xw for _, _, xw in ordered]), label, segment
+    )
+
+
+def _xw(path: Path, length: int, report: Report) -> np.ndarray | None:
+    """(length, 3) float32 in g of one window file, or None where it was dropped and counted.
+
+    Raises SpkdError where the window is sound but not `length` long: then the setting is wrong, not the file.
+    """
+    try:
+        found = loadmat(str(path), variable_names=["xw"], appendmat=False)
+    except UNREADABLE:
+        report.drop(".mat file that cannot be read", str(path))
+        return None
+    xw = found.get("xw")
+    if xw is None:
+        report.drop(".mat file without the key xw", str(path))
+    elif not isinstance(xw, np.ndarray) or xw.dtype.kind not in "fiu" or xw.ndim != 2 or xw.shape[1] != len(CHANNELS):
+        report.drop(f".mat file whose xw is not numbers (samples, {len(CHANNELS)})", str(path))
+    elif not np.isfinite(xw).all():
+        report.drop(".mat file with NaN or infinity", str(path))
+    elif len(xw) != length:
+        do = f"set datasets.geneactiv.windows.length to {len(xw)} (and step), or remove the file"
+        raise SpkdError(path, f"xw of ({length}, 3)", xw.shape, do)
+    else:
+        return np.ascontiguousarray(xw, np.float32)
+    return None
+
+
+def _device_files(folder: Path, index: dict[int, int], other_rates: str, report: Report) -> list[Recording]:
+    """One Recording a device file that has labelled intervals; files and intervals without the other are counted.
+
+    Raises SpkdError on a bad or contradictory interval, an unusable header, a bad csv row, or a rate that is not
+    100 Hz where `other_rates` is error.
+    """
+    tables = sorted(folder.rglob("*.csv"))
+    intervals_files = [path for path in tables if device.is_intervals_file(path)]
+    intervals = [row for path in intervals_files for row in device.read_intervals(path)]
+    device.check_overlaps(intervals)
+    items, used = [], set()
+    for path in sorted([*folder.rglob("*.bin"), *(path for path in tables if path not in intervals_files)]):
+        recording = _decoded(path, report)
+        rows = _intervals_of(path, recording.subject_code, intervals)
+        used.update(rows)
+        if not rows:
+            report.drop("device file without labelled intervals", str(path))
+            continue
+        recording = _at_100_hz(recording, path, other_rates, report)
+        item = device.labelled(recording, rows, index, rows[0].subject, str(path), report)
+        items.extend([item] if len(item.label) else [])
+    for row in intervals:
+        report.drop("interval without a device file", row.where, int(row not in used))
+    return sorted(items, key=lambda item: (_natural(item.subject), item.name))
+
+
+def _decoded(path: Path, report: Report) -> DeviceRecording:
+    if path.suffix == ".csv":
+        return geneactiv_csv.decode(path)
+    return geneactiv_bin.decode(path.read_bytes(), str(path), report)
+
+
+def _at_100_hz(recording: DeviceRecording, path: Path, other_rates: str, report: Report) -> DeviceRecording:
+    """The recording at the data set's rate; its gaps and what was done to it are noted."""
+    report.notes["gaps"] = report.notes.get("gaps", 0) + int((np.diff(recording.segment) != 0).sum())
+    if recording.rate_hz == RATE_HZ:
+        return recording
+    if other_rates == "error":
+        do = "set datasets.geneactiv.windows.other_rates to linear to resample it, or remove the file"
+        raise SpkdError(path, f"{RATE_HZ:g} Hz", f"{recording.rate_hz:g} Hz", do)
+    report.notes.setdefault("resampled to 100 Hz, from", {})[str(path)] = recording.rate_hz
+    return device.resampled(recording, RATE_HZ)
+
+
+def _intervals_of(path: Path, subject_code: str, intervals: list[Interval]) -> list[Interval]:
+    """The intervals of one device file, all of one subject; see the module's docstring for whose file it is.
+
+    Raises SpkdError where intervals of two subjects name the file.
+    """
+    naming = {row.subject for row in intervals if row.file == path.name}
+    if len(naming) > 1:
+        got = f"intervals of {', '.join(sorted(naming))}"
+        raise SpkdError(path, "one subject a device file", got, "correct the column `file` of the intervals")
+    free = {row.subject for row in intervals if not row.file}
+    subject = next(iter(naming), None) or next((s for s in (subject_code, path.stem) if s in free), None)
+    return [row for row in intervals if row.subject == subject and row.file in ("", path.name)]
