@@ -11,7 +11,7 @@ REPO = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[..., Path]:
-    """The path of real data for tests, `shared_data("pamap2", "fragment.dat")`; skips with the reason where it is missing."""
+    """The path of real data, `shared_data("pamap2", "fragment.dat")`; skips with the reason where it is missing."""
     root = Path(os.environ.get("SPKD_TEST_DATA", REPO / ".." / "shared" / "data")).resolve()
 
     def find(*parts: str) -> Path:

@@ -28,8 +28,9 @@ KEYS = CONTENT + (
 class WindowSet:
     """Windows of one data set, in one order that every view and every run shares.
 
-    signal: (channels, samples) float32, subjects one after the other. starts: (n,) int64 first sample of each window,
-    ascending. label: (n,) int16 class index. subject: (n,) int16 index into `subjects`, ascending. manifest: plain JSON values, every key of KEYS.
+    signal: (channels, samples) float32, subjects one after the other.
+    starts: (n,) int64 first sample of each window, ascending. label: (n,) int16 class index.
+    subject: (n,) int16 index into `subjects`, ascending. manifest: plain JSON values, every key of KEYS.
     """
 
     signal: np.ndarray
