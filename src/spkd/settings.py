@@ -72,6 +72,52 @@ class Tracking(Section):
     register_: bool = Field(alias="register")
 
 
+class Preflight(Section):
+    """What share of doubtful images and rows the check before training accepts."""
+
+    max_missing: Fraction
+    max_background: Fraction
+    max_duplicates: Fraction
+
+
+class DetectDistill(Section):
+    """How a detection teacher pulls its student."""
+
+    method: Literal["none", "sp", "builtin"]
+    teacher: str
+    gain: Weight
+    dis: Weight
+    levels: list[Literal["P3", "P4", "P5"]] = Field(min_length=1)
+    mode: Literal["batch", "pooled", "object"]
+    max_objects: Annotated[int, Field(ge=2)]
+
+
+class DetectMaps(Section):
+    """The fixed probe of the similarity maps of `detect`."""
+
+    images: Annotated[int, Field(ge=2)]
+    objects: Annotated[int, Field(ge=2)]
+    every: Count
+
+
+class Detect(Section):
+    """One detection run; `train` takes every other ultralytics training argument and is checked against them."""
+
+    data: str
+    annotations: dict[Literal["train", "val", "test"], str]
+    model: Annotated[str, Field(min_length=1)]
+    epochs: Count
+    batch: Count
+    imgsz: Annotated[int, Field(ge=32, multiple_of=32)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|\d+(,\d+)*)$", coerce_numbers_to_str=True)]
+    workers: Annotated[int, Field(ge=0)]
+    resume: str
+    train: dict[str, Any]
+    preflight: Preflight
+    distill: DetectDistill
+    maps: DetectMaps
+
+
 class Settings(Section):
     """params.yaml after preset and overrides. Shelf sections stay trees: config.part types them."""
 
@@ -89,4 +135,5 @@ class Settings(Section):
     distill: Distill
     train: Train
     tracking: Tracking
+    detect: Detect
     presets: dict[str, dict[str, Any]]

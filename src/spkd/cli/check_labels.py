@@ -20,7 +20,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     from spkd.detect import preflight, sheet
 
     data = Path(words[0] if words else settings.detect.data)
-    annotations = {} if words else {k: Path(v) for k, v in settings.detect.annotations.items()}
+    annotations: dict[str, Path] = {} if words else {k: Path(v) for k, v in settings.detect.annotations.items()}
     annotations |= {split: Path(options[f"{split}-json"]) for split in ("train", "val") if f"{split}-json" in options}
     limits = settings.detect.preflight
     report = preflight.check(data, annotations, **limits.model_dump())

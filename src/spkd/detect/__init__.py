@@ -1,0 +1,21 @@
+"""Detection: COCO to YOLO, the check before training, YOLO with and without SPKD.
+
+ultralytics reads its configuration folder while it is imported. It is therefore pointed at a private folder here,
+before
+any file of this room can import it: the user's own ultralytics settings are neither read nor changed.
+"""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+_PREFIX = "spkd-ultralytics-"
+
+if _PREFIX not in os.environ.get("YOLO_CONFIG_DIR", ""):  # a worker of multi-GPU training inherits its parent's
+    private = Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    os.environ["YOLO_CONFIG_DIR"] = str(private)
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # the lock file says what is installed, nothing else does
+    atexit.register(shutil.rmtree, private, ignore_errors=True)

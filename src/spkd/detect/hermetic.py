@@ -1,0 +1,66 @@
+"""ultralytics without its outside world: no usage events, no MLflow or DVC callback of its own, only known arguments.
+
+Every door into ultralytics (preflight, training, versions) calls `quiet` first. The private configuration folder is
+set in detect/__init__.py, which runs before ultralytics can be imported.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ultralytics import settings
+from ultralytics.cfg import check_cfg
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
+
+from spkd import plugin
+from spkd.errors import SpkdError
+
+OURS = {  # set from params.yaml `detect`; passing them a second way would contradict it
+    "model", "data", "epochs", "batch", "imgsz", "device", "workers", "seed", "deterministic", "project", "name",
+    "save_dir", "exist_ok", "resume", "distill_model", "dis", "task", "mode", "save", "cfg", "pretrained",
+}  # fmt: skip
+NOT_TRAINING = {
+    "source", "vid_stride", "stream_buffer", "retina_masks", "embed", "show", "save_frames", "save_crop", "format",
+    "optimize", "dynamic", "simplify", "opset", "workspace", "tracker", "dnn",
+}  # fmt: skip
+OFF = ("sync", "mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
+
+
+def quiet() -> None:
+    """Switch off every integration of ultralytics; ours is the only tracking."""
+    if any(settings[key] for key in OFF):
+        settings.update(dict.fromkeys(OFF, False))
+
+
+@contextmanager
+def hushed(level: int = logging.ERROR) -> Iterator[None]:
+    """ultralytics' messages below `level` are not printed inside."""
+    before = LOGGER.level
+    LOGGER.setLevel(level)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
+
+
+def train_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra ultralytics training arguments of `detect.train`, checked against what the pinned version knows.
+
+    Raises SpkdError for an argument it does not know (with the nearest one it knows), for one that has its own key
+    under `detect`, and for a value of the wrong type.
+    """
+    known = sorted(set(DEFAULT_CFG_DICT) - OURS - NOT_TRAINING)
+    for name, value in given.items():
+        if name in OURS:
+            raise SpkdError(f"params.yaml: detect.train.{name}", "an argument without a key of its own",
+                            repr(value), "set it under `detect` (or `run.seed`, `detect.distill`) instead")  # fmt: skip
+        if name not in known:
+            raise SpkdError("params.yaml: detect.train", "training arguments that ultralytics knows", repr(name),
+                            plugin.nearest(name, known))  # fmt: skip
+        try:
+            check_cfg({name: value}, hard=True)
+        except (TypeError, ValueError) as error:
+            raise SpkdError(f"params.yaml: detect.train.{name}", "a value ultralytics accepts", repr(value),
+                            f"correct it: {error}") from None  # fmt: skip
+    return dict(given)

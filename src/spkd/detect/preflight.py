@@ -1,0 +1,236 @@
+"""The check before every training: does ultralytics find every label, and are they the right ones?
+
+Refuses (`Report.problems`) what the pinned ultralytics would train on in silence or with a warning in the log: labels
+it does not find, images it drops, classes that do not match the annotations. Every problem carries the remedy in
+words that can be typed. Works on any YOLO data set, not only ours.
+"""
+
+import shlex
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ultralytics.data.utils import check_det_dataset
+
+from spkd.detect import cached, hermetic, layout, scan, truth
+from spkd.detect.scan import Seen, Split
+from spkd.errors import SpkdError
+
+RECONVERT = (
+    "convert again into a new folder: spkd convert-coco --annotations instances.json --images DIR --out NEW_FOLDER"
+)
+WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
+    "exceeds dataset class count": (
+        "class ids must be 0 .. nc - 1; COCO's category ids have gaps up to 90, so `category_id - 1` is wrong; "
+        + RECONVERT
+    ),
+    "out of bounds": "boxes must be divided by the image's own width and height and clipped to [0, 1]; " + RECONVERT,
+    "negative label": "boxes must be clipped to [0, 1]; " + RECONVERT,
+    "require 5 columns": "a row is `class x_centre y_centre width height` (no confidence behind it): cut -d' ' -f1-5",
+    "mix segment and detection": "one file holds either boxes (5 columns) or polygons, never both; " + RECONVERT,
+    "non-integer class": "the first column is the class index, a whole number; " + RECONVERT,
+    "could not convert": "a row must be five numbers; correct or delete it",
+}
+UNREADABLE = "replace the image by an undamaged copy, or remove it with its label file"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason to refuse a data set. rule: a short name; examples: files to look at."""
+
+    split: str
+    rule: str
+    what: str
+    do: str
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        files = "".join(f"\n      {e}" for e in self.examples)
+        return f"{self.split}: {self.rule}: {self.what}{files}\n    -> {self.do}"
+
+
+@dataclass
+class Report:
+    """What was found in a data set. `ok` means that ultralytics will train on what the user means."""
+
+    data_yaml: Path
+    names: dict[int, str]
+    root: Path
+    splits: dict[str, Split] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """No reason to refuse it."""
+        return not self.problems
+
+    def summary(self) -> dict[str, Any]:
+        """Counts per split, ready for JSON."""
+        return {
+            "data": str(self.data_yaml),
+            "splits": {name: _counts(split, self.names) for name, split in self.splits.items()},
+            "problems": [vars(p) for p in self.problems],
+            "notes": [vars(p) for p in self.notes],
+        }
+
+    def require(self) -> None:
+        """Raise SpkdError with every remedy where the data set must not be trained on."""
+        if self.problems:
+            listed = "\n  ".join(str(p) for p in self.problems)
+            got = f"{len(self.problems)} problem(s):\n  {listed}\n"
+            do = "do what the arrows say, then run it again"
+            raise SpkdError(self.data_yaml, "labels that ultralytics finds and trains on", got, do)
+
+
+def _counts(split: Split, names: dict[int, str]) -> dict[str, Any]:
+    objects = split.histogram()
+    return {
+        "images": len(split.seen),
+        "labels": len(split.seen) - len(split.missing),
+        "objects": sum(objects.values()),
+        "backgrounds": split.backgrounds,
+        "missing_labels": len(split.missing),
+        "corrupt": len(split.corrupt),
+        "duplicates": split.duplicates,
+        "degenerate": len(split.degenerate()),
+        "outside": split.outside(),
+        "classes": {names.get(c, str(c)): n for c, n in sorted(objects.items())},
+    }
+
+
+def check(
+    data_yaml: Path,
+    annotations: dict[str, Path],
+    max_missing: float,
+    max_background: float,
+    max_duplicates: float,
+) -> Report:
+    """Look at every image and label of a data set as the pinned ultralytics would.
+
+    annotations: COCO JSON per split to compare the classes with, {} = none. max_missing, max_background: largest
+    accepted share of images without a label file, without an object; max_duplicates: of rows there twice [0-1].
+    Raises SpkdError where data.yaml itself cannot be read.
+    """
+    hermetic.quiet()
+    given = _read_yaml(data_yaml)
+    with hermetic.hushed():
+        try:
+            data = check_det_dataset(str(data_yaml), autodownload=False)
+        except (FileNotFoundError, SyntaxError, TypeError, ValueError) as error:
+            raise SpkdError(data_yaml, "a data.yaml that ultralytics reads", " ".join(str(error).split()),
+                            _yaml_remedy(given)) from None  # fmt: skip
+    report = Report(data_yaml, data["names"], Path(data["path"]).absolute())
+    for name in ("train", "val", "test"):
+        if data.get(name):
+            split = scan.split(name, given.get(name, data[name]), data[name], data["nc"])
+            report.splits[name] = split
+            _labels(report, split, max_missing, max_background, max_duplicates)
+            if name in annotations and len(split.missing) < len(split.seen):
+                report.problems += [Problem(name, *p) for p in truth.compare(annotations[name], split, report.names)]
+    return report
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise SpkdError(
+            path, "the data set's data.yaml", "no such file", "run `dvc repro coco`, or give the path of yours"
+        )
+    tree = yaml.safe_load(path.read_text("utf-8"))
+    if not isinstance(tree, dict):
+        raise SpkdError(path, "a mapping with path, train, val and names", type(tree).__name__, "correct it")
+    return tree
+
+
+def _yaml_remedy(given: dict[str, Any]) -> str:
+    if "path" in given and not Path(str(given["path"])).is_absolute():
+        return "leave `path:` out (the folder of data.yaml is meant) or make it absolute, and check `train:` and `val:`"
+    return "correct `path:`, `train:`, `val:` and `names:` in it"
+
+
+def _files(seen: list[Seen], n: int = 3) -> tuple[str, ...]:
+    more = (f"... and {len(seen) - n} more",) if len(seen) > n else ()
+    return tuple(s.image for s in seen[:n]) + more
+
+
+def _labels(report: Report, split: Split, max_missing: float, max_background: float, max_duplicates: float) -> None:
+    """Judge one split: found, whole, once, sized."""
+
+    def problem(rule: str, what: str, do: str, examples: tuple[str, ...] = ()) -> None:
+        report.problems.append(Problem(split.name, rule, what, do, examples))
+
+    n = len(split.seen)
+    if split.unreadable:
+        return problem("no images", split.unreadable, f"correct `{split.name}:` in {report.data_yaml}")
+    if len(split.missing) == n:
+        first, stems = split.seen[0], {Path(s.image).stem for s in split.seen}
+        where = (report.root, report.data_yaml, split.name, split.given[0])
+        advice = layout.advise(*where, first.image, first.label, stems)
+        return problem("labels not found", advice.what, advice.do, (f"looked for {first.label}",))
+    if len(split.missing) > max_missing * n:
+        what = f"{len(split.missing)} of {n} images have no label file and would train as background"
+        do = f"if these images show no object, say so with empty files: {_touch(split.missing)}"
+        problem("labels missing", what, do, _files(split.missing))
+    before = len(report.problems)
+    _dropped(report, split)
+    _rows(report, split, max_duplicates)
+    kept = n - len(split.corrupt)
+    if kept and split.backgrounds > max_background * kept and len(report.problems) == before:
+        what = f"{split.backgrounds} of {kept} images have no object"
+        problem("backgrounds", what, "label them, or leave most out; `detect.preflight.max_background` is the limit")
+    for rule, what, do in cached.compare(split):
+        problem(rule, what, do)
+    return None
+
+
+def _touch(missing: list[Seen]) -> str:
+    """The command that writes empty label files, in full for a few and as a loop for many."""
+    if len(missing) <= 3:
+        return f"touch {' '.join(shlex.quote(s.label) for s in missing)}"
+    folder = shlex.quote(str(Path(missing[0].label).parent))
+    images = shlex.quote(str(Path(missing[0].image).parent))
+    return f'for f in {images}/*; do b=$(basename "$f"); t={folder}/"${{b%.*}}".txt; [ -e "$t" ] || : > "$t"; done'
+
+
+def _dropped(report: Report, split: Split) -> None:
+    """Images that ultralytics drops as corrupt, one problem per reason."""
+    reasons: dict[str, list[Seen]] = {}
+    for dropped in split.corrupt:
+        key = next((k for k in WHY_DROPPED if k in dropped.reason), "")
+        reasons.setdefault(key, []).append(dropped)
+    for key, images in reasons.items():
+        what = f"ultralytics drops {len(images)} image(s), e.g. because: {images[0].reason}"
+        problem = Problem(split.name, "corrupt", what, WHY_DROPPED.get(key, UNREADABLE), _files(images))
+        report.problems.append(problem)
+    damaged = [s for s in split.seen if s.damaged_end and s.rows is not None]
+    if damaged:
+        what = f"{len(damaged)} JPEG(s) do not end as one; ultralytics would rewrite them in place"
+        do = "fetch them again, or accept the rewrite"
+        report.notes.append(Problem(split.name, "damaged end", what, do, _files(damaged)))
+
+
+def _rows(report: Report, split: Split, max_duplicates: float) -> None:
+    """Rows that ultralytics accepts in silence, or repairs, and that mean a broken converter."""
+    rows = len(split.rows()) + split.duplicates
+    if split.duplicates:
+        files = _files([s for s in split.seen if s.duplicates])
+        what = f"{split.duplicates} of {rows} rows are there twice"
+        do = f"the converter was run twice and appended: delete the label files first; {RECONVERT}"
+        many = split.duplicates > max_duplicates * rows
+        (report.problems if many else report.notes).append(Problem(split.name, "duplicates", what, do, files))
+    if degenerate := split.degenerate():
+        what = f"{len(degenerate)} image(s) hold a box of no width or no height"
+        do = f"delete those rows; {RECONVERT}"
+        report.problems.append(Problem(split.name, "zero size", what, do, _files(degenerate)))
+    if outside := split.outside():
+        what = f"{outside} boxes reach over their image's edge"
+        report.notes.append(Problem(split.name, "outside", what, f"clip them; {RECONVERT}"))
+
+
+def histogram_text(report: Report, split: Split, n: int = 8) -> str:
+    """The most frequent classes of a split as one line."""
+    counts: Counter[int] = split.histogram()
+    shown = ", ".join(f"{report.names.get(c, c)} {k}" for c, k in counts.most_common(n))
+    return f"{shown}{f', and {len(counts) - n} more classes' if len(counts) > n else ''}"

@@ -1,0 +1,290 @@
+"""One test per row of the table in the design text: each failure is refused, and the remedy in the message mends it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spkd import config
+from spkd.cli import check_labels
+from spkd.detect import preflight, sheet
+from spkd.detect.preflight import Problem, Report
+from spkd.errors import SpkdError
+from spkd.settings import Settings
+
+LIMITS = {"max_missing": 0.0, "max_background": 0.9, "max_duplicates": 0.01}
+Make = Callable[..., Path]
+
+
+def check(data: Path, **annotations: Path) -> Report:
+    return preflight.check(data, annotations, **LIMITS)
+
+
+def only(report: Report, split: str = "train") -> Problem:
+    """The one problem of a split."""
+    found = [p for p in report.problems if p.split == split]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def do_as_told(problem: Problem, data: Path) -> None:
+    """Type what the remedy says: its shell commands, then its edit of data.yaml."""
+    commands = re.split(r" ; | \(and |, then write ", problem.do)[0].split(": ", 1)[1:]
+    subprocess.run(["bash", "-ec", commands[0]], check=True)
+    edit = re.search(r"write `(\w+): ([^`]+)`", problem.do)
+    if edit:
+        text = re.sub(rf"^{edit[1]}: .*$", f"{edit[1]}: {edit[2]}", data.read_text(), flags=re.MULTILINE)
+        data.write_text(text)
+
+
+def test_a_sound_data_set_passes_with_its_counts(data_set: Path) -> None:
+    report = check(data_set)
+    assert report.ok and not report.notes
+    train = report.summary()["splits"]["train"]
+    assert train["images"] == train["labels"] == 8 and train["objects"] == 16 and train["corrupt"] == 0
+    assert sum(train["classes"].values()) == 16 and set(train["classes"]) <= {"red", "green", "blue"}
+
+
+def test_images_beside_a_labels_folder_are_refused_and_the_printed_mv_mends_it(make_set: Make) -> None:
+    data = make_set(images="{}2017", labels="labels/{}2017")  # the layout that cost the user a week
+    report = check(data)
+    root = data.parent
+    for split in ("train", "val"):
+        problem = only(report, split)
+        assert problem.rule == "labels not found"
+        assert f"mkdir -p {root}/images && mv {root}/{split}2017 {root}/images/{split}2017" in problem.do
+        assert f"`{split}: images/{split}2017`" in problem.do
+        do_as_told(problem, data)
+    assert check(data).ok
+
+
+def test_labels_outside_the_labels_folder_are_found_and_moved(make_set: Make) -> None:
+    data = make_set(labels="yolo_txt/{}")
+    report = check(data)
+    for split in ("train", "val"):
+        assert str(data.parent / "labels" / split) in only(report, split).do
+        do_as_told(only(report, split), data)
+    assert check(data).ok
+
+
+def test_no_labels_for_val_is_refused_though_ultralytics_only_warns(data_set: Path) -> None:
+    shutil.rmtree(data_set.parent / "labels" / "val")
+    problem = only(check(data_set), "val")
+    assert problem.rule == "labels not found" and "convert-coco" in problem.do
+
+
+def test_no_labels_for_train_names_the_path_that_was_tried(data_set: Path) -> None:
+    shutil.rmtree(data_set.parent / "labels" / "train")
+    problem = only(check(data_set), "train")
+    assert problem.examples == (f"looked for {data_set.parent}/labels/train/train000.txt",)
+
+
+@pytest.mark.parametrize("way", ["file links", "a list of images"])
+def test_a_folder_link_is_refused_and_both_remedies_mend_it(data_set: Path, tmp_path: Path, way: str) -> None:
+    folder = data_set.parent / "images" / "train"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    problem = only(check(data_set))
+    assert problem.rule == "labels not found" and f"{folder} is a link to a folder" in problem.what
+    if way == "file links":
+        command = re.search(r"files: (.*?) ; or", problem.do)
+    else:
+        command = re.search(r"list the images: (.*?), then", problem.do)
+        data_set.write_text(data_set.read_text().replace("train: images/train", "train: train.txt"))
+    assert command is not None
+    subprocess.run(["bash", "-ec", command[1]], check=True)
+    assert check(data_set).ok
+
+
+def test_some_missing_labels_are_refused_and_touch_mends_it(data_set: Path) -> None:
+    for i in (1, 2):
+        (data_set.parent / f"labels/train/train00{i}.txt").unlink()
+    problem = only(check(data_set))
+    assert problem.rule == "labels missing" and problem.what.startswith("2 of 8")
+    do_as_told(problem, data_set)
+    assert check(data_set).ok
+
+
+def test_many_missing_labels_are_mended_by_the_printed_loop(data_set: Path) -> None:
+    for i in range(5):
+        (data_set.parent / f"labels/train/train00{i}.txt").unlink()
+    do_as_told(only(check(data_set)), data_set)
+    assert check(data_set).ok
+
+
+@pytest.mark.parametrize(
+    ("row", "remedy"),
+    [
+        ("90 0.5 0.5 0.2 0.2", "category_id - 1"),
+        ("0 1.2 0.5 0.2 0.2", "clipped"),
+        ("0 -0.2 0.5 0.2 0.2", "clipped"),
+        ("0 0.5 0.5 0.2 0.2 0.9", "cut -d' ' -f1-5"),
+        ("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.4 0.1 0.4 0.4", "boxes (5 columns) or polygons"),
+        ("0.5 0.5 0.5 0.2 0.2", "whole number"),
+        ("cat 0.5 0.5 0.2 0.2", "five numbers"),
+    ],
+)
+def test_rows_that_make_ultralytics_drop_the_image_are_refused(data_set: Path, row: str, remedy: str) -> None:
+    (data_set.parent / "labels/train/train000.txt").write_text(row + "\n")
+    problem = only(check(data_set))
+    assert problem.rule == "corrupt" and remedy in problem.do and problem.examples[0].endswith("train000.jpg")
+
+
+def test_a_damaged_image_is_refused_and_not_rewritten(data_set: Path) -> None:
+    image = data_set.parent / "images/train/train000.jpg"
+    half = image.read_bytes()[: image.stat().st_size // 2]
+    image.write_bytes(half)
+    assert only(check(data_set)).rule == "corrupt"
+    assert image.read_bytes() == half
+
+
+def test_a_jpeg_with_bytes_behind_its_end_is_noted_and_not_rewritten(data_set: Path) -> None:
+    image = data_set.parent / "images/train/train000.jpg"
+    image.write_bytes(image.read_bytes() + b"tail")
+    before = image.read_bytes()
+    report = check(data_set)
+    assert report.ok and [n.rule for n in report.notes] == ["damaged end"]
+    assert image.read_bytes() == before
+
+
+def test_a_converter_that_ran_twice_is_refused(data_set: Path) -> None:
+    for label in (data_set.parent / "labels/train").glob("*.txt"):
+        label.write_text(label.read_text() * 2)
+    problem = only(check(data_set))
+    assert problem.rule == "duplicates" and problem.what.startswith("16 of 32")
+
+
+def test_a_zero_size_box_is_refused_though_ultralytics_accepts_it(data_set: Path) -> None:
+    (data_set.parent / "labels/train/train000.txt").write_text("0 0.5 0.5 0.0 0.2\n")
+    assert only(check(data_set)).rule == "zero size"
+
+
+def test_a_split_of_backgrounds_is_refused(data_set: Path) -> None:
+    for label in (data_set.parent / "labels/val").glob("*.txt"):
+        label.write_text("")
+    assert only(check(data_set), "val").rule == "backgrounds"
+
+
+def test_an_unclipped_box_is_noted(data_set: Path) -> None:
+    (data_set.parent / "labels/train/train000.txt").write_text("0 0.9 0.5 0.4 0.2\n")
+    report = check(data_set)
+    assert report.ok and [n.rule for n in report.notes] == ["outside"]
+
+
+def test_a_cache_older_than_a_same_size_edit_is_refused_and_rm_mends_it(data_set: Path) -> None:
+    from ultralytics.data.dataset import YOLODataset
+
+    root = data_set.parent
+    YOLODataset(img_path=str(root / "images/train"), data={"names": {0: "r", 1: "g", 2: "b"}}, imgsz=64)
+    assert (root / "labels/train.cache").is_file() and check(data_set).ok
+    label = root / "labels/train/train000.txt"
+    times = label.stat()
+    text = label.read_text()
+    label.write_text(("1" if text[0] == "0" else "0") + text[1:])
+    os.utime(label, ns=(times.st_atime_ns, times.st_mtime_ns))
+    problem = only(check(data_set))
+    assert problem.rule == "stale cache"
+    subprocess.run(["bash", "-ec", problem.do], check=True)
+    assert check(data_set).ok
+
+
+def test_a_cache_that_would_run_code_is_refused_unread(data_set: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    with (data_set.parent / "labels/train.cache").open("wb") as file:
+        np.save(file, np.array({"labels": Bomb()}, dtype=object), allow_pickle=True)
+    assert only(check(data_set)).rule == "stale cache"
+    assert not (tmp_path / "ran").exists()
+
+
+def write_json(data: Path, crowd: bool = False) -> Path:
+    """A COCO JSON of the train split with category ids 1, 3, 7: a gap after the first, as COCO's own."""
+    ids, images, annotations = [1, 3, 7], [], []
+    for n, label in enumerate(sorted((data.parent / "labels/train").glob("*.txt"))):
+        images.append({"id": n, "file_name": f"{label.stem}.jpg", "width": 64, "height": 64})
+        for row in label.read_text().splitlines():
+            c, x, y, w, h = map(float, row.split())
+            box = [(x - w / 2) * 64, (y - h / 2) * 64, w * 64, h * 64]
+            annotations.append({"image_id": n, "category_id": ids[int(c)], "bbox": box, "iscrowd": 0})
+    if crowd:
+        annotations.append({"image_id": 0, "category_id": 3, "bbox": [0, 0, 32, 32], "iscrowd": 1, "segmentation": {}})
+    names = ["red", "green", "blue"]
+    path = data.parent / "instances.json"
+    categories = [{"id": i, "name": n} for i, n in zip(ids, names, strict=True)]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+def test_class_counts_equal_to_the_json_pass(data_set: Path) -> None:
+    assert check(data_set, train=write_json(data_set, crowd=True)).ok
+
+
+def test_ids_shifted_by_category_id_minus_one_are_recognised(data_set: Path) -> None:
+    labels = list((data_set.parent / "labels/train").glob("*.txt"))
+    for label in labels:  # red and green only: with ids 1 and 3, `id - 1` gives 0 and 2, silently "blue"
+        label.write_text(re.sub(r"^2", "1", label.read_text(), flags=re.MULTILINE))
+    annotations = write_json(data_set)
+    assert check(data_set, train=annotations).ok
+    for label in labels:
+        label.write_text(re.sub(r"^1", "2", label.read_text(), flags=re.MULTILINE))
+    assert only(check(data_set, train=annotations)).rule == "shifted ids"
+
+
+def test_other_differences_from_the_json_name_the_classes(data_set: Path) -> None:
+    annotations = write_json(data_set)
+    label = data_set.parent / "labels/train/train000.txt"
+    label.write_text(label.read_text().splitlines()[0] + "\n")
+    problem = only(check(data_set, train=annotations))
+    assert problem.rule == "class counts" and "instead of" in problem.what
+
+
+def test_crowd_regions_written_as_objects_are_recognised(data_set: Path) -> None:
+    annotations = write_json(data_set, crowd=True)
+    label = data_set.parent / "labels/train/train000.txt"
+    label.write_text(label.read_text() + "1 0.25 0.25 0.5 0.5\n")
+    assert only(check(data_set, train=annotations)).rule == "crowds"
+
+
+def test_a_caption_json_is_an_error_that_says_which_file_to_give(data_set: Path) -> None:
+    path = data_set.parent / "captions.json"
+    path.write_text('{"images": [], "annotations": [{"image_id": 1, "caption": "a"}]}')
+    with pytest.raises(SpkdError, match="not captions or keypoints"):
+        check(data_set, train=path)
+
+
+def test_an_image_folder_that_is_not_there_is_an_error_with_its_path(data_set: Path) -> None:
+    shutil.rmtree(data_set.parent / "images/val")
+    with pytest.raises(SpkdError, match="images/val"):
+        check(data_set)
+
+
+def test_require_raises_with_every_remedy(make_set: Make) -> None:
+    data = make_set(images="{}2017", labels="labels/{}2017")
+    with pytest.raises(SpkdError, match=r"(?s)mv .*train2017.*mv .*val2017"):
+        check(data).require()
+
+
+def test_the_contact_sheet_shows_boxes_in_their_class_colour(data_set: Path) -> None:
+    report = check(data_set)
+    picture = sheet.draw(report.splits["train"].seen, report.names, columns=2, rows=2, side=80)
+    assert picture.shape == (160, 160, 3) and picture.dtype == np.uint8
+    drawn = {tuple(int(sheet.COLOURS[c][i : i + 2], 16) for i in (1, 3, 5)) for c in range(3)}
+    assert drawn & {tuple(p) for p in picture.reshape(-1, 3).tolist()}
+
+
+def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_set(images="{}2017", labels="labels/{}2017")
+    tree = config.resolve(config.read(Path(__file__).parents[2] / "params.yaml"), {})
+    settings = config.check(Settings, tree, "")
+    assert check_labels.main([str(data)], settings, tree, {}) == 1
+    assert "mkdir -p" in capsys.readouterr().err
+    out = data.parent / "sheet.png"
+    assert check_labels.main([str(make_set(name="good"))], settings, tree, {"sheet": str(out)}) == 0 and out.is_file()
