@@ -1,0 +1,79 @@
+"""Similarity-preserving distillation: inputs that look alike to the teacher shall look alike to the student.
+
+Pure functions of tensors; a teacher gets no gradient. Student and teacher may differ in shape, depth and modality:
+only the batch must be the same. Source: Tung & Mori, ICCV 2019.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spkd.config import Section
+
+SEES = "features"
+# Rows of G shorter than this are not stretched to length 1: an all-zero row stays zero instead of becoming NaN.
+SHORTEST_ROW = 1e-12
+
+
+class Settings(Section):
+    """How several teachers become one map."""
+
+    mixing: Literal["normalise_first", "paper"]
+
+
+def sp(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared gap between the two batches' similarity maps (scalar).
+
+    student, teacher: (b, ...) features of the same b inputs; the rest may differ in shape.
+    G = F F^T with F flattened to (b, d); each ROW of G is scaled to length 1 after the product (order matters).
+    Returns ||G_t - G_s||_F^2 / b^2, at most 4 / b: keep b fixed, log it.
+    Raises ValueError if b differs. Source: Tung & Mori, ICCV 2019.
+    """
+    return mixed(student, [teacher], [1.0])
+
+
+def mixed(
+    student: Tensor, teachers: Sequence[Tensor], alphas: Sequence[float], mixing: str = "normalise_first"
+) -> Tensor:
+    """sp of the student against one map mixed from several teachers (scalar).
+
+    student, teachers: (b, ...) features of the same b inputs. alphas: one weight per teacher; the bound 4 / b needs
+    their sum to be at most 1. mixing: `normalise_first` mixes the normalised maps, so alpha alone sets a teacher's
+    say; `paper` mixes the raw products and normalises the sum, so the teacher with the larger features wins.
+    Raises ValueError if b differs, if alphas and teachers differ in number, or on an unknown mixing.
+    """
+    if len(alphas) != len(teachers) or not teachers:
+        raise ValueError(f"sp: one alpha per teacher, got {len(alphas)} alphas for {len(teachers)} teachers")
+    if mixing not in ("normalise_first", "paper"):
+        raise ValueError(f"sp: mixing must be normalise_first or paper, got {mixing!r}")
+    b = len(student)
+    sizes = [len(t) for t in teachers]
+    if b == 0 or any(size != b for size in sizes):
+        raise ValueError(f"sp: student and teachers must see the same b > 0 inputs, got {b} and {sizes}")
+    products = [similarity(t.detach()) for t in teachers]
+    if mixing == "normalise_first":
+        products = [normalise(product) for product in products]
+    target = sum((alpha * p for alpha, p in zip(alphas[1:], products[1:], strict=True)), alphas[0] * products[0])
+    if mixing == "paper":
+        target = normalise(target)
+    return (target - normalise(similarity(student))).square().sum() / b**2
+
+
+def similarity(features: Tensor) -> Tensor:
+    """G = F F^T, (b, b), with F the features flattened to (b, d); not normalised.
+
+    features: (b, ...). Taken in at least float32 with autocast off: a YOLO P3 diagonal reaches 7e5, float16 ends
+    at 65,504.
+    """
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.reshape(len(features), -1).to(dtype)
+        return flat @ flat.T
+
+
+def normalise(product: Tensor) -> Tensor:
+    """The map with each row scaled to L2 length 1; an all-zero row stays zero. product: (b, b)."""
+    return functional.normalize(product, p=2.0, dim=1, eps=SHORTEST_ROW)

@@ -1,0 +1,136 @@
+"""Wide residual networks on signals (1D) and images (2D), from one block.
+
+Contract: `WideResNet(...)(x)` gives logits; the three groups are submodules `group1`, `group2`, `group3`, so that
+they can be tapped by name. Knows nothing of teachers, views or losses.
+Source: Zagoruyko & Komodakis, BMVC 2016; widths and counts as in the wearables-distillation line (Jeon et al.).
+"""
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spkd.errors import SpkdError
+
+STEM_CHANNELS = 16
+CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+
+
+class Block(nn.Module):
+    """Pre-activation block: BN-ReLU-conv3, twice, plus the shortcut.
+
+    Where the shape changes, the shortcut is a 1x1 convolution of the first BN-ReLU output; elsewhere it is the input.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dims: int) -> None:
+        super().__init__()
+        conv, norm = CONVOLUTIONS[dims], BATCH_NORMS[dims]
+        self.norm1 = norm(in_channels)
+        self.conv1 = conv(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.norm2 = norm(out_channels)
+        self.conv2 = conv(out_channels, out_channels, 3, padding=1, bias=False)
+        same_shape = in_channels == out_channels and stride == 1
+        self.shortcut = None if same_shape else conv(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (b, in_channels, *space) -> (b, out_channels, *space / stride)."""
+        activated = functional.relu(self.norm1(x), inplace=True)
+        residual = self.conv2(functional.relu(self.norm2(self.conv1(activated)), inplace=True))
+        passed: Tensor = x if self.shortcut is None else self.shortcut(activated)
+        summed: Tensor = passed + residual
+        return summed
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-width: stem of 16 channels, three groups of (depth - 4) / 6 blocks, global average, linear.
+
+    The groups are 16, 32 and 64 times `width` wide, with strides 1, 2, 2. dims: 1 for signals (b, C, T), 2 for images
+    (b, C, H, W). generator: source of the first weights; the global random state is then neither read nor moved.
+    None draws from the global state, as any torch module does. Raises SpkdError on an impossible shape.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        in_channels: int,
+        n_classes: int,
+        dims: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        _check_shape(depth, width, in_channels, n_classes, dims)
+        n_blocks, widths = (depth - 4) // 6, [STEM_CHANNELS, 16 * width, 32 * width, 64 * width]
+        # The layers' own default weights are overwritten below: drawing them must not move the global state.
+        with torch.random.fork_rng(devices=[]):
+            self.stem = CONVOLUTIONS[dims](in_channels, STEM_CHANNELS, 3, padding=1, bias=False)
+            self.group1 = _group(n_blocks, widths[0], widths[1], 1, dims)
+            self.group2 = _group(n_blocks, widths[1], widths[2], 2, dims)
+            self.group3 = _group(n_blocks, widths[2], widths[3], 2, dims)
+            self.norm = BATCH_NORMS[dims](widths[3])
+            self.head = nn.Linear(widths[3], n_classes)
+        initialise(self, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (b, in_channels, T) or (b, in_channels, H, W) -> logits (b, n_classes)."""
+        features = self.group3(self.group2(self.group1(self.stem(x))))
+        activated = functional.relu(self.norm(features), inplace=True)
+        # A mean over the flattened axes, not AdaptiveAvgPool: the latter's CUDA gradient is not deterministic.
+        logits: Tensor = self.head(activated.flatten(2).mean(dim=2))
+        return logits
+
+
+def initialise(model: nn.Module, generator: torch.Generator | None) -> None:
+    """Draw every weight of the model anew, in the order of its modules, on the CPU stream of `generator`.
+
+    Convolutions: He normal over the outgoing connections. Linear: uniform within 1 / sqrt(inputs), bias zero.
+    Batch norms: weight one, bias zero.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_parameters()
+
+
+def parse(network: str) -> tuple[int, int]:
+    """(depth, width) of a name such as "wrn16-3". Raises SpkdError on any other name or an impossible depth."""
+    found = re.fullmatch(r"wrn(\d+)-(\d+)", network)
+    if found is None:
+        raise SpkdError("network", "wrn<depth>-<width>", repr(network), "write for example wrn16-1")
+    depth, width = int(found[1]), int(found[2])
+    _check_shape(depth, width, in_channels=1, n_classes=1, dims=1)
+    return depth, width
+
+
+def build(
+    network: str, in_channels: int, n_classes: int, dims: int, generator: torch.Generator | None = None
+) -> WideResNet:
+    """The network of that name with fresh weights from `generator`. Raises SpkdError as parse and WideResNet do."""
+    return WideResNet(*parse(network), in_channels, n_classes, dims, generator)
+
+
+def _group(n_blocks: int, in_channels: int, out_channels: int, stride: int, dims: int) -> nn.Sequential:
+    """Blocks of one width; the first one changes the shape."""
+    first = Block(in_channels, out_channels, stride, dims)
+    return nn.Sequential(first, *(Block(out_channels, out_channels, 1, dims) for _ in range(n_blocks - 1)))
+
+
+def _check_shape(depth: int, width: int, in_channels: int, n_classes: int, dims: int) -> None:
+    """Raises SpkdError where no such network exists."""
+    if depth < 10 or (depth - 4) % 6:
+        nearest = max(10, 4 + 6 * round((depth - 4) / 6))
+        raise SpkdError(f"wrn{depth}-{width}", "a depth of 6n + 4 (10, 16, 22, 28, ...)", depth, f"try {nearest}")
+    if min(width, in_channels, n_classes) < 1:
+        got = f"width {width}, {in_channels} channels, {n_classes} classes"
+        raise SpkdError(
+            f"wrn{depth}-{width}", "width, channels and classes of at least 1", got, "correct the data or name"
+        )
+    if dims not in CONVOLUTIONS:
+        raise SpkdError(f"wrn{depth}-{width}", "dims 1 (signals) or 2 (images)", dims, "use DIMS of the view")

@@ -1,0 +1,154 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spkd.losses.sp import mixed, normalise, similarity, sp
+
+B = 8
+
+
+def features(seed: int, *shape: int, dtype=torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def twin_map(raw: np.ndarray) -> np.ndarray:
+    """Row-normalised similarity map with explicit loops."""
+    b = len(raw)
+    flat = raw.reshape(b, -1)
+    product = np.array([[np.dot(flat[i], flat[j]) for j in range(b)] for i in range(b)])
+    return np.array([row / math.sqrt((row**2).sum()) for row in product])
+
+
+def test_value_by_hand_of_two_inputs():
+    # Student rows (1, 0), (1, 1): G = [[1, 1], [1, 2]], rows / sqrt 2 and / sqrt 5. Teacher: identity.
+    student = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    teacher = torch.eye(2)
+    r2, r5 = math.sqrt(2), math.sqrt(5)
+    by_hand = ((1 - 1 / r2) ** 2 + (1 / r2) ** 2 + (1 / r5) ** 2 + (1 - 2 / r5) ** 2) / 4
+    assert sp(student, teacher).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_rows_are_normalised_after_the_product_not_before():
+    student = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    before = torch.nn.functional.normalize(student, dim=1)
+    wrong = ((torch.eye(2) - before @ before.T) ** 2).sum() / 4
+    assert wrong.item() == pytest.approx(0.25, rel=1e-6)
+    assert abs(sp(student, torch.eye(2)).item() - wrong.item()) > 0.01
+
+
+def test_value_is_that_of_a_numpy_twin_for_features_of_other_shapes():
+    student, teacher = features(0, B, 4, 7), features(1, B, 3, 5, 2)
+    expected = ((twin_map(teacher.numpy()) - twin_map(student.numpy())) ** 2).sum() / B**2
+    assert sp(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_permuting_the_batch_changes_nothing():
+    student, teacher = features(0, B, 6), features(1, B, 9)
+    order = torch.randperm(B, generator=torch.Generator().manual_seed(2))
+    assert sp(student[order], teacher[order]).item() == pytest.approx(sp(student, teacher).item(), rel=1e-12)
+    assert sp(student[order], teacher).item() != pytest.approx(sp(student, teacher).item(), rel=1e-3)
+
+
+def test_sp_ignores_scale_and_rotation_of_the_features():
+    student, teacher = features(0, B, 6), features(1, B, 9)
+    rotation, _ = torch.linalg.qr(features(2, 6, 6))
+    assert sp(37.5 * student @ rotation, teacher * 1e-3).item() == pytest.approx(sp(student, teacher).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_value_stays_between_zero_and_four_over_b(seed):
+    value = sp(features(seed, B, 2), features(seed + 100, B, 3)).item()
+    assert 0 < value < 4 / B
+    assert sp(features(seed, B, 2), features(seed, B, 2)).item() == 0
+
+
+def test_the_bound_is_reached_by_opposite_maps():
+    ones = torch.ones(B, B, dtype=torch.float64)
+    assert ((normalise(ones) - normalise(-ones)) ** 2).sum().item() / B**2 == pytest.approx(4 / B)
+
+
+def test_half_precision_features_with_a_diagonal_beyond_65504_stay_finite():
+    student = (features(0, B, 4096) * 20).half()
+    assert similarity(student).diagonal().max() > 65_504
+    value = sp(student, features(1, B, 16).half())
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(sp(student.double(), features(1, B, 16).half().double()).item(), rel=1e-5)
+
+
+def test_autocast_does_not_reach_the_product():
+    student = features(0, B, 4096, dtype=torch.float32) * 20
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = similarity(student)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, similarity(student))
+
+
+def test_an_all_zero_input_gives_a_zero_row_and_a_finite_gradient():
+    student = features(0, B, 6)
+    student[3] = 0
+    student.requires_grad_()
+    sp(student, features(1, B, 6)).backward()
+    assert not normalise(similarity(student))[3].any()
+    assert torch.isfinite(student.grad).all()
+
+
+def test_no_gradient_reaches_a_teacher():
+    student, teacher = features(0, B, 6).requires_grad_(), features(1, B, 6).requires_grad_()
+    for mixing in ("normalise_first", "paper"):
+        mixed(student, [teacher, teacher], [0.5, 0.5], mixing).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+
+
+def test_gradient_is_the_numeric_one():
+    student, teacher = features(0, 5, 2, 3).requires_grad_(), features(1, 5, 4)
+    assert torch.autograd.gradcheck(lambda s: sp(s, teacher), student)
+
+
+@pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
+def test_one_teacher_of_weight_one_is_plain_sp(mixing):
+    student, teacher = features(0, B, 6), features(1, B, 9)
+    assert torch.equal(mixed(student, [teacher], [1.0], mixing), sp(student, teacher))
+
+
+def test_both_mixings_are_those_of_a_numpy_twin():
+    student, small, large = features(0, B, 6), features(1, B, 9), 10 * features(2, B, 4)
+    s = twin_map(student.numpy())
+    normalised = 0.3 * twin_map(small.numpy()) + 0.7 * twin_map(large.numpy())
+    raw = 0.3 * (small @ small.T).numpy() + 0.7 * (large @ large.T).numpy()
+    raw /= np.linalg.norm(raw, axis=1, keepdims=True)
+    for mixing, target in (("normalise_first", normalised), ("paper", raw)):
+        expected = ((target - s) ** 2).sum() / B**2
+        assert mixed(student, [small, large], [0.3, 0.7], mixing).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_only_the_paper_mixing_lets_the_larger_teacher_win():
+    student, small, large = features(0, B, 6), features(1, B, 9), features(2, B, 9)
+    for mixing, same in (("normalise_first", True), ("paper", False)):
+        values = [mixed(student, [small, k * large], [0.5, 0.5], mixing).item() for k in (1, 1000)]
+        assert (values[0] == pytest.approx(values[1], rel=1e-9)) is same
+    assert values[1] == pytest.approx(sp(student, large).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("teacher_b", [B - 1, 1, 0])
+def test_batches_of_other_sizes_are_refused(teacher_b):
+    with pytest.raises(ValueError, match="same b"):
+        sp(features(0, B, 6), torch.zeros(teacher_b, 6))
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match="b > 0"):
+        sp(torch.zeros(0, 6), torch.zeros(0, 6))
+
+
+@pytest.mark.parametrize(("teachers", "alphas"), [(1, [0.5, 0.5]), (2, [1.0]), (0, [])])
+def test_alphas_must_match_the_teachers(teachers, alphas):
+    with pytest.raises(ValueError, match="one alpha per teacher"):
+        mixed(features(0, B, 6), [features(1, B, 6)] * teachers, alphas)
+
+
+def test_an_unknown_mixing_is_refused():
+    with pytest.raises(ValueError, match="normalise_first or paper"):
+        mixed(features(0, B, 6), [features(1, B, 6)], [1.0], "raw")

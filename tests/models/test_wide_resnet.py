@@ -1,0 +1,131 @@
+import pytest
+import torch
+
+from spkd.errors import SpkdError
+from spkd.models.wide_resnet import WideResNet, build, parse
+
+NETWORKS = ("wrn16-1", "wrn16-3", "wrn28-1", "wrn28-3", "wrn40-1")
+PUBLISHED = {
+    (1, 3, 14): (61_374, 536_254, 126_782, 1_119_550, 192_190),
+    (1, 40, 12): (63_020, 537_644, 128_428, 1_120_940, 193_836),
+    (2, 3, 14): (175_326, 1_550_302, 369_758, 3_294_814, 564_190),
+    (2, 40, 12): (180_524, 1_555_244, 374_956, 3_299_756, 569_388),
+}
+TABLE = [
+    (*shape, network, count)
+    for shape, counts in PUBLISHED.items()
+    for network, count in zip(NETWORKS, counts, strict=True)
+]
+
+
+def stream(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("dims", "channels", "classes", "network", "count"), TABLE)
+def test_parameter_count_is_the_published_one(dims, channels, classes, network, count):
+    model = build(network, channels, classes, dims)
+    assert sum(p.numel() for p in model.parameters()) == count
+
+
+@pytest.mark.parametrize(("dims", "space"), [(1, (100,)), (2, (64, 64))])
+def test_groups_halve_the_space_twice_and_widen(dims, space):
+    model = WideResNet(16, 3, 4, 5, dims).eval()
+    x = torch.randn(2, 4, *space, generator=stream(0))
+    shapes = []
+    for group in (model.group1, model.group2, model.group3):
+        group.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    assert model(x).shape == (2, 5)
+    halves = [tuple(n // step for n in space) for step in (1, 2, 4)]
+    assert shapes == [(2, 48, *halves[0]), (2, 96, *halves[1]), (2, 192, *halves[2])]
+
+
+def test_shortcut_reads_the_activated_input_only_where_the_shape_changes():
+    model = WideResNet(16, 1, 2, 2, 1).eval()
+    assert model.group1[0].shortcut is None
+    block = model.group2[0]
+    torch.nn.init.zeros_(block.conv2.weight)
+    x = torch.randn(1, 16, 8, generator=stream(1))
+    expected = block.shortcut(torch.relu(block.norm1(x)))
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_forward_is_the_published_sequence_of_layers():
+    model = WideResNet(16, 1, 2, 3, 1, stream(0)).eval()
+    x = torch.randn(4, 2, 32, generator=stream(1))
+    h = torch.nn.functional.conv1d(x, model.stem.weight, padding=1)
+    h = model.group3(model.group2(model.group1(h)))
+    pooled = torch.nn.functional.adaptive_avg_pool1d(torch.relu(model.norm(h)), 1)[:, :, 0]
+    torch.testing.assert_close(model(x), model.head(pooled))
+
+
+def test_same_generator_seed_gives_the_same_weights_whatever_the_global_state():
+    torch.manual_seed(1)
+    first = build("wrn16-1", 3, 4, 1, stream(7)).state_dict()
+    torch.manual_seed(2)
+    second = build("wrn16-1", 3, 4, 1, stream(7)).state_dict()
+    other = build("wrn16-1", 3, 4, 1, stream(8)).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["stem.weight"], other["stem.weight"])
+
+
+def test_a_given_generator_leaves_the_global_state_alone():
+    before = torch.get_rng_state()
+    build("wrn16-1", 3, 4, 1, stream(7))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_without_generator_the_global_state_decides():
+    torch.manual_seed(3)
+    first = build("wrn16-1", 3, 4, 1)
+    second = build("wrn16-1", 3, 4, 1)
+    torch.manual_seed(3)
+    again = build("wrn16-1", 3, 4, 1)
+    assert torch.equal(first.stem.weight, again.stem.weight)
+    assert not torch.equal(first.stem.weight, second.stem.weight)
+
+
+def test_first_weights_keep_the_size_of_the_gradient():
+    model = build("wrn16-3", 3, 4, 2, stream(0))
+    for block in (model.group2[1], model.group3[1]):
+        fan_out = block.conv1.out_channels * 9
+        assert block.conv1.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)
+    assert model.head.weight.abs().max() <= model.head.in_features**-0.5
+    assert not model.head.bias.any()
+
+
+def test_forward_in_training_can_be_differentiated_twice_over_the_same_input():
+    model = WideResNet(16, 1, 2, 2, 1, stream(0))
+    x = torch.randn(8, 2, 24, generator=stream(1))
+    before = x.clone()
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        model(x).logsumexp(1).sum().backward()
+        gradients.append(model.stem.weight.grad.clone())
+    assert torch.equal(x, before)
+    assert torch.equal(*gradients)
+
+
+def test_parse_reads_depth_and_width():
+    assert parse("wrn16-3") == (16, 3)
+    assert parse("wrn40-1") == (40, 1)
+
+
+@pytest.mark.parametrize("name", ["wrn16", "resnet18", "wrn16-3x", "WRN16-1", "wrn-16-1"])
+def test_a_name_of_another_form_is_refused(name):
+    with pytest.raises(SpkdError, match="wrn<depth>-<width>"):
+        parse(name)
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("wrn17-1", "try 16"), ("wrn4-1", "try 10"), ("wrn39-2", "try 40")])
+def test_a_depth_that_no_network_has_is_refused_with_the_nearest(name, nearest):
+    with pytest.raises(SpkdError, match=nearest):
+        parse(name)
+
+
+@pytest.mark.parametrize("bad", [{"width": 0}, {"in_channels": 0}, {"n_classes": 0}, {"dims": 3}])
+def test_an_impossible_shape_is_refused(bad):
+    shape = {"depth": 16, "width": 1, "in_channels": 3, "n_classes": 2, "dims": 1}
+    with pytest.raises(SpkdError):
+        WideResNet(**{**shape, **bad})
