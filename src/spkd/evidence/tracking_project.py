@@ -45,7 +45,9 @@ def bind(project: Path) -> Path:
     python_env = _PythonEnv.from_yaml(str(project / "python_env.yaml"))
     link = Path(str(MLFLOW_ENV_ROOT.get())) / str(_get_virtualenv_name(python_env, project))
     if link.exists() and not link.is_symlink():
-        raise SpkdError(link, "no environment yet, or a link", "an environment that MLflow built", "use it, or delete it")
+        raise SpkdError(
+            link, "no environment yet, or a link", "an environment that MLflow built", "use it, or delete it"
+        )
     link.parent.mkdir(parents=True, exist_ok=True)
     temporary = link.with_name(f"{link.name}.{Path(sys.prefix).name}.new")
     temporary.unlink(missing_ok=True)

@@ -1,0 +1,195 @@
+"""The local copy of a run: every fact is written here first, and delivered to MLflow from here.
+
+Contract: `<folder>/outbox/events.jsonl` is append-only, one JSON object a line, each line written by one system call,
+so that `kill -9` can tear the last line only. `delivery.json` says how far it was delivered, and to which run of which
+server; `files/` holds what is too large for a line. Knows nothing of MLflow.
+"""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from spkd.errors import SpkdError
+
+NAME = "outbox"
+START_TOLERANCE_S = 2.0
+
+
+@dataclass
+class Delivery:
+    """How far the outbox was delivered. uri, run_id: to where. sent: bytes of events.jsonl that arrived there.
+
+    refused: messages of facts that the server would not take, ever (a changed parameter, say).
+    """
+
+    uri: str = ""
+    run_id: str = ""
+    sent: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+def this_process() -> dict[str, Any]:
+    """What identifies this process later: host, pid and the start time of that pid [s since 1970]."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started_s": psutil.Process().create_time()}
+
+
+def is_alive(process: dict[str, Any]) -> bool:
+    """Whether a process recorded by this_process still runs; a process of another host counts as running.
+
+    A pid that was given to another program since (different start time) and a zombie count as dead.
+    """
+    if process["host"] != socket.gethostname():
+        return True
+    try:
+        found = psutil.Process(process["pid"])
+        same = abs(found.create_time() - process["started_s"]) < START_TOLERANCE_S
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader, or a crash, sees the old text or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+class Outbox:
+    """One run's events on disk, in order.
+
+    folder: the run's folder (checkpoints live beside the outbox). Opening never changes anything; `append` first cuts
+    off a line torn by a crash.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.root = self.folder / NAME
+        self.events_path = self.root / "events.jsonl"
+        self._handle: int | None = None
+
+    def exists(self) -> bool:
+        """Whether at least one whole event is there."""
+        return self.events_path.is_file() and next(self.read(), None) is not None
+
+    def append(self, kind: str, **fact: Any) -> None:
+        """Add one event; it is on the way to the disk, beyond this process, when this returns."""
+        if self._handle is None:
+            self._handle = self._open()
+        line = json.dumps({"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fact}, ensure_ascii=False)
+        os.write(self._handle, line.encode() + b"\n")
+
+    def _open(self) -> int:
+        (self.root / "files").mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.events_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        text = self.events_path.read_bytes()
+        if not text.endswith(b"\n"):
+            os.ftruncate(handle, text.rfind(b"\n") + 1)
+        return handle
+
+    def read(self, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(byte offset behind the event, event) of every whole event from a byte offset on, without a torn last line.
+
+        Raises SpkdError where a whole line is not an event: the file was edited or damaged.
+        """
+        if not self.events_path.is_file():
+            return
+        with self.events_path.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                start += len(line)
+                try:
+                    yield start, json.loads(line)
+                except ValueError:
+                    where = f"{self.events_path}: byte {start - len(line)}"
+                    raise SpkdError(where, "one JSON object a line", repr(line[:40]), "remove that line") from None
+
+    def keep_file(self, source: Path, name: str) -> str:
+        """Copy a file into the outbox under a name of its own; returns that name, for `path_of`."""
+        part, kept = self._new_file(name)
+        shutil.copyfile(source, part)
+        part.replace(self.path_of(kept))
+        return kept
+
+    def keep_bytes(self, data: bytes, name: str) -> str:
+        """Write bytes into the outbox under a name of their own; returns that name, for `path_of`."""
+        part, kept = self._new_file(name)
+        part.write_bytes(data)
+        part.replace(self.path_of(kept))
+        return kept
+
+    def _new_file(self, name: str) -> tuple[Path, str]:
+        (self.root / "files").mkdir(parents=True, exist_ok=True)
+        kept = f"{time.time_ns()}-{Path(name).name}"
+        return self.path_of(f".{kept}.part"), kept
+
+    def path_of(self, kept: str) -> Path:
+        """Where a kept file lies."""
+        return self.root / "files" / kept
+
+    def last(self, kind: str) -> dict[str, Any] | None:
+        """The latest event of a kind."""
+        found = None
+        for _, event in self.read():
+            if event["kind"] == kind:
+                found = event
+        return found
+
+    def ending(self) -> dict[str, Any] | None:
+        """The `end` event, where nothing was opened after it."""
+        found = None
+        for _, event in self.read():
+            if event["kind"] == "end":
+                found = event
+            elif event["kind"] == "open":
+                found = None
+        return found
+
+    @property
+    def delivery(self) -> Delivery:
+        """How far the events arrived; at nothing where none was recorded."""
+        path = self.root / "delivery.json"
+        return Delivery(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Delivery()
+
+    @delivery.setter
+    def delivery(self, value: Delivery) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        replace_text(self.root / "delivery.json", json.dumps(asdict(value), indent=1))
+
+    def pending(self) -> int:
+        """How many whole events have not arrived."""
+        return sum(1 for _ in self.read(self.delivery.sent))
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut."""
+        if self._handle is not None:
+            os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Release the file; a later append opens it again."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def clear(self) -> None:
+        """Remove the outbox, at once for every reader."""
+        self.close()
+        if self.root.exists():
+            grave = self.root.with_name(f".{NAME}.{os.getpid()}.gone")
+            self.root.replace(grave)
+            shutil.rmtree(grave)
+
+
+def find(folder: Path) -> list[Outbox]:
+    """Every outbox at or below a folder, sorted by path."""
+    return [Outbox(path.parent.parent) for path in sorted(Path(folder).rglob(f"{NAME}/events.jsonl"))]

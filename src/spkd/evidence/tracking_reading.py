@@ -1,0 +1,101 @@
+"""Reads runs back: search, artifacts, metric histories, registered models. Writes nothing to the store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from spkd.errors import SpkdError
+from spkd.evidence import tracking_store as store
+
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a search returns of one run. metrics: last values. started_ms, ended_ms: since 1970, 0 = not yet."""
+
+    id: str
+    name: str
+    status: str
+    experiment_id: str
+    started_ms: int
+    ended_ms: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def _info(run: Run) -> RunInfo:
+    info, data = run.info, run.data
+    times = int(info.start_time or 0), int(info.end_time or 0)
+    return RunInfo(
+        info.run_id, info.run_name, info.status, info.experiment_id, *times,
+        dict(data.params), dict(data.metrics), dict(data.tags),
+    )  # fmt: skip
+
+
+def find(
+    filter_string: str = "", experiments: list[str] | None = None, newest_first: bool = True, limit: int = PAGE
+) -> list[RunInfo]:
+    """Runs that match, e.g. `tags.kind = 'teacher' AND status = 'FINISHED'`, in MLflow's search language.
+
+    experiments: names; None = all. Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'.
+    """
+    made = store.client()
+    if experiments is None:
+        ids = [e.experiment_id for e in made.search_experiments(ViewType.ACTIVE_ONLY)]
+    else:
+        found = [made.get_experiment_by_name(name) for name in experiments]
+        ids = [e.experiment_id for e in found if e is not None]
+    order = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"]
+    runs: list[Run] = []
+    token = None
+    while ids and len(runs) < limit:
+        page = made.search_runs(ids, filter_string, max_results=min(PAGE, limit), order_by=order, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return [_info(run) for run in runs[:limit]]
+
+
+def get(run_id: str) -> RunInfo:
+    """One run. Raises SpkdError where the store has no such run."""
+    try:
+        return _info(store.client().get_run(run_id))
+    except MlflowException as error:
+        raise SpkdError(f"run {run_id}", f"a run of {store.uri()}", store.reason(error), "check the id") from None
+
+
+def history(run_id: str, key: str) -> list[tuple[int, float]]:
+    """(step, value) of one metric, by step."""
+    return sorted((m.step, m.value) for m in store.client().get_metric_history(run_id, key))
+
+
+def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
+    """A local path of an artifact (file or folder), downloaded into folder, or a temporary one, if need be.
+
+    Raises SpkdError where the run has no such artifact.
+    """
+    store.client()
+    try:
+        target = None if folder is None else str(folder)
+        uri = store.absolute(store.uri())
+        return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=target, tracking_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise SpkdError(
+            f"run {run_id}", f"an artifact {path!r}", store.reason(error), "check the run in the UI"
+        ) from None
+
+
+def registered(name: str, version: int | str | None = None) -> str:
+    """The id of the run that made a registered model; the newest version where none is asked for."""
+    versions = store.client().search_model_versions(f"name = '{name}'")
+    wanted = [v for v in versions if version is None or int(v.version) == int(version)]
+    if not wanted:
+        got = f"versions {sorted(int(v.version) for v in versions)}" if versions else "no such model"
+        raise SpkdError(f"model:{name}", f"version {version or 'any'}", got, "see the Models page of `mlflow ui`")
+    return str(max(wanted, key=lambda v: int(v.version)).run_id)

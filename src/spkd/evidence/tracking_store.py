@@ -1,0 +1,144 @@
+"""Which MLflow store a run goes to, and a client for it; makes a fresh SQLite store once, under a lock.
+
+Contract: no process opens a SQLite store that is being created (several at once destroy it). Sets the environment that
+keeps MLflow quiet, hermetic and bounded in time, before it is imported.
+"""
+
+import logging
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow import MlflowClient  # noqa: E402 - the environment above is read on import
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # noqa: E402
+
+from spkd.errors import SpkdError  # noqa: E402
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+REFUSALS = {
+    "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "MALFORMED_REQUEST",
+    "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE",
+}  # fmt: skip
+NOT_IN_A_NAME = re.compile(r"[^\w\-.: /]", re.ASCII)
+
+for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.client", "urllib3"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
+
+
+def uri() -> str:
+    """The tracking URI in force: MLFLOW_TRACKING_URI, or the SQLite file in this folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def database(tracking_uri: str) -> Path | None:
+    """The file of a SQLite URI, absolute; None for a server."""
+    prefix = "sqlite:///"
+    return Path(tracking_uri.removeprefix(prefix)).absolute() if tracking_uri.startswith(prefix) else None
+
+
+def absolute(tracking_uri: str) -> str:
+    """The same store, named so that another working folder finds it."""
+    path = database(tracking_uri)
+    return f"sqlite:///{path}" if path else tracking_uri
+
+
+def clean_name(name: str) -> str:
+    """The name with what MLflow does not allow in keys replaced by `_`."""
+    return NOT_IN_A_NAME.sub("_", name)[:250]
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store understood and said no: sending again would not help."""
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+
+
+@contextmanager
+def exclusive(tracking_uri: str) -> Iterator[None]:
+    """Hold the lock beside a SQLite store; nothing to hold for a server."""
+    path = database(tracking_uri)
+    if path is None:
+        yield
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            yield
+
+
+def _has_tables(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN ('alembic_version', 'runs')").fetchall()
+    return len(found) == 2
+
+
+def client(tracking_uri: str | None = None) -> MlflowClient:
+    """A client for the store, which exists afterwards. Raises SpkdError where a server does not answer."""
+    tracking_uri = absolute(tracking_uri or uri())
+    path = database(tracking_uri)
+    if path is None:
+        made = _connect(tracking_uri)
+        answer(made, tracking_uri)
+        return made
+    with exclusive(tracking_uri):
+        if not _has_tables(path):
+            return _connect(tracking_uri)
+    return _connect(tracking_uri)
+
+
+def _connect(tracking_uri: str) -> MlflowClient:
+    """MLflow creates the tables of a SQLite store here; the warnings of the libraries below it are not the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return MlflowClient(tracking_uri, tracking_uri)
+
+
+def answer(made: MlflowClient, tracking_uri: str) -> None:
+    """Return if the server answers. Raises SpkdError otherwise."""
+    try:
+        made.search_experiments(max_results=1)
+    except MlflowException as error:
+        do = "start it (`mlflow server`), or unset MLFLOW_TRACKING_URI to use the SQLite file here"
+        raise SpkdError(tracking_uri, "a tracking server", reason(error), do) from None
+
+
+def reason(error: Exception) -> str:
+    """One line that says why the store could not be reached or said no."""
+    text = " ".join(str(error).split())
+    for pattern in (r"\[Errno \d+\] [\w ]+", r"Read timed out[^)]*", r"Name or service not known"):
+        if found := re.search(pattern, text):
+            return found.group(0)
+    return text[:300]
+
+
+def experiment_id(made: MlflowClient, tracking_uri: str, name: str) -> str:
+    """The id of the experiment, created if need be; a SQLite store keeps artifacts in `mlruns` beside its file."""
+    with exclusive(tracking_uri):
+        if found := made.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        path = database(tracking_uri)
+        location = str(path.parent / "mlruns" / clean_name(name).replace("/", "_")) if path else None
+        try:
+            return str(made.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+            found = made.get_experiment_by_name(name)
+            if found is None:
+                raise SpkdError(tracking_uri, f"experiment {name!r}", "a deleted one", "restore it or rename") from None
+            return str(found.experiment_id)

@@ -1,0 +1,105 @@
+"""Puts right what dead processes left: runs that look RUNNING for ever, and facts that never arrived."""
+
+import sys
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from spkd.errors import SpkdError
+from spkd.evidence import outbox as outboxes
+from spkd.evidence import tracking_store as store
+from spkd.evidence.outbox import Outbox
+from spkd.evidence.tracking_delivery import finish
+
+ENTRY_POINT = "mlflow.project.entryPoint"
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Mark the runs of dead processes below a folder KILLED and deliver what they left; returns their folders."""
+    swept = []
+    for box in outboxes.find(folder):
+        try:
+            with FileLock(box.root / "lock", timeout=0):
+                if _bury(box):
+                    swept.append(box.folder)
+        except Timeout:
+            continue
+    return swept
+
+
+def _bury(box: Outbox) -> bool:
+    """Whether there was anything to do for the outbox of a dead process."""
+    opened, ended = box.last("open"), box.ending()
+    if opened is None or outboxes.is_alive(opened["process"]) or (ended is not None and not box.pending()):
+        return False
+    if ended is None:
+        why = f"process {opened['process']['pid']} of {opened['process']['host']} died without a word"
+        box.append("tags", values={"ended": why})
+        box.append("end", status="KILLED")
+        box.close()
+    try:
+        finish(box)
+    except Exception as error:
+        print(f"spkd: {box.folder} is not uploaded ({store.reason(error)}): spkd upload {box.folder}", file=sys.stderr)
+    return True
+
+
+def upload(folder: Path) -> int:
+    """Deliver the rest of a run's local copy, or of all runs below a folder; returns how many events were sent.
+
+    Raises SpkdError where there is no local copy, its run still runs, or the server does not answer.
+    """
+    boxes = outboxes.find(folder)
+    if not boxes:
+        raise SpkdError(folder, "the folder of a run", "no outbox/events.jsonl", "pass the folder that the run named")
+    total = 0
+    for box in boxes:
+        opened = box.last("open")
+        if box.ending() is None and opened is not None and outboxes.is_alive(opened["process"]):
+            raise SpkdError(box.folder, "an ended run", "one that still runs", "wait: it uploads by itself")
+        with FileLock(box.root / "lock"):
+            pending = box.pending()
+            if box.ending() is None:
+                _bury(box)
+            finish(box)
+            total += pending
+    return total
+
+
+def clean_up(minutes: float) -> list[str]:
+    """Ids of runs that were RUNNING with nobody behind them, and now are FAILED or KILLED.
+
+    Those are runs that `mlflow run` opened more than `minutes` ago and that never reached this program (its environment
+    could not be built, say), and runs of this program on this host whose process and local copy are gone.
+    """
+    made = store.client()
+    marked = []
+    before_ms = int((time.time() - 60 * minutes) * 1000)
+    ids = [e.experiment_id for e in made.search_experiments()]
+    query = f"attributes.status = 'RUNNING' AND attributes.start_time < {before_ms}"
+    for run in made.search_runs(ids, query) if ids else []:
+        if _mark(made, run):
+            marked.append(str(run.info.run_id))
+    return marked
+
+
+def _mark(made: MlflowClient, run: Run) -> bool:
+    tags, run_id = run.data.tags, run.info.run_id
+    if "process" not in tags:
+        if ENTRY_POINT not in tags:
+            return False
+        made.set_tag(run_id, "failure", "never started: `mlflow run` did not build the environment or was stopped")
+        made.set_terminated(run_id, "FAILED")
+        return True
+    host, pid, started_s = tags["process"].rsplit(":", 2)
+    if outboxes.is_alive({"host": host, "pid": int(pid), "started_s": float(started_s)}):
+        return False
+    box = Outbox(Path(tags["outbox"]))
+    if box.exists():
+        return False
+    made.set_tag(run_id, "ended", f"process {pid} of {host} died and left no local copy")
+    made.set_terminated(run_id, "KILLED")
+    return True
