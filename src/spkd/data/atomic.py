@@ -1,0 +1,88 @@
+"""Files and folders that are either the old one or the new one, whenever the process dies.
+
+Contract: a sibling with a temporary name is filled, then takes the target's place in one step. Siblings that a killed
+process left behind are removed by the next write to the same target.
+"""
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+
+def write_text(to: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=to.parent, prefix=f".{to.name}.", suffix=".new")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(to)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def folder(to: Path) -> Iterator[Path]:
+    """An empty sibling to fill; it replaces `to` as a whole if the block ends well, and is removed if it does not."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    sweep(to)
+    new = to.parent / f".{to.name}.{os.getpid()}.new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+        swap(new, to)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def swap(new: Path, to: Path) -> None:
+    """Put the folder `new` in the place of `to` (which may be absent) and remove what was there before."""
+    if to.exists() and not _exchange(new, to):
+        old = to.parent / f".{to.name}.{os.getpid()}.old"
+        to.rename(old)
+        new.rename(to)
+        shutil.rmtree(old)
+    elif not to.exists():
+        new.rename(to)
+    shutil.rmtree(new, ignore_errors=True)
+
+
+def sweep(to: Path) -> None:
+    """Remove what killed writers left; put the old folder back where the kill fell between two renames."""
+    for path in sorted(to.parent.glob(f".{to.name}.*.*")):
+        pid, kind = path.name.removeprefix(f".{to.name}.").rpartition(".")[::2]
+        if kind not in ("new", "old") or not pid.isdigit() or (int(pid) != os.getpid() and _alive(int(pid))):
+            continue
+        if kind == "old" and not to.exists():
+            path.rename(to)
+        else:
+            shutil.rmtree(path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one system call; False where the system or the file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return bool(renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)

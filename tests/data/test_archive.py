@@ -1,0 +1,156 @@
+"""Zip archives made to do harm, damaged ones, and one whose blocks are given back while it is unpacked."""
+
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from spkd.data import archive
+from spkd.errors import SpkdError
+
+LIMIT = 1 << 20
+
+
+def make(folder, members, name="set.zip"):
+    """A zip of {member name or ZipInfo: bytes}."""
+    with warnings.catch_warnings(), zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as zipped:
+        warnings.simplefilter("ignore")  # "Duplicate name"
+        for member, content in members:
+            zipped.writestr(member, content)
+    return folder / name
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def left(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def link(name):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+def test_the_wanted_members_of_one_folder_are_unpacked(tmp_path):
+    zipped = make(tmp_path, [("val/", b""), ("val/a.jpg", b"A"), ("val/b/c.txt", b"C"), ("other/x", b"X")])
+    archive.unpack(zipped, "val", tmp_path / "val2017", LIMIT, lambda name: not name.endswith(".txt"))
+    assert tree(tmp_path / "val2017") == {"a.jpg": b"A"}
+    assert left(tmp_path) == ["set.zip", "val2017"]
+
+
+def test_an_unpacked_folder_is_not_unpacked_again(tmp_path):
+    (tmp_path / "val").mkdir()
+    archive.unpack(tmp_path / "gone.zip", "val", tmp_path / "val", LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        ("val/../../evil", "leaves the folder"),
+        ("/val/evil", "leaves the folder"),
+        ("val\\..\\evil", "leaves the folder"),
+        ("C:/val/evil", "leaves the folder"),
+        (link("val/link"), "link or special"),
+        ("val/A.jpg", "same name twice"),
+        ("val/a.jpg", "same name twice"),
+        ("val/a.jpg/inside", "inside the file"),
+    ],
+)
+def test_a_member_that_would_harm_is_named_and_nothing_is_written(tmp_path, member, why):
+    zipped = make(tmp_path, [("val/a.jpg", b"A"), (member, b"/etc/passwd")])
+    with pytest.raises(SpkdError, match=f"{why}") as error:
+        archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
+    assert "evil" in str(error.value) or "val/" in str(error.value)
+    assert left(tmp_path) == ["set.zip"]
+
+
+def test_a_bomb_that_declares_its_size_is_refused_before_it_unpacks(tmp_path):
+    zipped = make(tmp_path, [("val/zeros", bytes(LIMIT + 1))])
+    assert zipped.stat().st_size < 5000
+    with pytest.raises(SpkdError, match=f"{LIMIT + 1} bytes unpacked, the limit is {LIMIT}"):
+        archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
+
+
+def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path):
+    zipped = make(tmp_path, [("val/zeros", bytes(4 * LIMIT))])
+    true, lie = struct.pack("<I", 4 * LIMIT), struct.pack("<I", 10)
+    zipped.write_bytes(zipped.read_bytes().replace(true, lie))
+    with pytest.raises(SpkdError, match="whole zip archive"):
+        archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
+    assert not (tmp_path / "val").exists()
+    assert sum(len(c) for n, c in tree(tmp_path).items() if n != "set.zip") <= 10
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_archive_is_an_error_and_no_folder(tmp_path, damage):
+    zipped = make(tmp_path, [("val/a.jpg", bytes(range(256)) * 40)])
+    raw = bytearray(zipped.read_bytes())
+    raw[60] ^= 0xFF
+    zipped.write_bytes(raw[:100] if damage == "cut" else raw)
+    with pytest.raises(SpkdError, match="whole zip archive.*fetch it again"):
+        archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
+    assert not (tmp_path / "val").exists()
+
+
+def test_an_archive_without_the_folder_is_refused(tmp_path):
+    with pytest.raises(SpkdError, match="a folder val/"):
+        archive.unpack(make(tmp_path, [("x/a", b"")]), "val", tmp_path / "val", LIMIT)
+
+
+def test_what_a_killed_process_unpacked_is_kept_if_it_is_whole(tmp_path, monkeypatch):
+    zipped = make(tmp_path, [("val/a", b"A" * 9), ("val/b", b"B" * 9), ("val/c", b"C" * 9)])
+    building = tmp_path / ".val.unpacking" / "val"
+    building.mkdir(parents=True)
+    (building / "a").write_bytes(b"A" * 9)
+    (building / "b").write_bytes(b"?" * 9)
+    unpacked, one = [], archive._unpack_one
+    monkeypatch.setattr(archive, "_unpack_one", lambda z, m, to: (unpacked.append(m.filename), one(z, m, to)))
+    archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
+    assert unpacked == ["val/b", "val/c"]
+    assert tree(tmp_path / "val") == {"a": b"A" * 9, "b": b"B" * 9, "c": b"C" * 9}
+
+
+def test_consumed_archives_give_their_blocks_back_while_unpacking(tmp_path, monkeypatch):
+    if not archive.can_consume(tmp_path):
+        pytest.skip("this file system cannot punch holes: the archive stays whole until the end")
+    members = [(f"val/{i}", bytes([i]) * 300_000) for i in range(4)]
+    with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_STORED) as zipped:
+        for name, content in members:
+            zipped.writestr(name, content)
+    zip_file, blocks, one = tmp_path / "set.zip", [], archive._unpack_one
+    monkeypatch.setattr(archive, "FREE_EVERY_BYTES", 1)
+
+    def watch(zipped, member, to):
+        blocks.append(zip_file.stat().st_blocks * 512)
+        one(zipped, member, to)
+
+    monkeypatch.setattr(archive, "_unpack_one", watch)
+    archive.unpack(zip_file, "val", tmp_path / "val", 2 * LIMIT, consume=True)
+    assert tree(tmp_path / "val") == {Path(n).name: c for n, c in members}
+    assert [round(b / 300_000) for b in blocks] == [4, 3, 2, 1]
+    assert left(tmp_path) == ["val"]
+
+
+def test_an_interrupted_consuming_run_ends_right(tmp_path, monkeypatch):
+    members = [(f"val/{i}", bytes([i]) * 300_000) for i in range(4)]
+    zipped = make(tmp_path, members)
+    monkeypatch.setattr(archive, "FREE_EVERY_BYTES", 1)
+    one = archive._unpack_one
+
+    def stop_at_2(z, member, to):
+        if member.filename == "val/2":
+            raise KeyboardInterrupt
+        one(z, member, to)
+
+    monkeypatch.setattr(archive, "_unpack_one", stop_at_2)
+    with pytest.raises(KeyboardInterrupt):
+        archive.unpack(zipped, "val", tmp_path / "val", 2 * LIMIT, consume=True)
+    assert not (tmp_path / "val").exists()
+    monkeypatch.setattr(archive, "_unpack_one", one)
+    archive.unpack(zipped, "val", tmp_path / "val", 2 * LIMIT, consume=True)
+    assert tree(tmp_path / "val") == {Path(n).name: c for n, c in members}

@@ -1,0 +1,80 @@
+"""A folder or file is the old one or the new one, also when the writer fails, is killed, or cannot swap in one call."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spkd
+from spkd.data import atomic
+
+SRC = str(Path(spkd.__file__).parents[1])
+
+
+def write(to, text):
+    with atomic.folder(to) as new:
+        (new / "a.txt").write_text(text)
+
+
+def left(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("one_call", [True, False])
+def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, one_call):
+    if not one_call:
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    to = tmp_path / "out"
+    write(to, "old")
+    (to / "stale.cache").write_text("x")
+    write(to, "new")
+    assert left(to) == ["a.txt"]
+    assert (to / "a.txt").read_text() == "new"
+    assert left(tmp_path) == ["out"]
+
+
+def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
+    write(tmp_path / "out", "old")
+    with pytest.raises(RuntimeError), atomic.folder(tmp_path / "out") as new:
+        (new / "a.txt").write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "out" / "a.txt").read_text() == "old"
+    assert left(tmp_path) == ["out"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    code = (
+        "import os, signal; from pathlib import Path; from spkd.data import atomic\n"
+        "with atomic.folder(Path('out')) as new: (new / 'a').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": SRC})
+    assert ended.returncode == -signal.SIGKILL
+    assert len(left(tmp_path)) == 1
+    assert not (tmp_path / "out").exists()
+    write(tmp_path / "out", "new")
+    assert left(tmp_path) == ["out"]
+
+
+def test_a_kill_between_two_renames_gives_the_old_folder_back(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    write(tmp_path / f".out.{gone.pid}.old", "old")
+    atomic.sweep(tmp_path / "out")
+    assert (tmp_path / "out" / "a.txt").read_text() == "old"
+
+
+def test_a_living_writer_keeps_its_folder(tmp_path):
+    (tmp_path / f".out.{os.getppid()}.new").mkdir()
+    atomic.sweep(tmp_path / "out")
+    assert len(left(tmp_path)) == 1
+
+
+def test_a_text_file_is_written_whole_or_not_at_all(tmp_path):
+    atomic.write_text(tmp_path / "deep" / "a.json", "old")
+    with pytest.raises(UnicodeEncodeError):
+        atomic.write_text(tmp_path / "deep" / "a.json", "new \ud800")
+    assert (tmp_path / "deep" / "a.json").read_text() == "old"
+    assert left(tmp_path / "deep") == ["a.json"]
