@@ -1,0 +1,19 @@
+"""Mark runs that look RUNNING but have nobody behind them, such as those whose environment failed to build."""
+
+from pathlib import Path
+from typing import Any
+
+from spkd.evidence import tracking
+from spkd.settings import Settings
+
+SECTIONS = ("run",)
+POSITIONAL = ()
+OPTIONS = ("minutes",)
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
+    """Runs of dead processes, and runs that `mlflow run` opened --minutes ago (default 10) and that never started."""
+    swept = tracking.sweep(Path(settings.run.folder))
+    marked = tracking.clean_up(float(options.get("minutes", "10")))
+    print(f"{len(swept)} killed runs closed, {len(marked)} runs without a process marked: {' '.join(marked) or 'none'}")
+    return 0

@@ -1,0 +1,18 @@
+"""Train a student from any number of teachers (none: a scratch student), tracked in MLflow."""
+
+from typing import Any
+
+from spkd.evidence import tracking
+from spkd.experiment import har, plan
+from spkd.settings import Settings
+
+SECTIONS = ("preset", "dataset", "fold", "run", "student", "distill", "losses", "networks", "views", "train", "tracking")
+POSITIONAL = ()
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
+    """Train it, after any teacher that does not exist yet."""
+    here = plan.places_here(settings)
+    tracking.sweep(here.runs)
+    har.train("student", settings, tree, here)
+    return 0

@@ -1,0 +1,18 @@
+"""Train a teacher on one view of the chosen data set and fold, tracked in MLflow."""
+
+from typing import Any
+
+from spkd.evidence import tracking
+from spkd.experiment import har, plan
+from spkd.settings import Settings
+
+SECTIONS = ("preset", "dataset", "fold", "run", "teacher", "networks", "views", "train", "tracking")
+POSITIONAL = ()
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
+    """Train it."""
+    here = plan.places_here(settings)
+    tracking.sweep(here.runs)
+    har.train("teacher", settings, tree, here)
+    return 0

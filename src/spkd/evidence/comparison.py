@@ -1,0 +1,46 @@
+"""Runs side by side as a plain text table. Takes what a search returned; knows no store and no files."""
+
+from collections.abc import Callable, Sequence
+
+from spkd.evidence.tracking_reading import RunInfo
+
+Column = tuple[str, Callable[[RunInfo], str]]
+
+
+def _percent(key: str) -> Callable[[RunInfo], str]:
+    return lambda run: f"{100 * run.metrics[key]:.1f}" if key in run.metrics else "-"
+
+
+def _number(key: str, scale: float, form: str) -> Callable[[RunInfo], str]:
+    return lambda run: format(run.metrics[key] * scale, form) if key in run.metrics else "-"
+
+
+HAR: list[Column] = [
+    ("run", lambda run: run.name),
+    ("accuracy %", _percent("headline/accuracy")),
+    ("macro-F1 %", _percent("headline/macro_f1")),
+    ("last %", _percent("last/accuracy")),
+    ("best on test %", _percent("best/accuracy")),
+    ("parameters", _number("cost/parameters", 1, ",.0f")),
+    ("MMACs", _number("cost/macs", 1e-6, ".1f")),
+    ("ms/window", _number("cost/latency_ms", 1, ".2f")),
+    ("id", lambda run: run.id[:8]),
+]
+DETECTION: list[Column] = [
+    ("run", lambda run: run.name),
+    ("mAP50-95", _number("headline/map50_95", 1, ".4f")),
+    ("mAP50", _number("headline/map50", 1, ".4f")),
+    ("parameters", _number("cost/parameters", 1, ",.0f")),
+    ("id", lambda run: run.id[:8]),
+]
+
+
+def text(runs: Sequence[RunInfo], columns: Sequence[Column]) -> str:
+    """The table, one row a run, columns aligned."""
+    rows = [[head for head, _ in columns], *([value(run) for _, value in columns] for run in runs)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(w) if k in (0, len(row) - 1) else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

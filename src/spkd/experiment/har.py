@@ -1,0 +1,142 @@
+"""One training run on recordings, from plan to finished MLflow run: the same path for teachers and students."""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from spkd import seeding
+from spkd.data import atomic, scaling
+from spkd.errors import SpkdError
+from spkd.evidence import tracking
+from spkd.experiment import lineage, plan, record
+from spkd.experiment.lineage import Ancestor
+from spkd.experiment.plan import Places, Plan, Role
+from spkd.settings import Settings
+from spkd.training import loop, weights
+from spkd.training.objective import Objective
+from spkd.training.teachers import LiveTeacher, Teacher, remember
+
+PINNED = "lineage.json"
+
+
+def train(role: Role, settings: Settings, raw: dict[str, Any], places: Places, parent: tracking.Run | None = None) -> str:
+    """Train one network and return its run id; a run of the same settings that was killed goes on where it stopped."""
+    flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
+    made = plan.make(role, settings, raw, places)
+    record.check_data(made)
+    name = plan.name(made)
+    folder = places.runs / f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
+    with tracking.open_run(name, folder, settings.tracking.experiment, parent, record.tags(made)) as run:
+        record.beginning(run, made, flags)
+        teachers, scratch = ancestors(made, run)
+        task = assemble(made, run, teachers, scratch)
+        identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
+        key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
+        witness = record.Witness(run, made, task, teachers)
+        state = loop.fit(task, settings.train, settings.run.seed, folder / "checkpoint.safetensors", key, witness)
+        record.ending(run, made, task, state, teachers)
+    record.forget(run, folder)
+    return run.id
+
+
+def ancestors(made: Plan, run: tracking.Run) -> tuple[list[Ancestor], Ancestor | None]:
+    """(teachers, scratch student to start from), each found, or trained first as a nested run.
+
+    The choice is written down before training, so that a resumed run keeps its teachers.
+    """
+    if made.role == "teacher":
+        return [], None
+    distill = made.settings.distill
+    pinned_file = run.folder / PINNED
+    if pinned_file.exists():
+        pinned = json.loads(pinned_file.read_text(encoding="utf-8"))
+    else:
+        runs = [lineage.find(made, r) or _train_first(made, run, r) for r in distill.teachers]
+        start = None if distill.init == "none" else lineage.find_scratch(made) or _train_scratch(made, run)
+        pinned = {"teachers": runs, "init": start}
+        atomic.write_text(pinned_file, json.dumps(pinned))
+    teachers = [
+        lineage.load(made, run_id, f"t{k}" if len(distill.teachers) > 1 else "t", run.folder / f"ancestor{k}")
+        for k, run_id in enumerate(pinned["teachers"])
+    ]
+    teachers = _named(teachers)
+    scratch = None
+    if pinned["init"]:
+        scratch = lineage.load(made, pinned["init"], "init", run.folder / "init")
+        lineage.check_shape(made, scratch)
+    return teachers, scratch
+
+
+def _named(teachers: list[Ancestor]) -> list[Ancestor]:
+    """Teachers named by view and network, with a number where two are alike."""
+    names = [f"{t.card.view}-{t.card.network}" for t in teachers]
+    return [
+        replace(t, name=n if names.count(n) == 1 else f"{n}-{names[:k].count(n) + 1}")
+        for k, (t, n) in enumerate(zip(teachers, names, strict=True))
+    ]
+
+
+def _train_first(made: Plan, run: tracking.Run, reference: str) -> str:
+    model = lineage.wanted(reference)
+    if model is None:
+        raise SpkdError("distill.teachers", "an existing run", reference, "check the id")
+    print(f"no {reference} teacher for this data and fold yet: training it first, as a nested run", flush=True)
+    raw = {**made.raw, "teacher": model.model_dump()}
+    settings = made.settings.model_copy(update={"teacher": model})
+    return train("teacher", settings, raw, made.places, run)
+
+
+def _train_scratch(made: Plan, run: tracking.Run) -> str:
+    print("no scratch student of this shape yet: training it first, as a nested run", flush=True)
+    change: dict[str, Any] = {"teachers": [], "alphas": [], "init": "none"}
+    raw = {**made.raw, "distill": {**made.raw["distill"], **change}}
+    settings = made.settings.model_copy(update={"distill": made.settings.distill.model_copy(update=change)})
+    return train("student", settings, raw, made.places, run)
+
+
+def assemble(made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: Ancestor | None) -> loop.Task:
+    """The task of the training loop: network, views, rows and frozen teachers on the device."""
+    settings, device = made.settings, made.device
+    card = plan.card(made)
+    network = weights.build(card, plan.generator(made)).to(device)
+    if scratch is not None:
+        network.load_state_dict(scratch.network.state_dict())
+    windows = plan.on_device(made, made.scaling)
+    rows = {n: windows.rows(getattr(made.split, n)) for n in ("train", "validation", "test")}
+    alphas = list(settings.distill.alphas) if ancestors else []
+    objective = Objective(settings.distill.lambda_ if ancestors else 0.0, alphas, _beta(made, ancestors), made.raw["losses"])
+    tap_names = list(settings.distill.taps) if objective.needs_features else []
+    teachers: list[Teacher] = []
+    for ancestor in ancestors:
+        own = scaling.from_dict(ancestor.card.scaling)
+        seen = windows if own.to_dict() == made.scaling.to_dict() else plan.on_device(made, own)
+        rendered = plan.render(made, ancestor.card.view, ancestor.card.view_settings)
+        live = LiveTeacher(ancestor.name, ancestor.network, rendered, seen, tap_names)
+        teachers.append(_remembered(live, rows["train"], settings, run))
+    return loop.Task(
+        network, plan.render(made, card.view, card.view_settings), windows,
+        rows["train"], rows["validation"], rows["test"], objective, teachers, tap_names, plan.name(made),
+    )  # fmt: skip
+
+
+def _beta(made: Plan, ancestors: list[Ancestor]) -> dict[str, float]:
+    return {name: beta for name, beta in made.settings.distill.beta.items() if beta > 0 and ancestors}
+
+
+def _remembered(live: LiveTeacher, rows: torch.Tensor, settings: Settings, run: tracking.Run) -> Teacher:
+    """The teacher with or without its cache; the run's tag says which, and why."""
+    train = settings.train
+    teacher: Teacher = live
+    if not train.teacher_cache:
+        how = "every step: train.teacher_cache is false"
+    elif train.noise > 0:
+        how = "every step: train.noise changes the windows"
+    else:
+        teacher, how = remember(live, rows, train.eval_batch, train.teacher_cache_gib * 2**30)
+    print(f"teacher {live.name} answers {how}", flush=True)
+    run.tags({f"teacher.{live.name}.answers": how})
+    return teacher
+

@@ -1,0 +1,176 @@
+"""From settings to everything a run needs: windows, split, scaling, view, network card, name and fingerprint.
+
+No training and no tracking here: a plan can be made, printed and compared without running anything.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from spkd import config, plugin, seeding
+from spkd.data import batches, scaling, splits, windowset
+from spkd.data.batches import DeviceWindows
+from spkd.errors import SpkdError
+from spkd.settings import Model, Settings
+from spkd.training.teachers import Render
+from spkd.training.weights import Card
+
+Role = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders. data: holds windows/ and views/. runs: unfinished runs. project: holds dvc.lock and requirements.lock."""
+
+    data: Path
+    runs: Path
+    project: Path
+
+
+def places_here(settings: Settings) -> Places:
+    """The folders of the project checkout that the command runs in."""
+    here = Path.cwd()
+    return Places(here / "data", here / settings.run.folder, here)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run on one split of one data set. raw: the settings tree that `settings` was made from."""
+
+    role: Role
+    settings: Settings
+    raw: dict[str, Any]
+    places: Places
+    device: torch.device
+    windows: windowset.WindowSet
+    split: splits.Split
+    scaling: scaling.Scaling
+    model: Model
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the recordings are simulated."""
+        return str(self.windows.manifest["origin"]) == "simulated"
+
+
+def device(name: str) -> torch.device:
+    """The device that a setting names; `auto` is the GPU where there is one. Raises SpkdError for an absent GPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(name)
+    if chosen.type == "cuda":
+        n = torch.cuda.device_count()
+        if (chosen.index or 0) >= n:
+            do = "use run.device cpu or auto, or install a torch build for your driver"
+            raise SpkdError("run.device", name, f"{n} CUDA devices (torch {torch.__version__})", do)
+    return chosen
+
+
+def make(role: Role, settings: Settings, raw: dict[str, Any], places: Places) -> Plan:
+    """The plan of one run. Raises SpkdError where prepared data, split or settings do not fit."""
+    name = settings.dataset
+    part = config.part("datasets", name, raw)
+    windows = windowset.load(places.data / "windows" / name)
+    split = splits.split(windows, part.split, settings.fold)
+    statistics = scaling.measure(windows, split.train, part.scaling)
+    model = settings.teacher if role == "teacher" else settings.student
+    return Plan(role, settings, raw, places, device(settings.run.device), windows, split, statistics, model)
+
+
+def card(plan: Plan) -> Card:
+    """What will travel with the weights of this plan's network."""
+    view = plan.model.view
+    if plan.model.network not in plan.raw["networks"]:
+        advice = plugin.nearest(plan.model.network, list(plan.raw["networks"]))
+        raise SpkdError(f"{plan.role}.network", "an entry of `networks`", repr(plan.model.network), advice)
+    return Card(
+        network=plan.model.network,
+        network_settings=dict(plan.raw["networks"][plan.model.network]),
+        view=view,
+        view_settings=config.part("views", view, plan.raw).model_dump(),
+        dataset=plan.settings.dataset,
+        data_digest=plan.windows.digest,
+        length=plan.windows.length,
+        channels=plan.windows.channels,
+        classes=plan.windows.classes,
+        scaling=plan.scaling.to_dict(),
+        train_subjects=plan.split.train_subjects,
+        validation_subjects=plan.split.validation_subjects,
+        test_subjects=plan.split.test_subjects,
+        fold=plan.settings.fold,
+        seed=plan.settings.run.seed,
+        origin=str(plan.windows.manifest["origin"]),
+    )
+
+
+def render(plan: Plan, view: str, view_settings: dict[str, Any]) -> Render:
+    """The view's rendering on the plan's device, with what it stored beforehand where it stores something."""
+    module = plugin.load("views", view)
+    settings = config.check(module.Settings, view_settings, f"views.{view}")
+    folder = plan.places.data / "views" / plan.settings.dataset / view
+    stored = batches.stored(folder, plan.windows, plan.device) if hasattr(module, "prepare") else {}
+    made: Render = module.view(settings, stored)
+    return made
+
+
+def on_device(plan: Plan, statistics: scaling.Scaling) -> DeviceWindows:
+    """The windows, scaled by the given statistics, on the plan's device."""
+    return DeviceWindows(plan.windows, statistics, plan.device)
+
+
+def generator(plan: Plan) -> torch.Generator:
+    """The stream of the network's first weights."""
+    return seeding.torch_stream(plan.settings.run.seed, "weights", plan.role)
+
+
+def name(plan: Plan) -> str:
+    """A readable run name: data set, test subject, network on its view, teachers, feature losses, trial."""
+    settings = plan.settings
+    subjects = plan.split.test_subjects
+    held_out = f"s{subjects[0]}" if len(subjects) == 1 else f"f{settings.fold}"
+    seen = plan.model.network if plan.model.view == "signal" else f"{plan.model.view}:{plan.model.network}"
+    words = [settings.dataset, held_out, seen]
+    if plan.role == "teacher":
+        words.append("teacher")
+    elif settings.distill.teachers:
+        terms = [n for n, beta in settings.distill.beta.items() if beta > 0]
+        words += ["<-", "+".join(settings.distill.teachers), *(["kd"] if settings.distill.lambda_ > 0 else []), *terms]
+    else:
+        words.append("scratch")
+    if plan.role == "student" and settings.distill.init != "none":
+        words.append("annealed")
+    return " ".join([*words, f"t{settings.run.seed}"])
+
+
+def relevant(plan: Plan) -> dict[str, Any]:
+    """The part of the settings that can change this run's numbers."""
+    raw, settings = plan.raw, plan.settings
+    chosen: dict[str, Any] = {
+        "role": plan.role,
+        "fold": settings.fold,
+        "run": {k: v for k, v in raw["run"].items() if k != "folder"},
+        "dataset": {settings.dataset: raw["datasets"][settings.dataset]},
+        "model": raw["teacher" if plan.role == "teacher" else "student"],
+        "network": raw["networks"][plan.model.network],
+        "view": raw["views"][plan.model.view],
+        "train": raw["train"],
+    }
+    if plan.role == "student":
+        chosen |= {"distill": raw["distill"], "losses": raw["losses"]}
+    return chosen
+
+
+def fingerprint(plan: Plan) -> str:
+    """12 hex digits: equal for runs that would give equal numbers, teachers' identity aside."""
+    text = json.dumps([relevant(plan), plan.windows.digest], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def truth(plan: Plan, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(label (n,), subject index (n,)) of the given rows."""
+    return np.asarray(plan.windows.label)[rows].astype(np.int64), np.asarray(plan.windows.subject)[rows]

@@ -1,0 +1,156 @@
+"""The house as it is drawn is the house as it is built: arrows, stage dependencies, settings keys, and doors."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "spkd"
+GROUND = {"config", "errors", "plugin", "seeding", "settings", "__init__"}
+GIANTS = {"mlflow": "evidence/tracking", "ultralytics": "detect/", "ray": "executor", "dvc": "nowhere"}
+
+
+def imported(file: Path) -> set[str]:
+    """Every module that a file imports, at any depth; `from a import b` gives a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def files_of(modules: set[str]) -> set[Path]:
+    """The project's source files among imported module names."""
+    found = set()
+    for module in modules:
+        if module.split(".")[0] == "spkd":
+            path = SOURCE.joinpath(*module.split(".")[1:])
+            found |= {p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file() and p.stat().st_size}
+    return found
+
+
+def room(file: Path) -> str:
+    """ground, front (the front door), or the folder's name."""
+    relative = file.relative_to(SOURCE)
+    if len(relative.parts) > 1:
+        return relative.parts[0]
+    return "ground" if relative.stem in GROUND else relative.stem
+
+
+def real_arrows(source_files: list[Path]) -> set[tuple[str, str]]:
+    arrows = {(room(f), room(target)) for f in source_files for target in files_of(imported(f))}
+    return {(a, b) for a, b in arrows if a != b}
+
+
+def declared_arrows() -> set[tuple[str, str]]:
+    block = re.search(r"```arrows\n(.*?)```", (ROOT / "docs" / "data-flow.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block, "docs/data-flow.md has no ```arrows block"
+    lines = [line.split("->") for line in block[1].strip().splitlines()]
+    return {(a.strip(), b) for a, targets in lines for b in targets.split()}
+
+
+def all_files() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def test_the_drawn_arrows_are_the_imports_of_the_code():
+    assert real_arrows(all_files()) == declared_arrows()
+
+
+def test_the_drawn_arrows_have_no_cycle():
+    arrows, order = declared_arrows(), []
+    left = {x for arrow in arrows for x in arrow}
+    while left:
+        free = {x for x in left if not any(a == x and b in left for a, b in arrows)}
+        assert free, f"a cycle among {sorted(left)}"
+        order += sorted(free)
+        left -= free
+
+
+@pytest.mark.parametrize(("package", "door"), GIANTS.items())
+def test_each_giant_has_one_door(package, door):
+    users = [str(f.relative_to(SOURCE)) for f in all_files() if package in {m.split(".")[0] for m in imported(f)}]
+    assert [u for u in users if not u.startswith(door)] == []
+
+
+def closure(start: Path) -> set[Path]:
+    """The files that importing `start` imports, itself included."""
+    seen: set[Path] = set()
+    todo = {start}
+    while todo:
+        file = todo.pop()
+        seen.add(file)
+        todo |= files_of(imported(file)) - seen
+    return seen
+
+
+def stages() -> list[tuple[str, dict]]:
+    """Every stage of dvc.yaml with its templates filled in from params.yaml."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    found = []
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
+        if "foreach" not in stage:
+            found.append((name, stage))
+            continue
+        for key, item in params[stage["foreach"].strip("${}")].items():
+            text = yaml.safe_dump(stage["do"]).replace("${key}", key)
+            for field, value in item.items():
+                text = text.replace(f"${{item.{field}}}", str(value))
+            found.append((f"{name}@{key}", yaml.safe_load(text)))
+    return found
+
+
+@pytest.mark.parametrize(("name", "stage"), stages(), ids=[n for n, _ in stages()])
+def test_a_stage_depends_on_every_file_that_its_command_imports(name, stage):
+    words = stage["cmd"].split()
+    command = words[words.index("spkd") + 1].replace("-", "_")
+    parts = {SOURCE / shelf / f"{word}.py" for word in words for shelf in ("datasets", "views")}
+    files = set().union(*(closure(f) for f in {SOURCE / "cli" / f"{command}.py"} | {p for p in parts if p.is_file()}))
+    needed = {str(f.relative_to(ROOT)) for f in files if room(f) != "ground"}
+    listed = {d if isinstance(d, str) else next(iter(d)) for d in stage["deps"]}
+    assert needed <= listed, f"{name}: missing deps {sorted(needed - listed)}"
+    assert {d for d in listed if d.startswith("src/") and not (ROOT / d).is_file()} == set()
+
+
+def test_every_setting_has_an_explanation():
+    from spkd import config
+
+    explained = config.comments(ROOT / "params.yaml")
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    whole = ("presets", "prepare", "networks")
+    sections = [k for k in tree if k not in whole]
+    keys = [k for section in sections for k, v in config.leaves({section: tree[section]}) if v != {}]
+    ancestors = {k: [".".join(k.split(".")[: i + 1]) for i in range(len(k.split(".")))] for k in keys}
+    assert [k for k in keys if not any(a in explained for a in ancestors[k])] == []
+
+
+def test_every_number_of_params_is_typed():
+    from spkd import config, plugin
+    from spkd.settings import Settings
+
+    raw = config.read(ROOT / "params.yaml")
+    for preset in raw["presets"]:
+        tree = config.resolve(raw, {"preset": preset})
+        config.check(Settings, tree, "")
+        for shelf in ("datasets", "views", "losses"):
+            assert sorted(tree[shelf]) == plugin.names(shelf)
+            for name in tree[shelf]:
+                config.part(shelf, name, tree)
+
+
+def test_every_entry_point_of_mlproject_is_a_command():
+    from spkd import plugin
+
+    entries = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
+    commands = {name: entry["command"].split()[-1].replace("-", "_") for name, entry in entries.items()}
+    assert {c for c in commands.values() if c not in plugin.names("cli")} == set()
+
+
+def test_the_front_door_imports_no_command():
+    assert {t for t in imported(SOURCE / "__main__.py") if t.startswith(("torch", "spkd.cli", "spkd.training"))} == set()
