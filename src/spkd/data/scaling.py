@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from spkd.data.windowset import WindowSet
+from spkd.data.windowset import WindowSet, covered
 from spkd.errors import SpkdError
 
 Rule = Literal["training", "paper", "subject"]
@@ -96,14 +96,6 @@ def measure(windows: WindowSet, rows: np.ndarray, rule: Rule) -> Scaling:
     constant = [name for name, is_flat in zip(windows.channels, flat.any(axis=0), strict=True) if is_flat]
     names = [windows.subjects[s] for s in kept]
     return Scaling(rule, names, windows.channels, mean, np.where(flat, 1.0, std), constant)
-
-
-def covered(n_samples: int, starts: np.ndarray, length: int) -> np.ndarray:
-    """(n_samples,) bool: which samples lie in at least one window."""
-    edges = np.zeros(n_samples + 1, dtype=np.int64)
-    np.add.at(edges, starts, 1)
-    np.subtract.at(edges, starts + length, 1)
-    return np.cumsum(edges[:-1]) > 0
 
 
 def _covered(windows: WindowSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

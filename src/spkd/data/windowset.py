@@ -82,6 +82,14 @@ class WindowSet:
         arrays.save(folder, {name: getattr(self, name) for name in DTYPES}, self.manifest)
 
 
+def covered(n_samples: int, starts: np.ndarray, length: int) -> np.ndarray:
+    """(n_samples,) bool: which samples lie in at least one window."""
+    edges = np.zeros(n_samples + 1, dtype=np.int64)
+    np.add.at(edges, starts, 1)
+    np.subtract.at(edges, starts + length, 1)
+    return np.cumsum(edges[:-1]) > 0
+
+
 def digest(content: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> str:
     """md5 hex (32 characters, as MLflow's dataset digest allows) of the four arrays and the CONTENT keys."""
     total = hashlib.md5(usedforsecurity=False)

@@ -1,0 +1,211 @@
+"""Cuts recordings into windows, vectorised: where a window may start, and nothing else. No copy of a window is made.
+
+Rule `sound`: no window crosses a label change, a segment change or an unlabelled sample. Rule `paper`: the published
+line's, which may. Whatever is left out is counted in the manifest, and the same window in two subjects is an error.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from spkd.data.recordings import UNLABELLED, Recording, Recordings, Report
+from spkd.data.windowset import WindowSet, build, covered
+from spkd.errors import SpkdError
+
+Rule = Literal["sound", "paper"]
+
+
+def sound_starts(label: np.ndarray, segment: np.ndarray, length: int, step: int) -> np.ndarray:
+    """First samples of the windows that stay inside one run of equal label and equal segment.
+
+    label, segment: (n,) of one recording. The first window of a run starts at the run's first sample.
+    """
+    if not len(label):
+        return np.empty(0, dtype=np.int64)
+    changes = np.flatnonzero((label[1:] != label[:-1]) | (segment[1:] != segment[:-1])) + 1
+    first = np.concatenate([[0], changes])
+    size = np.diff(np.concatenate([first, [len(label)]]))
+    count = np.where(label[first] == UNLABELLED, 0, np.maximum((size - length) // step + 1, 0))
+    before = np.cumsum(count) - count
+    starts: np.ndarray = np.repeat(first - step * before, count) + step * np.arange(count.sum())
+    return starts
+
+
+def paper_starts(label: np.ndarray, length: int, step: int) -> np.ndarray:
+    """First samples by the published rule: step, 2 step, ... below n - length, kept where both ends have one label.
+
+    label: (n,) of all labelled samples of one SUBJECT, one bout behind the other (boundaries may be crossed).
+    """
+    starts = np.arange(step, max(len(label) - length, 0), step)
+    kept: np.ndarray = starts[label[starts] == label[starts + length - 1]]
+    return kept
+
+
+def cut(
+    recordings: Recordings,
+    length: int,
+    step: int,
+    rule: str,
+    dataset: str = "unnamed",
+    settings: Mapping[str, Any] | None = None,
+) -> WindowSet:
+    """The WindowSet of these recordings.
+
+    length, step: samples. rule: "sound" or "paper". dataset, settings: written to the manifest as they are.
+    Raises SpkdError where a recording is malformed, no window is left, or two subjects share a window.
+    """
+    if rule not in get_args(Rule) or length < 2 or step < 1:
+        got = f"rule {rule!r}, length {length}, step {step}"
+        raise SpkdError(
+            f"windows of {dataset}", f"rule {get_args(Rule)}, length >= 2, step >= 1", got, "correct params.yaml"
+        )
+    report = Report(recordings.report.drops.copy(), dict(recordings.report.first_seen), dict(recordings.report.notes))
+    names: list[str] = []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    offset = 0
+    for subject, items in _by_subject(recordings).items():
+        signal, label, segment = _joined(items, recordings, report)
+        starts = sound_starts(label, segment, length, step) if rule == "sound" else paper_starts(label, length, step)
+        if not len(starts):
+            report.drop("subject without a window", f"subject {subject}")
+            continue
+        report.drop(
+            "sample outside every window", f"subject {subject}", int((~covered(len(label), starts, length)).sum())
+        )
+        names.append(subject)
+        parts.append((signal, starts + offset, label[starts]))
+        offset += len(signal)
+    if not parts:
+        got = f"none ({len(recordings.items)} recordings, drops {dict(report.drops)})"
+        raise SpkdError(
+            f"windows of {dataset}", f"at least one window of {length} samples", got, "check the recordings"
+        )
+    content = {
+        "signal": np.ascontiguousarray(np.concatenate([p[0] for p in parts]).T, dtype=np.float32),
+        "starts": np.concatenate([p[1] for p in parts]),
+        "label": np.concatenate([p[2] for p in parts]),
+        "subject": np.repeat(np.arange(len(parts)), [len(p[1]) for p in parts]),
+    }
+    how = {"dataset": dataset, "length": length, "step": step, "rule": rule, "settings": dict(settings or {})}
+    unique = _without_duplicates(content, length, names, report, dataset)
+    return build(unique, _manifest(recordings, report, names, how))
+
+
+def _manifest(recordings: Recordings, report: Report, subjects: list[str], how: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **how,
+        "channels": list(recordings.channels),
+        "classes": list(recordings.classes),
+        "subjects": subjects,
+        "rate_hz": float(recordings.rate_hz),
+        "drops": dict(report.drops),
+        "first_seen": report.first_seen,
+        "notes": report.notes,
+        "origin": recordings.origin,
+        "licence": recordings.licence,
+        "citation": recordings.citation,
+    }
+
+
+def _by_subject(recordings: Recordings) -> dict[str, list[Recording]]:
+    """Subject -> its recordings, subjects sorted, recordings in the reader's order."""
+    groups: dict[str, list[Recording]] = {}
+    for item in recordings.items:
+        _check(item, recordings)
+        groups.setdefault(item.subject, []).append(item)
+    return dict(sorted(groups.items()))
+
+
+def _check(item: Recording, recordings: Recordings) -> None:
+    """Raise SpkdError where a recording breaks the contract of data/recordings.py."""
+    n, channels, classes = len(item.label), len(recordings.channels), len(recordings.classes)
+    if item.signal.shape != (n, channels) or item.segment.shape != (n,):
+        got = f"signal {item.signal.shape}, label {item.label.shape}, segment {item.segment.shape}"
+        raise SpkdError(
+            item.name, f"signal ({n}, {channels}) and as many labels and segments", got, "correct the reader"
+        )
+    if n and not (item.label.min() >= UNLABELLED and item.label.max() < classes):
+        got = f"{item.label.min()} to {item.label.max()}"
+        raise SpkdError(item.name, f"labels from {UNLABELLED} to {classes - 1}", got, "correct the reader")
+    finite = np.isfinite(item.signal).all(axis=1)
+    if not finite.all():
+        got = f"NaN or infinity in {np.count_nonzero(~finite)} samples, first at {int(finite.argmin())}"
+        raise SpkdError(item.name, "finite samples", got, "correct the reader")
+
+
+def _joined(
+    items: list[Recording], recordings: Recordings, report: Report
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(signal, label, segment) of one subject's labelled samples; segments are numbered anew so that none is shared.
+
+    Unlabelled samples are counted and left out; what lay on either side of one is in two segments.
+    """
+    signals, labels, segments = [], [], []
+    offset = 0
+    for item in items:
+        keep = item.label != UNLABELLED
+        report.drop("unlabelled sample", item.name, int(np.count_nonzero(~keep)))
+        breaks = np.ones(len(keep), dtype=np.int64)
+        breaks[1:] = (item.segment[1:] != item.segment[:-1]) | ~keep[1:] | ~keep[:-1]
+        segment = np.cumsum(breaks) + offset
+        offset = int(segment[-1]) if len(segment) else offset
+        signals.append(item.signal[keep])
+        labels.append(item.label[keep])
+        segments.append(segment[keep])
+    return np.concatenate(signals), np.concatenate(labels), np.concatenate(segments)
+
+
+def fingerprints(signal: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """(n,) uint64: equal for windows with equal content; a rolling polynomial hash modulo 2^64, O(samples).
+
+    signal: (channels, samples) float32. The base is odd, hence invertible, so prefix sums can be shifted.
+    """
+    base = 0x9E3779B97F4A7C15
+    inverse = pow(base, -1, 1 << 64)
+    bits = np.ascontiguousarray(signal + np.float32(0.0)).view(np.uint32).astype(np.uint64)
+    mix = np.random.Generator(np.random.PCG64(0)).integers(1, 1 << 63, size=(len(signal), 1), dtype=np.uint64)
+    sample = ((bits + np.uint64(1)) * mix).sum(axis=0, dtype=np.uint64)
+    sample ^= sample >> np.uint64(29)
+    powers, inverses = (_powers(b, signal.shape[1]) for b in (base, inverse))
+    prefix = np.concatenate([[np.uint64(0)], np.cumsum(sample * powers, dtype=np.uint64)])
+    shifted: np.ndarray = (prefix[starts + length] - prefix[starts]) * inverses[starts]
+    return shifted
+
+
+def _powers(base: int, n: int) -> np.ndarray:
+    factors = np.full(n, base, dtype=np.uint64)
+    factors[:1] = 1
+    powers: np.ndarray = np.cumprod(factors, dtype=np.uint64)
+    return powers
+
+
+def _without_duplicates(
+    content: dict[str, np.ndarray], length: int, subjects: list[str], report: Report, dataset: str
+) -> dict[str, np.ndarray]:
+    """The content without windows that repeat one of the same subject (counted); raises SpkdError across subjects.
+
+    Windows in which no channel moves are alike by nature (a sensor at rest or unplugged): noted, never removed.
+    """
+    signal, starts, subject = content["signal"], content["starts"], content["subject"]
+    _, first, inverse = np.unique(fingerprints(signal, starts, length), return_index=True, return_inverse=True)
+    original = first[inverse]
+    views = np.lib.stride_tricks.sliding_window_view(signal, length, axis=1)
+    keep = np.ones(len(starts), dtype=bool)
+    n_still = 0
+    for row in np.flatnonzero(original != np.arange(len(starts))):
+        window, twin = views[:, starts[row]], views[:, starts[original[row]]]
+        if not np.array_equal(window, twin):
+            continue
+        if (window == window[:, :1]).all():
+            n_still += 1
+            continue
+        here, there = (f"subject {subjects[subject[r]]}, sample {starts[r]}" for r in (row, original[row]))
+        if subject[row] != subject[original[row]]:
+            do = "remove the copied recording: a person must not be in two places of a split"
+            raise SpkdError(f"windows of {dataset}", "every window once", f"the same window at {here} and {there}", do)
+        report.drop("duplicate window", f"{here} repeats {there}")
+        keep[row] = False
+    if n_still:
+        report.notes["equal_windows_without_motion"] = n_still
+    return {name: array if name == "signal" else array[keep] for name, array in content.items()}
