@@ -1,0 +1,97 @@
+import pytest
+import yaml
+
+from spkd import config
+from spkd.config import Section
+from spkd.errors import SpkdError
+
+PARAMS = """
+preset: none             # which preset
+train:
+  epochs: 6              # passes [epochs]
+  lr: 0.05               # first rate [-]
+beta: {sp: 200.0}        # weights
+presets:
+  none: {}
+  long: {train.epochs: 200}
+"""
+
+
+class Train(Section):
+    epochs: int
+    lr: float
+
+
+class Tiny(Section):
+    train: Train
+
+
+@pytest.fixture
+def tree():
+    return config.parse(PARAMS, "params.yaml")
+
+
+def test_the_command_line_beats_the_preset_which_beats_the_file(tree):
+    assert config.resolve(tree, {})["train"]["epochs"] == 6
+    assert config.resolve(tree, {"preset": "long"})["train"]["epochs"] == 200
+    assert config.resolve(tree, {"preset": "long", "train.epochs": 3})["train"]["epochs"] == 3
+    assert tree["train"]["epochs"] == 6
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tree):
+    with pytest.raises(SpkdError, match=r"unknown key 'train.epoch'; did you mean 'train.epochs'"):
+        config.resolve(tree, {"train.epoch": 3})
+
+
+def test_an_unknown_key_in_a_preset_names_the_preset(tree):
+    tree["presets"]["long"]["trane.epochs"] = 1
+    with pytest.raises(SpkdError, match="presets.long"):
+        config.resolve(tree, {"preset": "long"})
+
+
+def test_a_misspelt_key_in_the_file_names_key_and_neighbour(tree):
+    with pytest.raises(SpkdError, match=r"train: expected|train.epoch"):
+        config.check(Train, {"epoch": 1, "lr": 0.1}, "train")
+    with pytest.raises(SpkdError, match="did you mean 'epochs'"):
+        config.check(Train, {"epochs": 1, "lr": 0.1, "epoks": 2}, "train")
+
+
+def test_a_value_of_the_wrong_type_is_refused_with_its_key_path():
+    with pytest.raises(SpkdError, match=r"train\.epochs.*got 'many'"):
+        config.check(Tiny, {"train": {"epochs": "many", "lr": 0.1}}, "")
+
+
+def test_a_missing_value_is_not_filled_in():
+    with pytest.raises(SpkdError, match=r"train\.lr.*got nothing"):
+        config.check(Tiny, {"train": {"epochs": 1}}, "")
+
+
+def test_a_key_written_twice_is_refused_with_its_line():
+    with pytest.raises(SpkdError, match=r":2.*'a' twice"):
+        config.parse("a: 1\na: 2\n", "params.yaml")
+
+
+def test_the_comment_behind_a_value_is_its_help(tmp_path):
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    assert config.comments(tmp_path / "params.yaml") == {
+        "preset": "which preset",
+        "train.epochs": "passes [epochs]",
+        "train.lr": "first rate [-]",
+        "beta": "weights",
+        "beta.sp": "weights",
+    }
+
+
+def test_overrides_are_read_as_yaml_with_space_or_equals_sign():
+    words = ["--train.epochs", "5", "--a=[1, 2]", "--b.c", "true", "--d", "gaf:wrn16-3"]
+    assert config.overrides(words) == {"train.epochs": 5, "a": [1, 2], "b.c": True, "d": "gaf:wrn16-3"}
+
+
+def test_a_key_without_a_value_is_refused():
+    with pytest.raises(SpkdError, match="a value after the key"):
+        config.overrides(["--train.epochs"])
+
+
+@pytest.mark.parametrize("value", [1, 0.5, True, None, "a b", ["x:y", "z"], {"sp": 200.0}])
+def test_a_dumped_value_reads_back(value):
+    assert yaml.safe_load(config.dump(value)) == value

@@ -1,0 +1,60 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spkd import __main__ as front
+from spkd import plugin
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_help_lists_every_command_with_its_first_docstring_line(capsys):
+    assert front.main([]) == 0
+    out = capsys.readouterr().out
+    for name in plugin.names("cli"):
+        assert f"  {name.replace('_', '-')} " in out
+        assert plugin.describe("cli", name)[0] in out
+
+
+@pytest.mark.parametrize("name", plugin.names("cli"))
+def test_every_command_explains_the_settings_it_reads(name, capsys):
+    assert front.main([name.replace("_", "-"), "--help"]) == 0
+    out = capsys.readouterr().out
+    for section in plugin.describe("cli", name)[1]["SECTIONS"]:
+        assert f"--{section}" in out
+
+
+def test_help_says_value_meaning_and_unit(capsys):
+    front.main(["distill", "--help"])
+    line = next(x for x in capsys.readouterr().out.splitlines() if "--train.weight_decay" in x)
+    assert "0.0001" in line and "L2 penalty" in line
+
+
+def test_help_imports_no_torch():
+    code = "import sys; from spkd.__main__ import main; main(['distill', '--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0
+
+
+def test_an_unknown_command_names_the_nearest(capsys):
+    assert front.main(["distil"]) == 2
+    assert "did you mean 'distill'" in capsys.readouterr().err
+
+
+def test_an_unknown_key_stops_before_anything_runs(capsys):
+    started = time.monotonic()
+    assert front.main(["distill", "--train.epoch", "5"]) == 2
+    assert "did you mean 'train.epochs'" in capsys.readouterr().err
+    assert time.monotonic() - started < 5
+
+
+def test_words_that_a_command_does_not_take_are_refused(capsys):
+    assert front.main(["windows"]) == 2
+    assert "dataset" in capsys.readouterr().err
