@@ -5,21 +5,17 @@ Knows nothing of windows or views; those give the arrays and the manifest, and s
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spkd.data import atomic
 from spkd.errors import SpkdError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-
-
-def _beside(folder: Path, word: str) -> Path:
-    return folder.with_name(f".{folder.name}.{word}")
 
 
 def _sync(path: Path) -> None:
@@ -36,26 +32,18 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, 
     Killed at any moment, `load` finds the old content or the new, complete. The manifest gets `format` and `files`
     (name: [dtype, shape]). Raises SpkdError where the manifest is not plain JSON.
     """
-    part, old = _beside(folder, "part"), _beside(folder, "old")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    described: dict[str, list[Any]] = {}
-    for name, array in arrays.items():
-        np.save(part / f"{name}.npy", array, allow_pickle=False)
-        described[name] = [str(array.dtype), list(array.shape)]
+    described = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
     try:
         text = json.dumps({"format": FORMAT, **manifest, "files": described}, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise SpkdError(folder / MANIFEST, "plain JSON values", error, "convert them before saving") from None
-    (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    for path in (*part.iterdir(), part):
-        _sync(path)
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.replace(old)
-    part.replace(folder)
+    with atomic.folder(folder) as part:
+        for name, array in arrays.items():
+            np.save(part / f"{name}.npy", array, allow_pickle=False)
+        (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        for path in (*part.iterdir(), part):
+            _sync(path)
     _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(folder: Path, remake: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -65,10 +53,8 @@ def load(folder: Path, remake: str) -> tuple[dict[str, np.ndarray], dict[str, An
     Raises SpkdError for a missing file, another format, or an array that differs from its description.
     """
     do = f'run "{remake}"'
-    old = _beside(folder, "old")
-    place = old if not folder.exists() and old.exists() else folder
     try:
-        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpkdError(folder, f"a {MANIFEST}", "none", do) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -78,7 +64,7 @@ def load(folder: Path, remake: str) -> tuple[dict[str, np.ndarray], dict[str, An
         raise SpkdError(folder / MANIFEST, f"format {FORMAT}", got, do)
     arrays: dict[str, np.ndarray] = {}
     for name, described in manifest.get("files", {}).items():
-        arrays[name] = _map(place / f"{name}.npy", described, do)
+        arrays[name] = _map(folder / f"{name}.npy", described, do)
     return arrays, manifest
 
 
