@@ -1,0 +1,220 @@
+"""What a result depends on besides its settings: machine, packages, code, data, weights. Reads, never writes.
+
+Contract: everything returned is plain JSON. What cannot be found out is said on stderr and recorded as such; what
+would make a result wrong (prepared data that no longer fit settings or code) is an error.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from spkd.errors import SpkdError
+
+LOCK = Path("requirements.lock")
+DVC_LOCK = Path("dvc.lock")
+LONGEST_PATCH_BYTES = 1_000_000
+
+
+def environment(flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]:
+    """Machine, packages and build of the run. flags: what seeding.set_flags returned. repo: holds the lock file."""
+    lock = repo / LOCK
+    return {
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": _gpus(),
+        "driver": _driver(),
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "torch_build": torch.__config__.show(),
+        "torch_threads": torch.__config__.parallel_info(),
+        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
+        "packages": packages(),
+        "flags": dict(flags),
+        "variables": {
+            k: v for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "MKL_", "CUDA_", "CUBLAS_"))
+        },
+    }
+
+
+def compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The ten facts of an environment that are compared most, for `run.params(..., prefix="env/")`."""
+    gpu = found["gpus"][0] if found["gpus"] else None
+    return {
+        "os": found["os"],
+        "python": found["python"],
+        "cpu": f"{found['cpu']}, {found['cores']} cores",
+        "gpu": f"{len(found['gpus'])} x {gpu['name']} (sm_{gpu['capability']})" if gpu else "none",
+        "driver": found["driver"] or "none",
+        "cuda": found["cuda"] or "none",
+        "cudnn": found["cudnn"] or "none",
+        "torch": found["torch"],
+        "lock": (found["lock_sha256"] or "none")[:16],
+        "flags": ", ".join(f"{key}={value}" for key, value in sorted(found["flags"].items())) or "none",
+    }
+
+
+def packages() -> dict[str, str]:
+    """Every installed distribution and its version, by normalised name."""
+    found = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found[name.lower().replace("_", "-")] = distribution.version
+    return dict(sorted(found.items()))
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[dict[str, Any]]:
+    if not torch.cuda.is_available():
+        return []
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        capability = f"{properties.major}{properties.minor}"
+        memory_gib = round(properties.total_memory / 2**30, 1)
+        found.append({"name": properties.name, "capability": capability, "memory_gib": memory_gib})
+    return found
+
+
+def _driver() -> str | None:
+    if not torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return answer.stdout.split("\n", 1)[0].strip() or None
+
+
+def code(repo: Path = Path()) -> dict[str, Any]:
+    """{"commit", "dirty", "patch", "patch_cut"} of the working tree; commit is "unknown" where git cannot say, loudly.
+
+    patch: what `git apply` needs on top of the commit, files that git does not know yet included, at most 1 MB.
+    """
+    if shutil.which("git") is None:
+        return _no_code("git is not installed")
+    head = _git(repo, "rev-parse", "HEAD")
+    if head.returncode != 0:
+        return _no_code(" ".join(head.stderr.split()))
+    with tempfile.TemporaryDirectory() as scratch:
+        # A copy of the index takes the new files in, so that the user's own index stays as it is.
+        index = Path(scratch) / "index"
+        own = Path(_git(repo, "rev-parse", "--absolute-git-dir").stdout.strip()) / "index"
+        if own.is_file():
+            shutil.copyfile(own, index)
+        _git(repo, "add", "--all", "--intent-to-add", index=index)
+        patch, cut = _bounded(repo, index)
+    return {"commit": head.stdout.strip(), "dirty": bool(patch), "patch": patch, "patch_cut": cut}
+
+
+def _no_code(why: str) -> dict[str, Any]:
+    print(f"spkd: the run will not say which code made it: {why}", file=sys.stderr)
+    return {"commit": "unknown", "dirty": False, "patch": "", "patch_cut": False}
+
+
+def _git(repo: Path, *words: str, index: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    environ = {**os.environ, "LC_ALL": "C"} | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    return subprocess.run(["git", *words], cwd=repo, env=environ, capture_output=True, text=True, check=False)
+
+
+def _bounded(repo: Path, index: Path) -> tuple[str, bool]:
+    """(patch against HEAD, whether it was cut): reads no further than the limit, however large the change is."""
+    command = ["git", "diff", "HEAD", "--no-color", "--no-ext-diff"]
+    environ = {**os.environ, "GIT_INDEX_FILE": str(index)}
+    with subprocess.Popen(command, cwd=repo, env=environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        text = process.stdout.read(LONGEST_PATCH_BYTES + 1)
+        process.kill()
+    return text[:LONGEST_PATCH_BYTES].decode("utf-8", "replace"), len(text) > LONGEST_PATCH_BYTES
+
+
+def data(folder: Path, repo: Path = Path()) -> dict[str, Any]:
+    """{"manifest", "dvc_md5", "dvc_lock"} of prepared data. folder: relative to repo, e.g. data/windows/pamap2.
+
+    dvc_md5: what dvc.lock says of the folder (36 characters), None where DVC did not make it; dvc_lock: its text.
+    Raises SpkdError where the data are not there.
+    """
+    text = (repo / DVC_LOCK).read_text(encoding="utf-8") if (repo / DVC_LOCK).is_file() else ""
+    stage = _stage(text, folder)
+    md5 = next((out["md5"] for out in stage["outs"] if out["path"] == folder.as_posix()), None) if stage else None
+    return {"manifest": _manifest(folder, repo), "dvc_md5": md5, "dvc_lock": text}
+
+
+def _manifest(folder: Path, repo: Path) -> dict[str, Any]:
+    path = repo / folder / "manifest.json"
+    if not path.is_file():
+        raise SpkdError(path, "prepared data", "nothing", f"run `dvc repro windows@{folder.name}`")
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return manifest
+
+
+def _stage(lock_text: str, folder: Path) -> dict[str, Any] | None:
+    stages = (yaml.safe_load(lock_text) or {}).get("stages", {})
+    for stage in stages.values():
+        if any(out["path"] == folder.as_posix() for out in stage.get("outs", [])):
+            return dict(stage)
+    return None
+
+
+def check_fresh(folder: Path, settings: Mapping[str, Any], repo: Path = Path()) -> None:
+    """Raise SpkdError where prepared data are missing, or older than the settings or the code that make them.
+
+    folder: relative to repo, e.g. data/windows/pamap2. settings: the current `datasets.<name>.windows`. Code is
+    compared with the md5 that DVC recorded of each single file; raw data are left to `dvc repro`.
+    """
+    do = f"run `dvc repro windows@{folder.name}`"
+    used = _manifest(folder, repo)["settings"]
+    changed = [key for key in sorted({*used, *settings}) if used.get(key) != settings.get(key)]
+    if changed:
+        now = ", ".join(f"{key} = {settings.get(key, 'absent')}" for key in changed)
+        was = ", ".join(f"{key} = {used.get(key, 'absent')}" for key in changed)
+        raise SpkdError(folder, f"data prepared with {now}", f"stale data with {was}", do)
+    lock = repo / DVC_LOCK
+    stage = _stage(lock.read_text(encoding="utf-8"), folder) if lock.is_file() else None
+    for dependency in stage.get("deps", []) if stage else []:
+        path = repo / dependency["path"]
+        if dependency.get("md5", "").endswith(".dir") or path.is_dir() or "md5" not in dependency:
+            continue
+        if not path.is_file() or _changed(path, dependency):
+            raise SpkdError(
+                folder, "data prepared with the code that is here", f"{dependency['path']} changed since", do
+            )
+
+
+def _changed(path: Path, dependency: Mapping[str, Any]) -> bool:
+    if path.stat().st_size != dependency.get("size", path.stat().st_size):
+        return True
+    return bool(hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != dependency["md5"])
+
+
+def state_sha256(state: Mapping[str, torch.Tensor | np.ndarray]) -> str:
+    """The hash of weights: names, types, shapes and bits, whatever file or order they were stored in."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = torch.as_tensor(state[name]).detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
