@@ -89,7 +89,7 @@ def read(raw: Path, settings: Settings) -> Recordings:
 def _recording(subject: str, text: bytes, where: str, report: Report) -> Recording:
     """One subject's file. `seq` must be a number and is not used: it has 5 digits, so it repeats from 100,000 on."""
     try:
-        rows = np.loadtxt(io.BytesIO(text), delimiter=",", dtype=np.float32, comments=None, ndmin=2)
+        rows = np.loadtxt(io.BytesIO(text or b"empty"), delimiter=",", dtype=np.float32, comments=None, ndmin=2)
     except (ValueError, UnicodeDecodeError):
         rows = np.empty((0, 0), np.float32)
     n_lines = text.count(b"\n") + (not text.endswith(b"\n"))

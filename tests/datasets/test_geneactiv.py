@@ -1,0 +1,494 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from spkd.data import device, geneactiv_bin, geneactiv_csv
+from spkd.data.recordings import Recordings, Report
+from spkd.datasets import geneactiv
+from spkd.errors import SpkdError
+
+SharedData = Callable[..., Path]
+START = "2024-05-06 10:00:00:000"
+
+
+def settings(classes: list[int], length: int = 4, other_rates: str = "error") -> geneactiv.Settings:
+    return geneactiv.Settings.model_validate(
+        {
+            "windows": {
+                "source": "raw",
+                "classes": classes,
+                "length": length,
+                "step": length,
+                "other_rates": other_rates,
+            },
+            "split": {
+                "rule": "subject_fractions",
+                "train_fraction": 0.7,
+                "test_fraction": 0.25,
+                "validation_subjects": 1,
+            },
+            "scaling": "training",
+        }
+    )
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """Subjects 9 and 102 with classes 1 and 13, two windows of 4 samples each."""
+    folder = tmp_path / "geneactiv"
+    folder.mkdir()
+    for subject in (9, 102):
+        for number in (1, 13):
+            for window in (1, 2):
+                write(folder, subject, number, window)
+    return folder
+
+
+def write(folder: Path, subject: int, number: int, window: int, **other: object) -> Path:
+    path = folder / f"ID-{subject}_CLASS-{number}_Window-{window:04}.mat"
+    value = 1000.0 * subject + 10 * number + window
+    savemat(path, other or {"xw": value + np.arange(12.0).reshape(4, 3) / 16})
+    return path
+
+
+def read(folder: Path, classes: list[int] | None = None, **kwargs: object) -> Recordings:
+    return geneactiv.read(folder.parent, settings(classes or [1, 13], **kwargs))  # type: ignore[arg-type]
+
+
+# .mat windows ---------------------------------------------------------------------------------------------------------
+
+
+def test_subject_and_class_come_from_the_name_and_each_window_is_a_segment(lab: Path) -> None:
+    found = read(lab)
+    assert [item.subject for item in found.items] == ["9", "102"]
+    assert found.classes == ["class 1", "class 13"]
+    first = found.items[0]
+    assert first.label.tolist() == [0] * 8 + [1] * 8
+    assert first.segment.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert first.signal[:, 0].tolist()[::4] == [9011.0, 9012.0, 9131.0, 9132.0]
+    assert first.signal[1].tolist() == [9011 + 3 / 16, 9011 + 4 / 16, 9011 + 5 / 16]
+    assert not found.report.drops
+
+
+def test_the_class_list_sets_the_index_and_the_rest_is_counted(lab: Path) -> None:
+    write(lab, 9, 2, 1)
+    found = read(lab, [13, 1])
+    assert found.items[0].label.tolist() == [1] * 8 + [0] * 8 or found.items[0].label.tolist() == [0] * 8 + [1] * 8
+    assert found.items[0].label[0] == 1  # class 1 stands second in the list
+    assert dict(found.report.drops) == {"window of a class that is not in `classes`": 1}
+
+
+def test_a_listed_class_without_data_is_an_error(lab: Path) -> None:
+    with pytest.raises(SpkdError, match="none of class 0, 2"):
+        read(lab, [0, 1, 2, 13])
+
+
+def test_a_class_listed_twice_is_an_error(lab: Path) -> None:
+    with pytest.raises(SpkdError, match="each class once"):
+        read(lab, [1, 13, 1])
+
+
+def test_a_window_of_another_length_is_an_error_that_names_the_setting(lab: Path) -> None:
+    with pytest.raises(SpkdError, match=r"windows\.length to 4"):
+        read(lab, length=8)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"x": np.zeros((4, 3))}, ".mat file without the key xw"),
+        ({"xw": np.zeros((4, 2))}, ".mat file whose xw is not numbers (samples, 3)"),
+        ({"xw": np.zeros((4, 3, 2))}, ".mat file whose xw is not numbers (samples, 3)"),
+        ({"xw": "text"}, ".mat file whose xw is not numbers (samples, 3)"),
+        ({"xw": np.array([{"a": 1}, 2], dtype=object)}, ".mat file whose xw is not numbers (samples, 3)"),
+        ({"xw": np.full((4, 3), np.nan)}, ".mat file with NaN or infinity"),
+        ({"xw": np.full((4, 3), np.inf)}, ".mat file with NaN or infinity"),
+    ],
+)
+def test_a_bad_window_is_dropped_and_counted(lab: Path, content: dict[str, object], reason: str) -> None:
+    path = write(lab, 9, 1, 3, **content)
+    report = read(lab).report
+    assert dict(report.drops) == {reason: 1}
+    assert report.first_seen == {reason: str(path)}
+
+
+@pytest.mark.parametrize("name", ["ID-9_CLASS-1_Window-.mat", "ID9_CLASS-1_Window-0001.mat", "id-9.mat"])
+def test_another_name_is_dropped_and_counted(lab: Path, name: str) -> None:
+    savemat(lab / name, {"xw": np.ones((4, 3))})
+    assert dict(read(lab).report.drops) == {".mat file not named ID-<subject>_CLASS-<class>_Window-<number>.mat": 1}
+
+
+def test_a_damaged_mat_file_is_dropped_and_counted_at_any_byte(lab: Path) -> None:
+    path = write(lab, 9, 1, 3)
+    savemat(path, {"xw": np.arange(12.0).reshape(4, 3)}, do_compression=True)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for cut in (0, 1, 127, 128, 140, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        assert sum(read(lab).report.drops.values()) == 1, cut
+    for _ in range(40):
+        bad = bytearray(whole)
+        bad[rng.integers(124, len(bad))] ^= int(rng.integers(1, 256))
+        path.write_bytes(bytes(bad))
+        assert sum(len(item.label) for item in read(lab).items) in (32, 36)
+
+
+def test_the_same_content_twice_counts_once(lab: Path) -> None:
+    copy = lab / "copy"
+    copy.mkdir()
+    write(copy, 9, 1, 1)
+    again = lab / "ID-9_CLASS-1_Window-0007.mat"
+    again.write_bytes((lab / "ID-9_CLASS-1_Window-0001.mat").read_bytes())
+    found = read(lab)
+    assert dict(found.report.drops) == {"window with the content of another one": 2}
+    assert len(found.items[0].label) == 16
+
+
+@pytest.mark.parametrize("name", ["ID-102_CLASS-1_Window-0009.mat", "ID-9_CLASS-13_Window-0009.mat"])
+def test_the_same_content_under_two_subjects_or_classes_is_an_error(lab: Path, name: str) -> None:
+    (lab / name).write_bytes((lab / "ID-9_CLASS-1_Window-0001.mat").read_bytes())
+    with pytest.raises(SpkdError, match="both sides of a split, or carry two labels"):
+        read(lab)
+
+
+def test_two_files_for_one_subject_class_and_number_are_an_error(lab: Path) -> None:
+    (lab / "other").mkdir()
+    write(lab / "other", 9, 1, 1, xw=np.ones((4, 3)))
+    with pytest.raises(SpkdError, match="one file a subject, class and window number"):
+        read(lab)
+
+
+def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SpkdError, match="none of class 1, 13"):
+        read(tmp_path / "geneactiv")
+
+
+# .bin files -----------------------------------------------------------------------------------------------------------
+
+
+def decode(path: Path) -> tuple[device.DeviceRecording, Report]:
+    report = Report()
+    return geneactiv_bin.decode(path.read_bytes(), path.name, report), report
+
+
+def slow_twin(data: bytes) -> np.ndarray:
+    """The manual's decoding, one sample at a time."""
+    text = data.decode("latin-1")
+    value = {k: float(v) for k, v in re.findall(r"^([xyz] (?:gain|offset)):(-?\d+)", text, re.MULTILINE)}
+    rows = []
+    for page in re.findall(r"^[0-9A-F]{3600}", text, re.MULTILINE):
+        for k in range(0, 3600, 12):
+            raw = [int(page[k + j : k + j + 3], 16) for j in (0, 3, 6)]
+            signed = [n - 4096 if n > 2047 else n for n in raw]
+            rows.append(
+                [(100 * n - value[f"{a} offset"]) / value[f"{a} gain"] for n, a in zip(signed, "xyz", strict=True)]
+            )
+    return np.array(rows)
+
+
+def test_decoding_agrees_with_the_reference_decoder(shared_data: SharedData) -> None:
+    found, report = decode(shared_data("geneactiv", "gnactv_sample.bin"))
+    reference = np.load(shared_data("geneactiv", "gnactv_data.npz"))
+    assert np.abs(found.accel_g - reference["accel"]).max() <= 0.5e-4 + 1e-6  # the reference is rounded to 4 decimals
+    assert np.abs(found.time_s - reference["time"]).max() <= 0.5  # page times are written to half a second
+    assert found.rate_hz == 50 and not report.drops
+
+
+@pytest.mark.parametrize("name", ["TESTfile.bin", "20Hz_file.bin", "GENEActiv_testfile.bin"])
+def test_decoding_agrees_with_a_slow_twin_on_real_files(shared_data: SharedData, name: str) -> None:
+    path = shared_data("geneactiv", name)
+    np.testing.assert_allclose(decode(path)[0].accel_g, slow_twin(path.read_bytes()), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "pages", "drops"),
+    [
+        ("TESTfile.bin", 100, 104, {}),
+        ("20Hz_file.bin", 20, 7, {}),
+        ("Multi_page_reset_config_time.bin", 10, 9, {}),
+        ("Incomplete_bin_file.bin", 10, 9, {"damaged page: page header": 1}),
+        (
+            "GENEActiv_testfile.bin",
+            85.7,
+            16,
+            {"damaged page: not 3600 digits": 1, "page that the header promises, not in the file": 222_031},
+        ),
+    ],
+)
+def test_real_files_have_a_stated_result(
+    shared_data: SharedData, name: str, rate_hz: float, pages: int, drops: dict[str, int]
+) -> None:
+    found, report = decode(shared_data("geneactiv", name))
+    assert found.rate_hz == rate_hz and found.accel_g.shape == (300 * pages, 3)
+    assert dict(report.drops) == drops
+    assert 0.99 <= np.median(np.linalg.norm(found.accel_g, axis=1)) <= 1.04
+    assert not found.segment.any() and (np.diff(found.time_s) > 0).all()
+
+
+def test_a_file_without_pages_is_dropped_and_counted(shared_data: SharedData) -> None:
+    found, report = decode(shared_data("geneactiv", "Zero_data_pages.bin"))
+    assert found.accel_g.shape == (0, 3) and dict(report.drops) == {"device file without a whole data page": 1}
+
+
+def test_a_short_header_is_an_error_that_names_the_missing_field(shared_data: SharedData) -> None:
+    with pytest.raises(SpkdError, match="Number of Pages"):
+        decode(shared_data("geneactiv", "Short_header.bin"))
+
+
+def fixed_bin(n_pages: int = 4, subject: str = "", **page: dict[int, bytes]) -> bytes:
+    """A 100 Hz file whose sample k of page p is (256 + p, -p, k) raw, with unit gains; page: {number: other bytes}."""
+    header = f"Device Identity\r\nMeasurement Frequency:100 Hz\r\nSubject Code:{subject}\r\n"
+    header += "".join(f"{axis} gain:25600\r\n{axis} offset:0\r\n" for axis in "xyz")
+    parts = [f"{header}Number of Pages:{n_pages}\r\n\r\n".encode()]
+    for number in range(n_pages):
+        digits = "".join(f"{256 + number:03X}{-number & 4095:03X}{k:03X}000" for k in range(300))
+        parts.append(
+            f"Recorded Data\r\nDevice Unique Serial Code:1\r\nSequence Number:{number}\r\n"
+            f"Page Time:2024-05-06 10:00:{3 * number:02}:000\r\nUnassigned:\r\nTemperature:25\r\n"
+            f"Battery voltage:4.1\r\nDevice Status:Recording\r\nMeasurement Frequency:100.0\r\n{digits}\r\n".encode()
+        )
+    return b"".join(parts)
+
+
+def test_raw_values_are_12_bit_signed_and_calibrated_by_hand() -> None:
+    found = geneactiv_bin.decode(fixed_bin(), "x", Report())
+    assert found.accel_g[301].tolist() == [257 / 256, -1 / 256, 1 / 256]
+    assert found.time_s[[0, 1, 300]].tolist() == [1714989600.0, 1714989600.01, 1714989603.0]
+
+
+def test_calibration_is_100_raw_minus_offset_over_gain() -> None:
+    data = fixed_bin().replace(b"y gain:25600\r\ny offset:0", b"y gain:25000\r\ny offset:-500")
+    found = geneactiv_bin.decode(data, "x", Report())
+    assert found.accel_g[300, 1] == np.float32((100 * -1 + 500) / 25000)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "drops"),
+    [
+        (b"102FFE000", b"102XFE000", {"damaged page: not hexadecimal": 1}),
+        (b"102FFE000", b"10FFE000", {"damaged page: not 3600 digits": 1}),
+        (b"Sequence Number:2", b"Sequence Number:x", {"damaged page: page header": 1}),
+        (b"10:00:06:000", b"10:00:66:000", {"damaged page: page time": 1}),
+        (
+            b"10:00:06:000",
+            b"10:00:01:000",
+            {"page not later than the one before it": 1, "missing page (sequence number)": 1},
+        ),
+        (b"Sequence Number:2\r\nPage Time:2024-05-06 10:00:06:000\r\nU", b"U", {"damaged page: page header": 1}),
+    ],
+)
+def test_a_damaged_page_is_counted_and_starts_a_new_segment(old: bytes, new: bytes, drops: dict[str, int]) -> None:
+    report = Report()
+    data = fixed_bin()
+    assert old in data
+    found = geneactiv_bin.decode(data.replace(old, new, 1), "x", report)
+    assert dict(report.drops) == drops
+    assert found.segment.tolist() == [0] * 600 + [1] * 300
+    assert found.accel_g[600, 0] == np.float32(259 / 256)
+
+
+def test_a_page_at_another_rate_is_counted() -> None:
+    report = Report()
+    head, mark, tail = fixed_bin().rpartition(b"Measurement Frequency:100.0")
+    found = geneactiv_bin.decode(head + b"Measurement Frequency:50.0" + tail, "x", report)
+    assert dict(report.drops) == {"damaged page: 50 Hz where the header says 100 Hz": 1} and len(found.time_s) == 900
+
+
+def test_a_page_lost_between_two_is_counted_and_starts_a_new_segment() -> None:
+    report = Report()
+    pages = fixed_bin().split(b"Recorded Data")
+    found = geneactiv_bin.decode(b"Recorded Data".join(pages[:2] + pages[3:]), "x", report)
+    assert dict(report.drops) == {"missing page (sequence number)": 1}
+    assert found.segment.tolist() == [0] * 300 + [1] * 600
+
+
+def test_a_gap_in_time_starts_a_new_segment_even_where_numbers_continue() -> None:
+    data = fixed_bin(2).replace(b"10:00:03:000", b"10:00:04:000")
+    report = Report()
+    assert geneactiv_bin.decode(data, "x", report).segment.tolist() == [0] * 300 + [1] * 300
+    assert not report.drops
+
+
+def test_a_file_cut_anywhere_yields_whole_pages_or_an_error_and_counts_the_rest() -> None:
+    data = fixed_bin()
+    whole = geneactiv_bin.decode(data, "x", Report()).accel_g
+    first_page = data.index(b"Recorded Data")
+    for cut in range(0, len(data), 97):
+        report = Report()
+        if cut < first_page - 20:
+            with pytest.raises(SpkdError):
+                geneactiv_bin.decode(data[:cut], "x", report)
+        elif cut >= first_page:
+            found = geneactiv_bin.decode(data[:cut], "x", report).accel_g
+            assert len(found) % 300 == 0 and (found == whole[: len(found)]).all()
+            lost = report.drops["page that the header promises, not in the file"]
+            lost += sum(n for reason, n in report.drops.items() if reason.startswith("damaged"))
+            assert lost == 4 - len(found) // 300
+
+
+@pytest.mark.parametrize("old", [b"x gain:25600", b"y offset:0", b"Measurement Frequency:100 Hz"])
+@pytest.mark.parametrize("new", [b"", b"x gain:", b"z offset:abc"])
+def test_a_header_without_calibration_or_rate_is_an_error(old: bytes, new: bytes) -> None:
+    with pytest.raises(SpkdError, match="expected a"):
+        geneactiv_bin.decode(fixed_bin().replace(old, new, 1), "x", Report())
+
+
+# .csv files and intervals ---------------------------------------------------------------------------------------------
+
+
+def csv_text(n: int = 300, rate_hz: int = 100, subject: str = "7") -> str:
+    header = ["Device Type,GENEActiv"] + [""] * 99
+    header[10], header[20] = f"Measurement Frequency,{rate_hz} Hz", f"Subject Code,{subject}"
+    ms = [round(1000 * k / rate_hz) for k in range(n)]
+    rows = [f"2024-05-06 10:00:{t // 1000:02}:{t % 1000:03},{k / 256:.4f},-0.5,1,0,0,25.1" for k, t in enumerate(ms)]
+    return "\n".join([*header, *rows]) + "\n"
+
+
+def test_csv_values_and_times_are_read_after_100_header_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(csv_text())
+    found = geneactiv_csv.decode(path)
+    assert (found.subject_code, found.rate_hz, found.accel_g.shape) == ("7", 100.0, (300, 3))
+    assert found.accel_g[2].tolist() == [np.float32(0.0078), -0.5, 1.0]
+    assert found.time_s[[0, 1, 299]].tolist() == [1714989600.0, 1714989600.01, 1714989602.99]
+
+
+def test_csv_blocks_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(csv_text().rstrip("\n"))
+    whole = geneactiv_csv.decode(path)
+    monkeypatch.setattr(geneactiv_csv, "BLOCK_BYTES", 101)
+    parts = geneactiv_csv.decode(path)
+    assert (whole.accel_g == parts.accel_g).all() and (whole.time_s == parts.time_s).all()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "2024-05-06 10:00:00:020,0.1,0.2,1,0,0",
+        "2024-05-06 10:00:00:020,0.1,0.2,1,0,0,25.1,9",
+        "2024-05-06 10:00:00:020,0.1,x,1,0,0,25.1",
+        "2024-05-06 10:00:00:020,0.1,nan,1,0,0,25.1",
+        "2024-05-06 10:00:99:020,0.1,0.2,1,0,0,25.1",
+        "2024-05-06 10:0",
+        "",
+    ],
+)
+def test_a_bad_csv_row_is_an_error_that_names_its_line(tmp_path: Path, bad: str) -> None:
+    lines = csv_text().split("\n")
+    lines[102] = bad
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines))
+    with pytest.raises(SpkdError, match=r"a\.csv:10[123]: expected time,x,y,z"):
+        geneactiv_csv.decode(path)
+
+
+def test_a_csv_without_the_device_header_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("time,x,y,z\n1,2,3,4\n")
+    with pytest.raises(SpkdError, match="100 header lines"):
+        geneactiv_csv.decode(path)
+
+
+def test_csv_rows_missing_in_time_start_a_new_segment(tmp_path: Path) -> None:
+    lines = csv_text().split("\n")
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines[:150] + lines[250:]))
+    assert geneactiv_csv.decode(path).segment.tolist() == [0] * 50 + [1] * 150
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Path:
+    """A .bin of subject 7 (header) and a .csv of subject 8 (column `file`), with classes 1 and 2."""
+    folder = tmp_path / "geneactiv"
+    folder.mkdir()
+    (folder / "wrist.bin").write_bytes(fixed_bin(subject="7"))
+    (folder / "wrist.csv").write_text(csv_text())
+    (folder / "intervals.csv").write_text(
+        "subject,start,end,label,file\n"
+        "7,2024-05-06 10:00:01,2024-05-06 10:00:05,1,\n"
+        "7,2024-05-06 10:00:05.000,2024-05-06 10:00:06:500,2,\n"
+        "8,2024-05-06 10:00:00,2024-05-06 10:00:01,2,wrist.csv\n"
+    )
+    return folder
+
+
+def test_intervals_label_the_samples_from_start_to_before_end(devices: Path) -> None:
+    found = read(devices, [1, 2])
+    assert [(item.subject, len(item.label)) for item in found.items] == [("7", 550), ("8", 100)]
+    first = found.items[0]
+    assert first.label.tolist() == [0] * 400 + [1] * 150
+    assert first.segment.tolist() == [0] * 400 + [1] * 150
+    assert first.signal[0].tolist() == [1.0, 0.0, 100 / 256]
+    assert dict(found.report.drops) == {"unlabelled device sample": 650 + 200}
+    assert found.report.notes == {"gaps": 0}
+
+
+def test_a_file_belongs_to_the_subject_its_stem_spells_where_nothing_else_says_so(devices: Path) -> None:
+    (devices / "wrist.bin").rename(devices / "7.bin")
+    (devices / "7.bin").write_bytes(fixed_bin(subject=""))
+    assert [item.subject for item in read(devices, [1, 2]).items] == ["7", "8"]
+
+
+def test_intervals_and_files_without_each_other_are_counted(devices: Path) -> None:
+    (devices / "other.bin").write_bytes(fixed_bin(subject="99"))
+    with (devices / "intervals.csv").open("a") as file:
+        file.write("55,2024-05-06 10:00:01,2024-05-06 10:00:05,1,\n")
+        file.write("7,2025-05-06 10:00:01,2025-05-06 10:00:05,1,\n")
+        file.write("7,2024-05-06 10:00:10,2024-05-06 10:00:11,6,\n")
+    drops = read(devices, [1, 2]).report.drops
+    assert drops.pop("unlabelled device sample") == 850
+    assert dict(drops) == {
+        "device file without labelled intervals": 1,
+        "interval without a device file": 1,
+        "interval without a sample in the recording": 1,
+        "interval of a class that is not in `classes`": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("7,2024-05-06 10:00:02,2024-05-06 10:00:03,2,", "one label at a time for subject 7"),
+        ("7,2024-05-06 10:00:05,2024-05-06 10:00:05,2,", "an end after the start"),
+        (",2024-05-06 10:00:07,2024-05-06 10:00:08,2,", "a subject"),
+        ("7,2024-05-06 10:00,2024-05-06 10:00:08,2,", r"intervals\.csv:5: expected subject,start,end,label"),
+        ("7,2024-05-06 10:00:07,2024-05-06 10:00:08,walking,", r"intervals\.csv:5: expected subject,start,end,label"),
+        ("7,2024-05-06 10:00:07", r"intervals\.csv:5: expected subject,start,end,label"),
+        ("9,2024-05-06 10:00:02,2024-05-06 10:00:03,2,wrist.csv", "one subject a device file"),
+    ],
+)
+def test_a_bad_or_contradictory_interval_is_an_error(devices: Path, row: str, message: str) -> None:
+    with (devices / "intervals.csv").open("a") as file:
+        file.write(row + "\n")
+    with pytest.raises(SpkdError, match=message):
+        read(devices, [1, 2])
+
+
+def test_a_subject_as_windows_and_from_a_device_is_an_error(devices: Path) -> None:
+    write(devices, 7, 1, 1)
+    with pytest.raises(SpkdError, match="both for 7"):
+        read(devices, [1, 2])
+
+
+def test_another_rate_is_an_error_unless_resampling_was_asked_for(devices: Path) -> None:
+    (devices / "wrist.csv").write_text(csv_text(n=150, rate_hz=50))
+    with pytest.raises(SpkdError, match="expected 100 Hz, got 50 Hz"):
+        read(devices, [1, 2])
+    found = read(devices, [1, 2], other_rates="linear")
+    assert found.report.notes["resampled to 100 Hz, from"] == {str(devices / "wrist.csv"): 50.0}
+    np.testing.assert_allclose(found.items[1].signal[:4, 0], np.array([0, 0.5, 1, 1.5]) / 256, atol=1e-4)
+    assert len(found.items[1].label) == 100
+
+
+def test_resampling_keeps_a_straight_line_straight_and_crosses_no_gap() -> None:
+    ramp = np.repeat(np.arange(60.0)[:, None] * [1, 2, 3], 1, axis=0).astype(np.float32)
+    segment = np.repeat([0, 1], 30).astype(np.int32)
+    found = device.resampled(device.DeviceRecording("", 20.0, ramp, np.arange(60) / 20, segment), 100.0)
+    assert len(found.time_s) == 2 * (29 * 5 + 1)
+    np.testing.assert_allclose(found.accel_g[found.segment == 0, 0], np.arange(146) / 5, atol=1e-5)
+    np.testing.assert_allclose(found.accel_g[found.segment == 1, 1], 60 + 2 * np.arange(146) / 5, atol=1e-4)
