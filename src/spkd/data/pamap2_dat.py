@@ -1,0 +1,133 @@
+"""PAMAP2's files: found in the nested zip or in a folder, read one at a time, parsed to numbers that mean nothing yet.
+
+The 1.6 GB are never unpacked: one file at a time is in memory, and its CRC-32 is checked before a row is parsed.
+"""
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from spkd.errors import SpkdError
+
+OUTER, INNER = "pamap2+physical+activity+monitoring.zip", "PAMAP2_Dataset.zip"
+NAME = re.compile(r"(?:(?P<folder>.*)/)?subject(?P<subject>\d+)\.dat")
+N_COLUMNS = 54
+AGAIN = 'delete it and fetch it again ("dvc repro")'
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class DatFile:
+    """One subject's file. where: its path, with the members' names inside archives. content: its bytes."""
+
+    subject: str
+    where: str
+    content: bytes
+
+
+def files(folder: Path) -> Iterator[DatFile]:
+    """The Protocol files below a folder, in order of subject: from the zip as UCI nests it, or from .dat files.
+
+    Files in a folder called Optional are no part of the protocol and are passed over.
+    Raises SpkdError where there is none, both a zip and .dat files, a subject twice, or a damaged archive.
+    """
+    zips = [path for path in (folder / OUTER, folder / INNER) if path.is_file()]
+    loose = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("subject*.dat"))}
+    if len(zips) + bool(loose) > 1:
+        got = ", ".join([path.name for path in zips] + list(loose)[:1])
+        raise SpkdError(folder, f"either {OUTER} or .dat files", got, "remove one of them")
+    if zips:
+        yield from _zipped(zips[0])
+    for subject, name in _protocol(list(loose), folder):
+        yield DatFile(subject, str(loose[name]), loose[name].read_bytes())
+    if not zips and not loose:
+        do = f"put {OUTER} (or the folder PAMAP2_Dataset) there, or set datasets.pamap2.windows.source to uci"
+        raise SpkdError(folder, f"{OUTER} or subject*.dat", "neither", do)
+
+
+def _protocol(names: list[str], where: object) -> list[tuple[str, str]]:
+    """(subject, name) of the Protocol files among these names, in order of subject."""
+    found: dict[str, str] = {}
+    for name in names:
+        match = NAME.fullmatch(name)
+        if match is None or "Optional" in (match["folder"] or "").split("/"):
+            continue
+        if match["subject"] in found:
+            got = f"{found[match['subject']]} and {name}"
+            raise SpkdError(where, f"one file of subject {match['subject']}", got, "remove one of them")
+        found[match["subject"]] = name
+    return sorted(found.items())
+
+
+def _zipped(path: Path) -> Iterator[DatFile]:
+    with _damage_named(path), zipfile.ZipFile(path) as outer:
+        inner = [name for name in outer.namelist() if name.rpartition("/")[2] == INNER]
+        if not inner:
+            yield from _members(outer, str(path))
+            return
+        with outer.open(inner[0]) as stream, zipfile.ZipFile(stream) as archive:
+            yield from _members(archive, f"{path}:{inner[0]}")
+
+
+def _members(archive: zipfile.ZipFile, where: str) -> Iterator[DatFile]:
+    wanted = _protocol(archive.namelist(), where)
+    if not wanted:
+        raise SpkdError(where, "Protocol/subject101.dat and so on", "none", AGAIN)
+    for subject, name in wanted:
+        with _damage_named(f"{where}:{name}"):
+            content = archive.read(name)
+        yield DatFile(subject, f"{where}:{name}", content)
+
+
+@contextmanager
+def _damage_named(where: object) -> Iterator[None]:
+    """What zipfile raises for damage becomes an SpkdError that names the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise SpkdError(where, "a whole zip archive", error, AGAIN) from None
+
+
+def parse(file: DatFile) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, 2) float64 timestamp and activity id, and (rows, 52) float32 readings with NaN where the file says NaN.
+
+    Raises SpkdError that names the file and the row (from 1) which is not 54 numbers.
+    """
+    names = [f"column {i}" for i in range(1, N_COLUMNS + 1)]
+    schema = {name: pl.Float64 if i < 2 else pl.Float32 for i, name in enumerate(names)}
+    try:
+        frame = pl.read_csv(file.content, separator=" ", has_header=False, quote_char=None, schema=schema)
+        regular = not any(frame.null_count().row(0)) and frame.height > 0
+    except pl.exceptions.PolarsError:
+        regular = False
+    if not regular:
+        return _parse_slowly(file)
+    return frame[names[:2]].to_numpy(), frame[names[2:]].to_numpy()
+
+
+def _parse_slowly(file: DatFile) -> tuple[np.ndarray, np.ndarray]:
+    """The same by numpy, for files spaced in another way; raises SpkdError at the first bad row."""
+    do = f"correct that row, or {AGAIN.replace('it', 'the file', 1)}"
+    if not file.content.strip():
+        raise SpkdError(file.where, f"rows of {N_COLUMNS} numbers", "an empty file", AGAIN)
+    for number, line in enumerate(file.content.rstrip().split(b"\n"), 1):
+        fields, where = line.split(), f"{file.where}: row {number}"
+        if len(fields) != N_COLUMNS:
+            raise SpkdError(where, f"{N_COLUMNS} numbers", len(fields), do)
+        for column, field in enumerate(fields, 1):
+            try:
+                float(field)
+            except ValueError:
+                got = f"{field.decode('utf-8', 'replace')!r} in column {column}"
+                raise SpkdError(where, "a number or NaN", got, do) from None
+    table = np.loadtxt(io.BytesIO(file.content), ndmin=2)
+    return table[:, :2], table[:, 2:].astype(np.float32)
