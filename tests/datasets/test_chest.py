@@ -42,10 +42,8 @@ def test_rows_are_read_in_order_whatever_seq_says(tmp_path: Path) -> None:
     assert found.segment.tolist() == [0, 0, 0, 0]
 
 
-def test_label_0_is_unlabelled_and_counted(tmp_path: Path) -> None:
-    found = read(tmp_path, ROWS)
-    assert found.items[0].label.tolist() == [0, 0, 6, UNLABELLED]
-    assert dict(found.report.drops) == {"row with label 0 (unlabelled)": 1}
+def test_label_0_is_unlabelled(tmp_path: Path) -> None:
+    assert read(tmp_path, ROWS).items[0].label.tolist() == [0, 0, 6, UNLABELLED]
 
 
 def test_subjects_come_in_numeric_order_and_the_readme_is_no_subject(tmp_path: Path) -> None:
@@ -53,11 +51,10 @@ def test_subjects_come_in_numeric_order_and_the_readme_is_no_subject(tmp_path: P
     assert [item.subject for item in chest.read(tmp_path, settings("uci")).items] == ["9", "10"]
 
 
-def test_source_raw_reads_the_folder_of_the_data_set_and_its_marker(tmp_path: Path) -> None:
-    (tmp_path / "chest").mkdir()
-    archive(tmp_path / "chest", {"1.csv": ROWS})
+def test_the_marker_beside_the_archive_makes_the_origin_simulated(tmp_path: Path) -> None:
+    archive(tmp_path, {"1.csv": ROWS})
     assert chest.read(tmp_path, settings("raw")).origin == "UCI 287"
-    (tmp_path / "chest" / "SIMULATED").touch()
+    (tmp_path / "SIMULATED").touch()
     assert chest.read(tmp_path, settings("raw")).origin == "simulated"
 
 

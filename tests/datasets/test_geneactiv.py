@@ -56,7 +56,7 @@ def write(folder: Path, subject: int, number: int, window: int, **other: object)
 
 
 def read(folder: Path, classes: list[int] | None = None, **kwargs: object) -> Recordings:
-    return geneactiv.read(folder.parent, settings(classes or [1, 13], **kwargs))  # type: ignore[arg-type]
+    return geneactiv.read(folder, settings(classes or [1, 13], **kwargs))  # type: ignore[arg-type]
 
 
 # .mat windows ---------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_the_same_content_twice_counts_once(lab: Path) -> None:
     again = lab / "ID-9_CLASS-1_Window-0007.mat"
     again.write_bytes((lab / "ID-9_CLASS-1_Window-0001.mat").read_bytes())
     found = read(lab)
-    assert dict(found.report.drops) == {"window with the content of another one": 2}
+    assert dict(found.report.drops) == {"duplicate window: same content in two .mat files": 2}
     assert len(found.items[0].label) == 16
 
 

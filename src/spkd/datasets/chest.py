@@ -65,43 +65,37 @@ class Settings(Section):
 def read(raw: Path, settings: Settings) -> Recordings:
     """The recordings in the archive, subjects in numeric order.
 
-    raw: the folder of all raw data sets, or the folder the archive was downloaded to when source is not `raw`.
-    Raises SpkdError where the archive is missing or damaged, holds no subject, or a row is not `seq,x,y,z,label`.
+    raw: the folder that holds the archive. Raises SpkdError where the archive is missing or damaged, holds no subject,
+    or a row is not `seq,x,y,z,label`.
     """
-    folder = raw / "chest" if settings.windows.source == "raw" else raw
-    path, report = folder / ARCHIVE, Report()
+    path = raw / ARCHIVE
     if not path.is_file():
         raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')
     try:
         with zipfile.ZipFile(path) as archive:
             members = {int(m[1]): m[0] for m in map(MEMBER.fullmatch, archive.namelist()) if m}
-            items = [
-                _recording(str(n), archive.read(members[n]), f"{path}:{members[n]}", report) for n in sorted(members)
-            ]
+            items = [_recording(str(n), archive.read(members[n]), f"{path}:{members[n]}") for n in sorted(members)]
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise SpkdError(path, "a whole zip file", error, "delete it and fetch it again") from None
     if not items:
         raise SpkdError(path, "one <subject>.csv each", "none", "delete it and fetch it again")
-    origin = "simulated" if (folder / "SIMULATED").exists() else "UCI 287"
-    return Recordings(items, CHANNELS, CLASSES, RATE_HZ, origin, LICENCE, CITATION, report)
+    origin = "simulated" if (raw / "SIMULATED").exists() else "UCI 287"
+    return Recordings(items, CHANNELS, CLASSES, RATE_HZ, origin, LICENCE, CITATION, Report())
 
 
-def _recording(subject: str, text: bytes, where: str, report: Report) -> Recording:
+def _recording(subject: str, text: bytes, where: str) -> Recording:
     """One subject's file. `seq` must be a number and is not used: it has 5 digits, so it repeats from 100,000 on."""
     try:
         rows = np.loadtxt(io.BytesIO(text or b"empty"), delimiter=",", dtype=np.float32, comments=None, ndmin=2)
     except (ValueError, UnicodeDecodeError):
         rows = np.empty((0, 0), np.float32)
     n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
-    known = (
-        rows.shape == (n_lines, 5) and np.isfinite(rows).all() and np.isin(rows[:, 4], range(len(CLASSES) + 1)).all()
-    )
-    if not known:
+    numbers = rows.shape == (n_lines, 5) and np.isfinite(rows).all()
+    if not numbers or not np.isin(rows[:, 4], range(len(CLASSES) + 1)).all():
         line, got = _first_bad_line(text)
         expected = f"seq,x,y,z,label with label 0 to {len(CLASSES)}"
         raise SpkdError(f"{where}:{line}", expected, repr(got), "fetch the archive again or correct that line")
     label = np.where(rows[:, 4] == 0, UNLABELLED, rows[:, 4] - 1).astype(np.int16)
-    report.drop("row with label 0 (unlabelled)", where, int((label == UNLABELLED).sum()))
     return Recording(subject, where, rows[:, 1:4].copy(), label, np.zeros(len(rows), np.int32))
 
 

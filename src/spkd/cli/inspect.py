@@ -1,0 +1,31 @@
+"""Show what a data set's windows hold: counts, rates, gaps, drops, and a picture of one window per class."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from spkd import plugin
+from spkd.errors import SpkdError
+from spkd.settings import Settings
+
+SECTIONS = ("dataset", "datasets")
+POSITIONAL = ("dataset?",)
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
+    """Print the description of data/windows/<dataset> and draw data/inspect/<dataset>.png."""
+    from spkd.data import inspection, windowset
+
+    name = words[0] if words else settings.dataset
+    if name not in settings.datasets:
+        advice = plugin.nearest(name, list(settings.datasets))
+        raise SpkdError("command line", "a data set of params.yaml", repr(name), advice)
+    windows = windowset.load(Path("data/windows") / name)
+    print(inspection.describe(windows))
+    path = Path("data/inspect") / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{name}.{os.getpid()}.png")
+    inspection.figure(windows).savefig(part, dpi=110)
+    part.replace(path)
+    print(f"\none window of each class: {path}")
+    return 0
