@@ -71,7 +71,8 @@ def open_run(
     box.append(
         "open", name=name, experiment=experiment, process=process, tags=_texts({**wanted, **(tags or {})}, TAG_LENGTH)
     )
-    return Run(box, run_id, Sender(box, made))
+    experiment_id = str(made.get_run(run_id).info.experiment_id)
+    return Run(box, run_id, experiment_id, Sender(box, made))
 
 
 def _claim(box: Outbox, fresh: bool) -> None:
@@ -123,10 +124,10 @@ def _is_plain(value: Any) -> bool:
 
 
 class Run:
-    """One run. `id`: MLflow's run id. `folder`: its local folder. Every method returns at once."""
+    """One run. `id`, `experiment_id`: MLflow's. `folder`: its local folder. Every method returns at once."""
 
-    def __init__(self, box: Outbox, run_id: str, sender: Sender) -> None:
-        self.id, self.folder = run_id, box.folder
+    def __init__(self, box: Outbox, run_id: str, experiment_id: str, sender: Sender) -> None:
+        self.id, self.experiment_id, self.folder = run_id, experiment_id, box.folder
         self._box, self._sender = box, sender
         self._params: dict[str, str] = {}
         self._steps: set[tuple[str, int]] = set()

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,8 @@ from spkd import seeding
 from spkd.data import atomic, scaling
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.experiment import lineage, plan, record
+from spkd.evidence.outbox import Outbox
+from spkd.experiment import lineage, outcome, plan, record
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Places, Plan, Role
 from spkd.settings import Settings
@@ -22,7 +25,9 @@ from spkd.training.teachers import LiveTeacher, Teacher, remember
 PINNED = "lineage.json"
 
 
-def train(role: Role, settings: Settings, raw: dict[str, Any], places: Places, parent: tracking.Run | None = None) -> str:
+def train(
+    role: Role, settings: Settings, raw: dict[str, Any], places: Places, parent: tracking.Run | None = None
+) -> str:
     """Train one network and return its run id; a run of the same settings that was killed goes on where it stopped."""
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     made = plan.make(role, settings, raw, places)
@@ -35,11 +40,20 @@ def train(role: Role, settings: Settings, raw: dict[str, Any], places: Places, p
         task = assemble(made, run, teachers, scratch)
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
+        record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
         witness = record.Witness(run, made, task, teachers)
         state = loop.fit(task, settings.train, settings.run.seed, folder / "checkpoint.safetensors", key, witness)
-        record.ending(run, made, task, state, teachers)
-    record.forget(run, folder)
+        outcome.ending(run, made, task, state, teachers)
+    forget(folder)
     return run.id
+
+
+def forget(folder: Path) -> None:
+    """Delete a finished run's folder once everything in it has reached MLflow; say how to upload it otherwise."""
+    if Outbox(folder).pending():
+        print(f"kept {folder} until its rest is uploaded: spkd upload {folder}", flush=True)
+    else:
+        shutil.rmtree(folder)
 
 
 def ancestors(made: Plan, run: tracking.Run) -> tuple[list[Ancestor], Ancestor | None]:
@@ -107,7 +121,9 @@ def assemble(made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: 
     windows = plan.on_device(made, made.scaling)
     rows = {n: windows.rows(getattr(made.split, n)) for n in ("train", "validation", "test")}
     alphas = list(settings.distill.alphas) if ancestors else []
-    objective = Objective(settings.distill.lambda_ if ancestors else 0.0, alphas, _beta(made, ancestors), made.raw["losses"])
+    objective = Objective(
+        settings.distill.lambda_ if ancestors else 0.0, alphas, _beta(made, ancestors), made.raw["losses"]
+    )
     tap_names = list(settings.distill.taps) if objective.needs_features else []
     teachers: list[Teacher] = []
     for ancestor in ancestors:
@@ -139,4 +155,3 @@ def _remembered(live: LiveTeacher, rows: torch.Tensor, settings: Settings, run: 
     print(f"teacher {live.name} answers {how}", flush=True)
     run.tags({f"teacher.{live.name}.answers": how})
     return teacher
-

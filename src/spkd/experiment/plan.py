@@ -25,7 +25,7 @@ Role = Literal["teacher", "student"]
 
 @dataclass(frozen=True)
 class Places:
-    """Folders. data: holds windows/ and views/. runs: unfinished runs. project: holds dvc.lock and requirements.lock."""
+    """Folders. data: has windows/ and views/. runs: unfinished runs. project: has dvc.lock and requirements.lock."""
 
     data: Path
     runs: Path
@@ -76,7 +76,7 @@ def make(role: Role, settings: Settings, raw: dict[str, Any], places: Places) ->
     name = settings.dataset
     part = config.part("datasets", name, raw)
     windows = windowset.load(places.data / "windows" / name)
-    split = splits.split(windows, part.split, settings.fold)
+    split = splits.split(windows, part.split, settings.fold, seeding.numpy_stream(settings.fold, "split"))
     statistics = scaling.measure(windows, split.train, part.scaling)
     model = settings.teacher if role == "teacher" else settings.student
     return Plan(role, settings, raw, places, device(settings.run.device), windows, split, statistics, model)

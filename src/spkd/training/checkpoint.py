@@ -29,7 +29,9 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if "state" not in metadata:
-                raise SpkdError(path, "a file with a `state` entry", "none", "it was not written by spkd; choose another")
+                raise SpkdError(
+                    path, "a file with a `state` entry", "none", "it was not written by spkd; choose another"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             return tensors, json.loads(metadata["state"])
     except (SafetensorError, FileNotFoundError) as error:

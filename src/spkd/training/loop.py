@@ -46,7 +46,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Numbers of one epoch. number counts from 1. losses: mean of every term over the epoch, unweighted, and `total`."""
+    """Numbers of one epoch. number counts from 1. losses: epoch mean of every term, unweighted, and `total`."""
 
     number: int
     lr: float
@@ -80,7 +80,7 @@ def predict(task: Task, rows: torch.Tensor, batch: int) -> tuple[np.ndarray, flo
     """(predicted class (n,), mean cross entropy) of the network in eval mode on the given rows."""
     task.network.eval()
     predicted, loss = [], 0.0
-    for part in rows.split(batch):
+    for part in torch.split(rows, batch):
         logits = task.network(task.render(task.windows.batch(part), part))
         loss += float(torch.nn.functional.cross_entropy(logits, task.windows.label[part], reduction="sum"))
         predicted.append(logits.argmax(1))
@@ -145,9 +145,7 @@ def _train_step(task: Task, optimiser: torch.optim.SGD, state: State, rows: torc
         for name, value in seen.items():
             state.sums[name] = state.sums.get(name, torch.zeros((), dtype=torch.float64, device=rows.device)) + value
         bad = state.sums.setdefault("first_bad_step", torch.full((), math.inf, dtype=torch.float64, device=rows.device))
-        state.sums["first_bad_step"] = torch.where(
-            torch.isfinite(total) | torch.isfinite(bad), bad, float(state.step)
-        )
+        state.sums["first_bad_step"] = torch.where(torch.isfinite(total) | torch.isfinite(bad), bad, float(state.step))
 
 
 def _refuse_non_finite(task: Task, state: State, path: Path) -> None:
@@ -165,7 +163,7 @@ def _refuse_non_finite(task: Task, state: State, path: Path) -> None:
 
 def _batches(task: Task, settings: Train, seed: int, epoch: int) -> list[torch.Tensor]:
     shuffled = order(task.train, seed, epoch)
-    batches = list(shuffled.split(settings.batch))
+    batches = list(torch.split(shuffled, settings.batch))
     short = len(batches[-1]) < (settings.batch if settings.last_batch == "drop" else 2)
     batches = batches[:-1] if short else batches
     if not batches:
@@ -173,7 +171,9 @@ def _batches(task: Task, settings: Train, seed: int, epoch: int) -> list[torch.T
     return batches
 
 
-def _noise(settings: Train, seed: int, state: State, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor] | None:
+def _noise(
+    settings: Train, seed: int, state: State, device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor] | None:
     if settings.noise == 0:
         return None
     generator = seeding.torch_stream(seed, "noise", state.epoch, state.step, device=device)
@@ -194,9 +194,7 @@ def _finish_epoch(task: Task, state: State, settings: Train, lr: float, n_steps:
     return epoch
 
 
-def fit(
-    task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: Callable[[State], None]
-) -> State:
+def fit(task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: Callable[[State], None]) -> State:
     """Train the task's network from its present weights, or from the checkpoint at `path`; returns the final state.
 
     key: identifies settings, data and teachers; a checkpoint with another key is refused.

@@ -1,4 +1,4 @@
-"""What a classifier got right, from its predictions: accuracy, macro-F1, confusion, per subject. Arrays in, numbers out."""
+"""What a classifier got right: accuracy, macro-F1, confusion, per subject. Arrays in, numbers out."""
 
 from dataclasses import dataclass
 

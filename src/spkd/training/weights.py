@@ -1,4 +1,4 @@
-"""Trained weights with everything needed to use them: network, view, scaling, class order, training subjects, data digest.
+"""Trained weights with all that is needed to use them: network, view, scaling, class order, subjects, data digest.
 
 A weights file without its card is refused, so normalisation and label order cannot be lost on the way.
 """
@@ -52,7 +52,7 @@ def save(path: Path, network: torch.nn.Module, card: Card) -> None:
 
 
 def load(path: Path) -> tuple[torch.nn.Module, Card]:
-    """(network in eval mode on the CPU, card). Raises SpkdError where the card is missing or does not fit the weights."""
+    """(network in eval mode on the CPU, card). Raises SpkdError where the card is missing or does not fit."""
     tensors, state = checkpoint.load(path)
     raw = state.get("card", {})
     if set(raw) != {f.name for f in fields(Card)}:

@@ -1,0 +1,176 @@
+"""What a run on recordings tells MLflow while it runs: settings, machine, code, data, every epoch, similarity maps.
+
+Reads plans and training states, computes nothing that changes them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spkd import plugin
+from spkd.data import scaling
+from spkd.data.batches import DeviceWindows
+from spkd.evidence import provenance, similarity, tracking
+from spkd.experiment import plan
+from spkd.experiment.lineage import Ancestor
+from spkd.experiment.plan import Plan
+from spkd.training import loop
+from spkd.training.taps import taps
+from spkd.training.teachers import Render
+
+HEADLINES = {
+    "validation": "test result at the epoch chosen on validation subjects",
+    "last": "test result at the last epoch",
+    "paper": "best test epoch (chosen on the TEST subjects, as the published line does: optimistic)",
+}
+Products = dict[str, np.ndarray]
+
+
+def check_data(made: Plan) -> None:
+    """Raise SpkdError where prepared windows are older than the settings or the code that make them."""
+    folder = made.places.data / "windows" / made.settings.dataset
+    provenance.check_fresh(_relative(made, folder), _window_settings(made), made.places.project)
+
+
+def _relative(made: Plan, folder: Path) -> Path:
+    return folder.relative_to(made.places.project)
+
+
+def _window_settings(made: Plan) -> dict[str, Any]:
+    return dict(made.raw["datasets"][made.settings.dataset]["windows"])
+
+
+def kind(made: Plan) -> str:
+    """teacher, scratch (a student without teachers) or student."""
+    if made.role == "teacher":
+        return "teacher"
+    return "student" if made.settings.distill.teachers else "scratch"
+
+
+def tags(made: Plan) -> dict[str, Any]:
+    """What a run is found by."""
+    return {
+        "kind": kind(made),
+        "view": made.model.view,
+        "network": made.model.network,
+        "fold": made.settings.fold,
+        "trial": made.settings.run.seed,
+        "data.dataset": made.settings.dataset,
+        "data.digest": made.windows.digest,
+        "data.origin": made.windows.manifest["origin"],
+        "data.window": f"{made.windows.length} samples at {made.windows.rate_hz:g} Hz",
+        "train_subjects": " ".join(made.split.train_subjects),
+        "validation_subjects": " ".join(made.split.validation_subjects),
+        "test_subjects": " ".join(made.split.test_subjects),
+        "headline": HEADLINES[made.settings.train.headline],
+        "fingerprint": plan.fingerprint(made),
+    }
+
+
+def lineage(run: tracking.Run, teachers: list[Ancestor], shares: list[float], scratch: Ancestor | None) -> None:
+    """Which runs this one builds on, and the hashes of their weights."""
+    named = {f"teacher.{t.name}": t for t in teachers} | ({"init": scratch} if scratch else {})
+    for name, ancestor in named.items():
+        run.tags({f"{name}.run_id": ancestor.run_id, f"{name}.sha256": ancestor.sha256})
+    run.tags({f"teacher.{t.name}.alpha": share for t, share in zip(teachers, shares, strict=True)})
+
+
+def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> None:
+    """Settings, environment, code and data lineage; everything known before the first step."""
+    run.params(plan.relevant(made))
+    environment = provenance.environment({**flags, "device": str(made.device)}, made.places.project)
+    run.json(environment, "environment.json")
+    run.params(provenance.compared(environment), prefix="env/")
+    code = provenance.code(made.places.project)
+    run.tags({"code.commit": code["commit"], "code.dirty": code["dirty"]})
+    if code["patch"]:
+        run.text(code["patch"], "code.patch")
+    folder = _relative(made, made.places.data / "windows" / made.settings.dataset)
+    data = provenance.data(folder, made.places.project)
+    digest = data["dvc_md5"] or made.windows.digest
+    manifest = data["manifest"]
+    profile = {k: manifest[k] for k in ("n_windows", "length", "step", "rate_hz", "rule", "origin", "counts", "drops")}
+    run.dataset(made.settings.dataset, digest, str(folder), profile)
+    run.tags(
+        {"data.dvc_md5": data["dvc_md5"] or "none", "data.missing_in_training": " ".join(made.split.missing) or "none"}
+    )
+    run.json(manifest, "data/manifest.json")
+    run.text(data["dvc_lock"], "data/dvc.lock")
+    if made.split.missing:
+        print(f"classes that the training subjects do not have: {', '.join(made.split.missing)}", flush=True)
+    if made.scaling.constant:
+        print(f"constant channels, scaled to 0: {', '.join(made.scaling.constant)}", flush=True)
+
+
+class Witness:
+    """Called by the loop before the first epoch and after each: logs what is new, and the maps every few epochs."""
+
+    def __init__(self, run: tracking.Run, made: Plan, task: loop.Task, teachers: list[Ancestor]) -> None:
+        self.run, self.made, self.task, self.teachers = run, made, task, teachers
+        labels = np.asarray(made.windows.label)
+        self.rows = similarity.probe(labels, made.settings.tracking.probe_per_class, np.asarray(made.windows.subject))
+        self.labels = labels[self.rows]
+        self.taught: dict[str, Products] = {}
+
+    def __call__(self, state: loop.State) -> None:
+        """Log the newest epoch (the run drops what it has already) and the maps where they are due."""
+        for epoch in state.history[-1:]:
+            self.run.metrics(epoch_metrics(epoch), epoch.number)
+        settings = self.made.settings
+        if state.epoch % settings.tracking.maps_every == 0 or state.epoch == settings.train.epochs:
+            self.maps(state.epoch)
+
+    def maps(self, step: int) -> None:
+        """Similarity maps of the probe windows: pictures, a panel, numbers and the arrays behind them."""
+        rows, taps = self.task.windows.rows(self.rows), list(self.made.settings.distill.taps)
+        student = products(self.task.network, self.task.render, self.task.windows, rows, taps)
+        if not self.taught:
+            self.taught = {t.name: self._teacher(t, rows, taps) for t in self.teachers}
+        layers = {
+            tap: similarity.Layer(student[tap], {name: own[tap] for name, own in self.taught.items()}) for tap in taps
+        }
+        found: dict[str, float] = {}
+        for tap, layer in layers.items():
+            found |= {f"sim/{tap}/{name}": value for name, value in similarity.numbers(layer, self.labels).items()}
+            for name, pixels in similarity.images(layer, self.labels).items():
+                self.run.image(f"maps/{tap}/{name}", pixels, step)
+        self.run.metrics(found, step)
+        title = f"{plan.name(self.made)}, epoch {step}" + (" [SIMULATED DATA]" if self.made.simulated else "")
+        panel = similarity.panel(layers, self.labels, self.made.windows.classes, title)
+        self.run.figure(panel, f"maps/panel_{step:04d}.png")
+        path = self.run.folder / "maps.npz"
+        np.savez_compressed(path, **similarity.arrays(layers, self.labels, self.rows, step))  # type: ignore[arg-type]
+        self.run.file(path, f"maps/arrays_{step:04d}.npz")
+
+    def _teacher(self, teacher: Ancestor, rows: torch.Tensor, taps: list[str]) -> Products:
+        windows = plan.on_device(self.made, scaling.from_dict(teacher.card.scaling))
+        render = plan.render(self.made, teacher.card.view, teacher.card.view_settings)
+        return products(teacher.network, render, windows, rows, taps)
+
+
+@torch.no_grad()
+def products(
+    network: torch.nn.Module, render: Render, windows: DeviceWindows, rows: torch.Tensor, names: list[str]
+) -> Products:
+    """{tap: (b, b) products of features} of a network in eval mode for the given rows."""
+    network.eval()
+    with taps(network, names) as features:
+        network(render(windows.batch(rows), rows))
+    similarity_of = plugin.load("losses", "sp").similarity
+    return {tap: similarity_of(feature).cpu().numpy() for tap, feature in features.items()}
+
+
+def epoch_metrics(epoch: loop.Epoch) -> dict[str, float]:
+    """One epoch's numbers under the names of the tracking contract."""
+    found = {
+        "train/loss": epoch.losses["total"],
+        "train/accuracy": epoch.train_accuracy,
+        "lr": epoch.lr,
+        "seconds": epoch.seconds,
+        "samples_per_s": epoch.windows_per_s,
+    }
+    found |= {f"loss/{name}": value for name, value in epoch.losses.items() if name != "total"}
+    found |= {f"val/{name}": value for name, value in epoch.validation.items()}
+    return found | {f"test/{name}": value for name, value in epoch.test.items()}
