@@ -1,0 +1,137 @@
+"""COCO to YOLO in one go: images/<split>, labels/<split>, data.yaml and conversion.json, where YOLO really looks.
+
+Contract: the output folder appears complete or stays as it was; what came in is never changed. Neither ultralytics nor
+torch is imported (3 s, 690 MB). Facts and reasons: docs/data-flow.md.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from spkd.data import atomic
+from spkd.detect import coco_boxes, coco_images, coco_json, coco_labels
+from spkd.detect.coco_boxes import Drops
+from spkd.errors import SpkdError
+
+REPORT, DATA = "conversion.json", "data.yaml"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split to convert. name: its folder in images/ and labels/. images: the folder that file_name starts from."""
+
+    name: str
+    annotations: Path
+    images: Path
+
+
+def convert(
+    splits: Sequence[Split], out: Path, images: str, segments: bool, damaged_images: str, origin: str
+) -> dict[str, Any]:
+    """The conversion report, once `out` holds the whole YOLO data set.
+
+    images: "hardlink" or "copy". segments: outlines instead of boxes. damaged_images: "error" or "drop".
+    origin: "simulated" or where the data is from; kept in the report.
+    Report: {origin, segments, classes, category_ids, splits: {name: {annotations, images, backgrounds, boxes,
+    n_clipped, n_from_box, not_in_json, drops: {reason: {n, first}}, images_dropped: same, classes: {name: n}}}}.
+    Raises SpkdError that names the record on damaged input; nothing is written then.
+    """
+    _check_folders(splits, out)
+    report: dict[str, Any] = {"format": 1, "origin": origin, "segments": segments, "splits": {}}
+    with atomic.folder(out) as new:
+        for split in splits:
+            found = coco_json.read(split.annotations, segments)
+            head = {"classes": found.classes, "category_ids": found.category_ids}
+            if any(report.setdefault(key, value) != value for key, value in head.items()):
+                do = "all splits must have the same classes"
+                raise SpkdError(split.annotations, "the categories of the first split", "others", do)
+            report["splits"][split.name] = _convert_split(split, found, new, images, damaged_images)
+        (new / DATA).write_text(data_yaml([s.name for s in splits], report["classes"], origin), encoding="utf-8")
+        (new / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
+
+
+def _convert_split(
+    split: Split, found: coco_json.Instances, new: Path, images: str, damaged_images: str
+) -> dict[str, Any]:
+    """One split below `new`; its part of the report."""
+    drops, image_drops = Drops(), Drops()
+    usable = coco_images.check(found, split.images, damaged_images, image_drops)
+    names = coco_images.layout(found.files, lambda row: f"{split.annotations}: image id {found.image_ids[row]}")
+    kept, n_from_box = write_labels(found, usable, names, new / "labels" / split.name, drops)
+    chosen = np.flatnonzero(usable).tolist()
+    sources = [found.files[row] for row in chosen]
+    coco_images.place(split.images, sources, new / "images" / split.name, [names[row] for row in chosen], images)
+    return {
+        "annotations": split.annotations.name,
+        "images": len(chosen),
+        "backgrounds": len(chosen) - len(np.unique(kept.image)),
+        "boxes": len(kept.label),
+        "n_clipped": kept.n_clipped,
+        "n_from_box": n_from_box,
+        "not_in_json": _n_not_in_json(split.images, set(found.files)),
+        "drops": drops.report(),
+        "images_dropped": image_drops.report(),
+        "classes": coco_boxes.histogram(found, kept),
+    }
+
+
+def write_labels(
+    found: coco_json.Instances, usable: np.ndarray, names: list[str], folder: Path, drops: Drops
+) -> tuple[coco_boxes.Rows, int]:
+    """(rows written, objects whose outline is their box); one label file below `folder` for every usable image."""
+    kept, n_from_box = coco_boxes.rows(found, usable, drops), 0
+    if found.polygons is None:
+        contents = list(coco_labels.box_files(len(names), kept))
+    else:
+        contents, n_from_box = coco_labels.outline_files(found, kept)
+    chosen = np.flatnonzero(usable).tolist()
+    coco_labels.write(folder, [names[row] for row in chosen], (contents[row] for row in chosen))
+    return kept, n_from_box
+
+
+def data_yaml(splits: list[str], classes: list[str], origin: str) -> str:
+    """The text of data.yaml. It has no `path`, so ultralytics looks beside the file wherever the folder is moved."""
+    train = next((s for s in splits if s.startswith("train")), splits[0])
+    val = next((s for s in splits if s.startswith("val")), next((s for s in splits if s != train), train))
+    entries: dict[str, Any] = {"train": f"images/{train}", "val": f"images/{val}"}
+    test = next((s for s in splits if s.startswith("test") and s not in (train, val)), None)
+    if test:
+        entries["test"] = f"images/{test}"
+    note = "# train and val are the SAME images: results on them are no test.\n" if train == val else ""
+    entries |= {"nc": len(classes), "names": dict(enumerate(classes))}
+    body = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    return f"# Written by `spkd convert-coco`; origin: {origin}\n{note}{body}"
+
+
+def _n_not_in_json(folder: Path, known: set[str]) -> int:
+    """Image files in the folder that no record names; they are not converted."""
+    kinds = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+    there = (p for p in folder.rglob("*") if p.suffix.lower() in kinds)
+    return sum(p.relative_to(folder).as_posix() not in known for p in there)
+
+
+def _check_folders(splits: Sequence[Split], out: Path) -> None:
+    """Raises SpkdError where the output would replace something else, or a split's name would mislead YOLO."""
+    if out.is_dir() and any(out.iterdir()) and not (out / REPORT).is_file():
+        raise SpkdError(out, f"a new folder, or one with {REPORT}", "other content", "name another --out")
+    if out.is_file():
+        raise SpkdError(out, "a folder", "a file", "name another --out")
+    for split in splits:
+        if not split.images.is_dir():
+            raise SpkdError(split.images, "the image folder", "no such folder", "correct --images")
+        if split.images.resolve().is_relative_to(out.resolve()) or split.annotations.resolve().is_relative_to(
+            out.resolve()
+        ):
+            raise SpkdError(out, "a folder beside the input", "one that holds the input", "name another --out")
+        if split.name in ("images", "labels", "", ".", "..") or set(split.name) & set("/\\:") or split.name[0] == ".":
+            do = "name it with --split, for example train"
+            raise SpkdError(f"split {split.name!r}", "a plain name other than images and labels", split.name, do)
+    names = [s.name for s in splits]
+    if not names or len(set(names)) != len(names):
+        raise SpkdError("splits", "one or more, each name once", names, "name them apart")

@@ -1,0 +1,87 @@
+"""Writes YOLO label files: `class cx cy w h`, or `class x1 y1 x2 y2 ...` for outlines, in shares of the image.
+
+Contract: one file for every image, empty where it has no object. Text is made for all rows at once, not row by row.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from spkd.detect.coco_boxes import MILLION, Rows
+from spkd.detect.coco_json import Instances
+
+
+def text(label: np.ndarray, millionths: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """(all rows as text, end of each row in it). label: (n,) >= 0. millionths: (n, 4) in [0, 1e6]."""
+    n, width = len(label), len(str(int(label.max(initial=0))))
+    line = np.full((n, width + 4 * 9 + 1), ord(" "), np.uint8)
+    line[:, -1] = ord("\n")
+    shown = np.ones(line.shape, bool)
+    for place in range(width):
+        power = 10 ** (width - 1 - place)
+        line[:, place] = ord("0") + label // power % 10
+        shown[:, place] = (label >= power) | (power == 1)
+    three = np.array([[ord(c) for c in f"{i:03d}"] for i in range(1000)], np.uint8)
+    for k in range(4):
+        at, value = width + 9 * k + 1, millionths[:, k]
+        line[:, at] = ord("0") + value // MILLION
+        line[:, at + 1] = ord(".")
+        line[:, at + 2 : at + 5] = three[value // 1000 % 1000]
+        line[:, at + 5 : at + 8] = three[value % 1000]
+    return line[shown].tobytes(), np.cumsum(shown.sum(1))
+
+
+def box_files(n_images: int, kept: Rows) -> Iterator[bytes]:
+    """The label file of each image in turn."""
+    whole, ends = text(kept.label, kept.millionths)
+    ends = np.concatenate([[0], ends])
+    first = ends[np.searchsorted(kept.image, np.arange(n_images + 1))].tolist()
+    for start, end in zip(first, first[1:], strict=False):
+        yield whole[start:end]
+
+
+def outline_files(found: Instances, kept: Rows) -> tuple[list[bytes], int]:
+    """(label file of each image, number of objects that had no outline and got the corners of their box)."""
+    assert found.polygons is not None
+    lines: list[list[str]] = [[] for _ in found.files]
+    n_from_box = 0
+    for row, image, label, box in zip(kept.annotation, kept.image, kept.label, kept.millionths, strict=True):
+        parts = [np.reshape(p, (-1, 2)) for p in found.polygons[row] if len(p) >= 6 and len(p) % 2 == 0]
+        if parts:
+            share = np.clip(joined(parts) / found.size[image], 0, 1)
+        else:
+            middle, half, n_from_box = box[:2] / MILLION, box[2:] / MILLION / 2, n_from_box + 1
+            share = np.clip(middle + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]), 0, 1)
+        lines[image].append(f"{label} " + " ".join(f"{v:.6f}" for v in share.ravel()) + "\n")
+    return ["".join(dict.fromkeys(rows)).encode() for rows in lines], n_from_box
+
+
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """(m, 2) one outline of all parts: each next one is reached over the shortest bridge and left over the same."""
+    outline = parts[0]
+    for part in parts[1:]:
+        distance = ((outline[:, None] - part[None]) ** 2).sum(2)
+        here, there = np.unravel_index(int(distance.argmin()), distance.shape)
+        detour = np.concatenate([np.roll(part, -there, 0), part[there : there + 1]])
+        outline = np.concatenate([outline[: here + 1], detour, outline[here:]])
+    return outline
+
+
+def write(folder: Path, files: list[str], contents: Iterator[bytes] | list[bytes]) -> None:
+    """Write the label file of every image below `folder` (new): its name with the suffix .txt."""
+    for parent in sorted({f.rpartition("/")[0] for f in files}):
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    at = os.open(folder, os.O_RDONLY)
+    try:
+        for name, content in zip(files, contents, strict=True):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL  # never append to a file of an earlier run
+            file = os.open(f"{name.rpartition('.')[0]}.txt", flags, 0o644, dir_fd=at)
+            try:
+                if content:
+                    os.write(file, content)
+            finally:
+                os.close(file)
+    finally:
+        os.close(at)
