@@ -5,17 +5,23 @@ they can be tapped by name. Knows nothing of teachers, views or losses.
 Source: Zagoruyko & Komodakis, BMVC 2016; widths and counts as in the wearables-distillation line (Jeon et al.).
 """
 
-import re
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spkd.config import Section
 from spkd.errors import SpkdError
 
 STEM_CHANNELS = 16
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
 BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+
+
+class Settings(Section):
+    """Arguments of an entry of `networks`; WideResNet checks them."""
+
+    depth: int
+    width: int
 
 
 class Block(nn.Module):
@@ -99,21 +105,11 @@ def initialise(model: nn.Module, generator: torch.Generator | None) -> None:
             module.reset_parameters()
 
 
-def parse(network: str) -> tuple[int, int]:
-    """(depth, width) of a name such as "wrn16-3". Raises SpkdError on any other name or an impossible depth."""
-    found = re.fullmatch(r"wrn(\d+)-(\d+)", network)
-    if found is None:
-        raise SpkdError("network", "wrn<depth>-<width>", repr(network), "write for example wrn16-1")
-    depth, width = int(found[1]), int(found[2])
-    _check_shape(depth, width, in_channels=1, n_classes=1, dims=1)
-    return depth, width
-
-
 def build(
-    network: str, in_channels: int, n_classes: int, dims: int, generator: torch.Generator | None = None
+    settings: Settings, in_channels: int, n_classes: int, dims: int, generator: torch.Generator | None = None
 ) -> WideResNet:
-    """The network of that name with fresh weights from `generator`. Raises SpkdError as parse and WideResNet do."""
-    return WideResNet(*parse(network), in_channels, n_classes, dims, generator)
+    """The network of an entry of `networks`, fresh weights from `generator`. Raises SpkdError as WideResNet does."""
+    return WideResNet(settings.depth, settings.width, in_channels, n_classes, dims, generator)
 
 
 def _group(n_blocks: int, in_channels: int, out_channels: int, stride: int, dims: int) -> nn.Sequential:
