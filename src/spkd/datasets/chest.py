@@ -65,10 +65,11 @@ class Settings(Section):
 def read(raw: Path, settings: Settings) -> Recordings:
     """The recordings in the archive, subjects in numeric order.
 
-    raw: the folder that holds the archive. Raises SpkdError where the archive is missing or damaged, holds no subject,
-    or a row is not `seq,x,y,z,label`.
+    raw: the folder of all raw data sets, with `chest` in it; the download's own folder where source is `uci`.
+    Raises SpkdError where the archive is missing or damaged, holds no subject, or a row is not `seq,x,y,z,label`.
     """
-    path = raw / ARCHIVE
+    folder = raw / "chest" if settings.windows.source == "raw" else raw
+    path = folder / ARCHIVE
     if not path.is_file():
         raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')
     try:
@@ -79,7 +80,7 @@ def read(raw: Path, settings: Settings) -> Recordings:
         raise SpkdError(path, "a whole zip file", error, "delete it and fetch it again") from None
     if not items:
         raise SpkdError(path, "one <subject>.csv each", "none", "delete it and fetch it again")
-    origin = "simulated" if (raw / "SIMULATED").exists() else "UCI 287"
+    origin = "simulated" if (folder / "SIMULATED").exists() else "UCI 287"
     return Recordings(items, CHANNELS, CLASSES, RATE_HZ, origin, LICENCE, CITATION, Report())
 
 

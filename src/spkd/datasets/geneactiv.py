@@ -62,31 +62,32 @@ class Settings(Section):
 def read(raw: Path, settings: Settings) -> Recordings:
     """Every subject's labelled signal in g: one Recording a subject of `.mat` windows, one a device file.
 
-    raw: the folder that holds the files. Raises SpkdError where the folder holds nothing readable, a listed class has
-    no sample, a subject comes both as windows and from a device, or as `_mat_windows` and `_device_files` say.
+    raw: the folder of all raw data sets, with `geneactiv` in it. Raises SpkdError where a listed class has no sample
+    (so also where nothing is there), a class is listed twice, a subject comes both as windows and from a device, or
+    as `_mat_windows` and `_device_files` say.
     """
-    windows, report = settings.windows, Report()
+    folder, windows, report = raw / "geneactiv", settings.windows, Report()
     index = {number: k for k, number in enumerate(windows.classes)}
     if len(index) != len(windows.classes):
         raise SpkdError(
             "datasets.geneactiv.windows.classes", "each class once", windows.classes, "delete the repeated one"
         )
-    mats = _mat_windows(raw, index, windows.length, report)
-    devices = _device_files(raw, index, windows.other_rates, report)
+    mats = _mat_windows(folder, index, windows.length, report)
+    devices = _device_files(folder, index, windows.other_rates, report)
     both = {item.subject for item in mats} & {item.subject for item in devices}
     if both:
         do = "keep one form: the same seconds would count twice"
         raise SpkdError(
-            raw, "each subject as .mat windows or as device files", f"both for {', '.join(sorted(both))}", do
+            folder, "each subject as .mat windows or as device files", f"both for {', '.join(sorted(both))}", do
         )
     items = mats + devices
     labels = [item.label for item in items]
     seen = {windows.classes[k] for k in np.unique(np.concatenate(labels))} if labels else set()
     absent = [number for number in windows.classes if number not in seen]
     if absent:
-        do = f"put the recordings into {raw} or list the classes you have in datasets.geneactiv.windows.classes"
-        raise SpkdError(raw, "samples of every listed class", f"none of class {', '.join(map(str, absent))}", do)
-    origin = "simulated" if (raw / "SIMULATED").exists() else "the lab's recordings"
+        do = f"put the recordings into {folder} or list the classes you have in datasets.geneactiv.windows.classes"
+        raise SpkdError(folder, "samples of every listed class", f"none of class {', '.join(map(str, absent))}", do)
+    origin = "simulated" if (folder / "SIMULATED").exists() else "the lab's recordings"
     classes = [f"class {number}" for number in windows.classes]
     return Recordings(items, CHANNELS, classes, RATE_HZ, origin, LICENCE, CITATION, report)
 
