@@ -128,6 +128,12 @@ class Outbox:
         part.replace(self.path_of(kept))
         return kept
 
+    def keep_folder(self, name: str) -> str:
+        """A new empty folder in the outbox to be filled before its event is appended; its name for `path_of`."""
+        _, kept = self._new_file(name)
+        self.path_of(kept).mkdir()
+        return kept
+
     def _new_file(self, name: str) -> tuple[Path, str]:
         (self.root / "files").mkdir(parents=True, exist_ok=True)
         kept = f"{time.time_ns()}-{Path(name).name}"

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from mlflow import MlflowClient
@@ -27,6 +27,9 @@ from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
 from spkd.evidence.tracking_reading import RunInfo, artifact, find, history, registered
 from spkd.evidence.tracking_sweep import clean_up, sweep, upload
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Run", "RunInfo", "artifact", "clean_up", "find", "history", "open_run", "registered", "sweep", "upload"]
 
@@ -142,7 +145,8 @@ class Run:
     def params(self, values: Mapping[str, Any], prefix: str = "cfg/") -> None:
         """Settings, nested or dotted. The whole tree is kept as `settings.json`, as MLflow cuts long values.
 
-        Raises SpkdError where a resumed run would change a value: MLflow allows one value a run.
+        A resumed run keeps its first values. Another setting is an error; another machine (prefix not `cfg/`) is put on
+        record as the tag `changed.<key>`.
         """
         flat = {f"{prefix}{key}": value for key, value in config.leaves(dict(values))}
         texts = _texts(flat, PARAM_LENGTH)
@@ -219,6 +223,12 @@ class Run:
         kept = self._box.keep_bytes(text.encode(), artifact_name)
         self._box.append("file", artifact=artifact_name, kept=kept, table=True)
 
+    def arrays(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
+        """Arrays as a compressed `.npz` artifact."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        self._bytes(buffer.getvalue(), name)
+
     def _bytes(self, data: bytes, name: str) -> None:
         self._box.append("file", artifact=name, kept=self._box.keep_bytes(data, name))
 
@@ -231,18 +241,27 @@ class Run:
         self._box.append("dataset", name=name, digest=digest, source=source, profile=dict(profile), context=context)
 
     def model(
-        self, weights: Path, name: str, registered_name: str | None = None, tags: Mapping[str, Any] | None = None
+        self,
+        weights: Path,
+        name: str,
+        registered_name: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        network: "torch.nn.Module | None" = None,
+        input_shape: tuple[int, ...] | None = None,
     ) -> None:
-        """Weights as the artifact `model/<file>`, as a logged model, and as a version of registered_name."""
-        kept = self._box.keep_file(Path(weights), "model.safetensors")
-        self._box.append(
-            "model",
-            kept=kept,
-            file=Path(weights).name,
-            name=store.clean_name(name).replace("/", "_").replace(":", "_"),
-            registered_name=registered_name,
-            tags=_texts(tags or {}, TAG_LENGTH),
-        )
+        """Weights as the artifact `model/<file>`, as a logged model, and as a version of registered_name.
+
+        network, input_shape (one input, no batch axis): also kept as a traced graph, for mlflow.pytorch.load_model.
+        """
+        # Here, because torch takes a second that readers of runs need not wait for.
+        from spkd.evidence import tracking_model
+
+        weights = Path(weights)
+        kept = self._box.keep_folder("model")
+        tracking_model.write(self._box.path_of(kept), weights, network, input_shape)
+        clean = store.clean_name(name).replace("/", "_").replace(":", "_")
+        words = _texts(tags or {}, TAG_LENGTH)
+        self._box.append("model", kept=kept, file=weights.name, name=clean, registered_name=registered_name, tags=words)
 
     def close(self, status: str = "FINISHED", why: str = "", patience_s: float = PATIENCE_S) -> None:
         """End the run: deliver the rest, or say how to. status: FINISHED, FAILED or KILLED."""

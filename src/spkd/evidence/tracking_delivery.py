@@ -155,14 +155,14 @@ def _dataset(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[st
 
 
 def _model(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
-    with _named(outbox, event["kept"], event["file"]) as weights:
-        made.log_artifact(state.run_id, str(weights), "model")
-        model_id = _logged_model(made, state.run_id, weights, event)
+    folder = outbox.path_of(event["kept"])
+    made.log_artifact(state.run_id, str(folder / event["file"]), "model")
+    model_id = _logged_model(made, state.run_id, folder, event)
     if event["registered_name"]:
         _register(made, state.run_id, model_id, event)
 
 
-def _logged_model(made: MlflowClient, run_id: str, weights: Path, event: dict[str, Any]) -> str:
+def _logged_model(made: MlflowClient, run_id: str, folder: Path, event: dict[str, Any]) -> str:
     """The id of the run's logged model of that name, made unless an earlier delivery made it."""
     experiment = made.get_run(run_id).info.experiment_id
     query = f"source_run_id = '{run_id}' AND name = '{event['name']}'"
@@ -171,7 +171,7 @@ def _logged_model(made: MlflowClient, run_id: str, weights: Path, event: dict[st
         experiment, event["name"], run_id, tags=event["tags"], model_type="weights"
     )  # fmt: skip
     if model.status != LoggedModelStatus.READY:
-        made.log_model_artifact(model.model_id, str(weights))
+        made.log_model_artifacts(model.model_id, str(folder))
         made.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         made.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return str(model.model_id)
