@@ -35,7 +35,9 @@ def explain(command: str, path: Path) -> str:
         branch = {section: tree.get(section)}
         for key, value in config.leaves(branch):
             lines.append(f"  --{key} {config.dump(value)}".ljust(52) + f" {comments.get(key, '')}")
-    return "\n".join([*lines, "", f"Values shown are those of {path}; preset {tree.get('preset')!r} is applied over them."])
+    return "\n".join(
+        [*lines, "", f"Values shown are those of {path}; preset {tree.get('preset')!r} is applied over them."]
+    )
 
 
 def split_words(words: list[str], options: tuple[str, ...]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
@@ -63,7 +65,9 @@ def run(command: str, words: list[str]) -> int:
     allowed = constants.get("POSITIONAL", ())
     needed = sum(not w.endswith("?") for w in allowed)
     if not needed <= len(plain) <= len(allowed):
-        raise SpkdError(f"spkd {command}", f"words: {' '.join(allowed) or 'none'}", plain, f"see `spkd {command} --help`")
+        raise SpkdError(
+            f"spkd {command}", f"words: {' '.join(allowed) or 'none'}", plain, f"see `spkd {command} --help`"
+        )
     tree = config.resolve(config.read(Path(own.pop("params", config.PARAMS))), given)
     settings = config.check(Settings, tree, "")
     module = plugin.load("cli", name)

@@ -96,7 +96,9 @@ def overrides(words: list[str]) -> dict[str, Any]:
         if not equals:
             text = next(rest, None)  # type: ignore[assignment]
             if text is None:
-                raise SpkdError(f"--{key}", "a value after the key", "the end of the command line", f"write --{key} VALUE")
+                raise SpkdError(
+                    f"--{key}", "a value after the key", "the end of the command line", f"write --{key} VALUE"
+                )
         found[key] = parse(text, f"--{key}")
     return found
 

@@ -29,9 +29,7 @@ def nearest(word: str, known: list[str]) -> str:
 def load(shelf: str, name: str) -> ModuleType:
     """The module of one part. Raises SpkdError where no such file exists."""
     if name not in names(shelf):
-        raise SpkdError(
-            f"src/spkd/{shelf}/", f"a part called {name!r}", "no such file", nearest(name, names(shelf))
-        )
+        raise SpkdError(f"src/spkd/{shelf}/", f"a part called {name!r}", "no such file", nearest(name, names(shelf)))
     return importlib.import_module(f"spkd.{shelf}.{name}")
 
 

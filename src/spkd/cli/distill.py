@@ -6,7 +6,19 @@ from spkd.evidence import tracking
 from spkd.experiment import har, plan
 from spkd.settings import Settings
 
-SECTIONS = ("preset", "dataset", "fold", "run", "student", "distill", "losses", "networks", "views", "train", "tracking")
+SECTIONS = (
+    "preset",
+    "dataset",
+    "fold",
+    "run",
+    "student",
+    "distill",
+    "losses",
+    "networks",
+    "views",
+    "train",
+    "tracking",
+)
 POSITIONAL = ()
 
 

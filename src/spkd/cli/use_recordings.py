@@ -20,7 +20,9 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         known = sorted(tree["datasets"]) + ["coco"]
         found = [n for n in known if (Path(where) / n).exists()]
         if not found:
-            raise SpkdError(where, f"a folder with one of {', '.join(known)} in it", "none", "see README, own recordings")
+            raise SpkdError(
+                where, f"a folder with one of {', '.join(known)} in it", "none", "see README, own recordings"
+            )
         where = where if Path(where).is_relative_to(".") else str(Path(where).resolve())
     text = IMPORT.read_text(encoding="utf-8")
     comments = [line for line in text.splitlines() if line.startswith("#")]

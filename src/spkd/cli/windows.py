@@ -16,7 +16,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     (name,) = words
     part = config.part("datasets", name, tree)
     chosen = part.windows
-    raw = Path("data/raw" if chosen.source == "raw" else "data/fetched") / name
+    raw = Path("data/raw") if chosen.source == "raw" else Path("data/fetched") / name
     recordings = plugin.load("datasets", name).read(raw, part)
     rule = getattr(chosen, "rule", "sound")
     windows = windowing.cut(recordings, chosen.length, chosen.step, rule, dataset=name, settings=chosen.model_dump())
