@@ -1,0 +1,49 @@
+"""Every view of the folder keeps the shelf's contract, whichever views there are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spkd import config, plugin
+from spkd.data.windowset import WindowSet
+
+TREE = config.read(Path(__file__).parents[2] / "params.yaml")
+NAMES = plugin.names("views")
+N, N_CHANNELS, LENGTH = 6, 3, 100
+
+
+@pytest.fixture(params=NAMES)
+def rendered(request):
+    """(module, function of (x, rows), x) of one view, prepared where it asks for that."""
+    module = plugin.load("views", request.param)
+    settings = config.part("views", request.param, TREE)
+    signal = np.random.default_rng(0).standard_normal((N_CHANNELS, N * LENGTH)).cumsum(1).astype(np.float32)
+    zeros = np.zeros(N, np.int16)
+    windows = WindowSet(signal, np.arange(N) * LENGTH, zeros, zeros, {"length": LENGTH})
+    stored = module.prepare(windows, settings) if hasattr(module, "prepare") else {}
+    x = torch.from_numpy(windows.windows(np.arange(N)))
+    return module, module.view(settings, {name: torch.from_numpy(a) for name, a in stored.items()}), x
+
+
+def test_it_gives_one_finite_picture_per_channel_in_its_dims(rendered):
+    module, view, x = rendered
+    picture = view(x, torch.arange(N))
+    assert module.DIMS in (1, 2)
+    assert picture.shape[:2] == (N, N_CHANNELS)
+    assert picture.ndim == 2 + module.DIMS
+    assert picture.dtype == x.dtype
+    assert torch.isfinite(picture).all()
+
+
+def test_a_window_looks_the_same_in_any_batch(rendered):
+    _, view, x = rendered
+    rows = torch.tensor([3, 0, 5])
+    torch.testing.assert_close(view(x[rows], rows), view(x, torch.arange(N))[rows], atol=1e-6, rtol=0)
+
+
+def test_different_windows_look_different(rendered):
+    _, view, x = rendered
+    picture = view(x, torch.arange(N)).flatten(1)
+    assert (torch.cdist(picture, picture) + torch.eye(N) > 1e-3).all()
