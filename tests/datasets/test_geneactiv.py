@@ -306,6 +306,11 @@ def test_a_page_lost_between_two_is_counted_and_starts_a_new_segment() -> None:
     assert found.segment.tolist() == [0] * 300 + [1] * 600
 
 
+def test_a_lost_page_starts_a_new_segment_even_where_the_times_hide_it() -> None:
+    data = fixed_bin(2).replace(b"Sequence Number:1", b"Sequence Number:3")
+    assert geneactiv_bin.decode(data, "x", Report()).segment.tolist() == [0] * 300 + [1] * 300
+
+
 def test_a_gap_in_time_starts_a_new_segment_even_where_numbers_continue() -> None:
     data = fixed_bin(2).replace(b"10:00:03:000", b"10:00:04:000")
     report = Report()
@@ -364,6 +369,14 @@ def test_csv_blocks_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(geneactiv_csv, "BLOCK_BYTES", 101)
     parts = geneactiv_csv.decode(path)
     assert (whole.accel_g == parts.accel_g).all() and (whole.time_s == parts.time_s).all()
+
+
+def test_a_bad_row_in_a_later_block_is_named_by_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geneactiv_csv, "BLOCK_BYTES", 501)
+    path = tmp_path / "a.csv"
+    path.write_text(csv_text().replace(",0.9961,", ",x,"))
+    with pytest.raises(SpkdError, match=r"a\.csv:356: "):
+        geneactiv_csv.decode(path)
 
 
 @pytest.mark.parametrize(
@@ -426,6 +439,21 @@ def test_intervals_label_the_samples_from_start_to_before_end(devices: Path) -> 
     assert first.signal[0].tolist() == [1.0, 0.0, 100 / 256]
     assert dict(found.report.drops) == {"unlabelled device sample": 650 + 200}
     assert found.report.notes == {"gaps": 0}
+
+
+def test_inside_one_label_a_lost_page_and_an_unlabelled_stretch_start_new_segments(devices: Path) -> None:
+    pages = fixed_bin(subject="7").split(b"Recorded Data")
+    (devices / "wrist.bin").write_bytes(b"Recorded Data".join(pages[:2] + pages[3:]))
+    (devices / "intervals.csv").write_text(
+        "subject,start,end,label\n"
+        "7,2024-05-06 10:00:01,2024-05-06 10:00:08,1\n"
+        "7,2024-05-06 10:00:09,2024-05-06 10:00:12,1\n"
+    )
+    found = Report()
+    recording = geneactiv_bin.decode((devices / "wrist.bin").read_bytes(), "x", found)
+    rows = device.read_intervals(devices / "intervals.csv")
+    item = device.labelled(recording, rows, {1: 0}, "7", "x", found)
+    assert item.segment.tolist() == [0] * 200 + [1] * 200 + [2] * 300
 
 
 def test_a_file_belongs_to_the_subject_its_stem_spells_where_nothing_else_says_so(devices: Path) -> None:

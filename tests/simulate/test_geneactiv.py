@@ -65,6 +65,7 @@ def test_the_reader_finds_10_subjects_14_classes_and_one_lost_page(recordings: R
 
 def test_windows_are_doubles_on_the_devices_steps_named_as_the_lab_names_them(written: Path) -> None:
     path = written / "windows" / "ID-102_CLASS-13_Window-0001.mat"
+    assert path.read_bytes()[:116] == b"MATLAB 5.0 MAT-file, simulated".ljust(116)  # scipy would write the time here
     xw = loadmat(str(path))["xw"]
     assert xw.shape == (500, 3) and xw.dtype == np.float64
     assert (xw * 256 == np.rint(xw * 256)).all()

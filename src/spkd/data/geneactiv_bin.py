@@ -90,10 +90,8 @@ def decode(data: bytes, where: str, report: Report) -> DeviceRecording:
     pages = _pages(data, header, where, report)
     if not pages:
         report.drop("device file without a whole data page", where)
-    blocks = [_raw(data, pages[k : k + PAGES_AT_ONCE]) for k in range(0, len(pages), PAGES_AT_ONCE)]
-    accel_g = ((np.concatenate([np.empty((0, 3), np.int16), *blocks]) * 100.0 - header.offset) / header.gain).astype(
-        np.float32
-    )
+    blocks = [_accel_g(data, pages[k : k + PAGES_AT_ONCE], header) for k in range(0, len(pages), PAGES_AT_ONCE)]
+    accel_g = np.concatenate([np.empty((0, 3), np.float32), *blocks])
     segment = np.cumsum([not page.follows for page in pages], dtype=np.int32) - np.int32(1)
     time_s = _times(np.array([page.time_s for page in pages]), segment, header.rate_hz)
     return DeviceRecording(header.subject_code, header.rate_hz, accel_g, time_s, np.repeat(segment, PAGE_SAMPLES))
@@ -119,7 +117,7 @@ def _pages(data: bytes, header: Header, where: str, report: Report) -> list[Page
         skipped = page.number - (last.number if last else -1) - 1
         report.drop("missing page (sequence number)", place, max(0, skipped - damaged))
         late_s = page.time_s - last.time_s - PAGE_SAMPLES / header.rate_hz if last else 0.0
-        follows = last is not None and skipped == 0 and damaged == 0 and abs(late_s) <= GAP_TOLERANCE_S
+        follows = last is not None and skipped == 0 and abs(late_s) <= GAP_TOLERANCE_S
         found.append(Page(page.number, page.time_s, page.digits, follows))
         damaged = 0
     last_number = found[-1].number if found else -1
@@ -154,12 +152,14 @@ def _page(data: bytes, start: int, end: int, header: Header) -> Page | str:
     return Page(int(match["number"]), time_s, digits, follows=False)
 
 
-def _raw(data: bytes, pages: list[Page]) -> np.ndarray:
-    """(300 pages, 3) int16 raw x, y, z of some pages."""
+def _accel_g(data: bytes, pages: list[Page], header: Header) -> np.ndarray:
+    """(300 pages, 3) float32 acceleration of some pages."""
     joined = b"".join([data[page.digits] for page in pages])
     nibble = NIBBLE[np.frombuffer(joined, np.uint8)].reshape(-1, SAMPLE_DIGITS)[:, :9].astype(np.int16)
     high, middle, low = nibble[:, 0::3], nibble[:, 1::3], nibble[:, 2::3]
-    return ((high << 12) | (middle << 8) | (low << 4)) >> 4  # the last shift carries the sign down
+    raw = ((high << 12) | (middle << 8) | (low << 4)) >> 4  # the last shift carries the sign down
+    accel_g: np.ndarray = ((raw * 100.0 - header.offset) / header.gain).astype(np.float32)
+    return accel_g
 
 
 def _times(page_s: np.ndarray, segment: np.ndarray, rate_hz: float) -> np.ndarray:

@@ -31,7 +31,6 @@ BOUTS = [  # label, what the chest does in turn, seconds of each: the order of b
     (6, ["walking", "talking", "walking"], 12),
     (7, ["talking"], 50),
 ]
-FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 README = """Simulated recordings in the format of UCI 287, Activity Recognition from Single Chest-Mounted Accelerometer.
 
 Made by `spkd simulate chest` (src/spkd/simulate/chest.py); no person was measured. The archive has the real one's name,
@@ -56,7 +55,7 @@ def write(folder: Path, seed: int) -> list[Path]:
 
 
 def _add(archive: zipfile.ZipFile, name: str, text: str) -> None:
-    entry = zipfile.ZipInfo(name, FIXED_TIME)
+    entry = zipfile.ZipInfo(name)  # dated 1980-01-01, not now
     entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
     archive.writestr(entry, text, compresslevel=9)
 
