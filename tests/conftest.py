@@ -4,7 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from spkd.data import windowset
 
 REPO = Path(__file__).parents[1]
 
@@ -21,3 +24,22 @@ def shared_data() -> Callable[..., Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def waves():
+    """96 windows of 4 subjects in 3 classes that a network can tell apart: noisy sine waves of 1, 2 and 3 periods."""
+    rng = np.random.default_rng(0)
+    n = 96
+    label = np.arange(n) % 3
+    subject = np.sort(np.arange(n) % 4)
+    t = np.arange(32)
+    waves = [np.sin(2 * np.pi * (1 + c) * t / 32 + rng.uniform(0, 6)) for c in label]
+    signal = np.concatenate([np.stack([w, 0.5 * w]) + rng.normal(0, 0.3, (2, 32)) for w in waves], axis=1)
+    content = {"signal": signal, "starts": np.arange(n) * 32, "label": label, "subject": subject}
+    manifest = {
+        "dataset": "waves", "channels": ["x", "y"], "classes": ["a", "b", "c"], "subjects": ["1", "2", "3", "4"],
+        "rate_hz": 32.0, "length": 32, "step": 32, "rule": "sound", "drops": {}, "first_seen": {}, "notes": {},
+        "settings": {}, "origin": "simulated", "licence": "", "citation": "",
+    }  # fmt: skip
+    return windowset.build(content, manifest)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spkd import config
-from spkd.data import scaling, windowset
+from spkd.data import scaling
 from spkd.data.batches import DeviceWindows
 from spkd.models.wide_resnet import WideResNet
 from spkd.settings import Train
@@ -13,7 +13,7 @@ from spkd.training.loop import Task
 from spkd.training.objective import Objective
 from spkd.training.teachers import LiveTeacher
 
-N_CLASSES, N_CHANNELS, LENGTH = 3, 2, 32
+N_CLASSES, N_CHANNELS = 3, 2
 
 
 def identity(x, rows):
@@ -21,21 +21,8 @@ def identity(x, rows):
 
 
 @pytest.fixture(scope="session")
-def windows():
-    rng = np.random.default_rng(0)
-    n = 96
-    label = np.arange(n) % N_CLASSES
-    subject = np.sort(np.arange(n) % 4)
-    t = np.arange(LENGTH)
-    waves = [np.sin(2 * np.pi * (1 + c) * t / LENGTH + rng.uniform(0, 6)) for c in label]
-    signal = np.concatenate([np.stack([w, 0.5 * w]) + rng.normal(0, 0.3, (2, LENGTH)) for w in waves], axis=1)
-    content = {"signal": signal, "starts": np.arange(n) * LENGTH, "label": label, "subject": subject}
-    manifest = {
-        "dataset": "waves", "channels": ["x", "y"], "classes": ["a", "b", "c"], "subjects": ["1", "2", "3", "4"],
-        "rate_hz": 32.0, "length": LENGTH, "step": LENGTH, "rule": "sound", "drops": {}, "first_seen": {}, "notes": {},
-        "settings": {}, "origin": "simulated", "licence": "", "citation": "",
-    }  # fmt: skip
-    return windowset.build(content, manifest)
+def windows(waves):
+    return waves
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +38,11 @@ def settings():
     )  # fmt: skip
 
 
-LOSSES = {"cross_entropy": {}, "kd": {"temperature": 4.0, "reduction": "batchmean"}, "sp": {"mixing": "normalise_first"}}
+LOSSES = {
+    "cross_entropy": {},
+    "kd": {"temperature": 4.0, "reduction": "batchmean"},
+    "sp": {"mixing": "normalise_first"},
+}
 
 
 @pytest.fixture
@@ -64,9 +55,7 @@ def make_task(windows):
         part["test"] = rows[windows.subject == 3]
         on_device = DeviceWindows(windows, scaling.measure(windows, part["train"], "training"), device)
         taps = ["group1", "group2", "group3"] if teachers else []
-        live = [
-            LiveTeacher(f"t{k}", network(2, 10 + k), identity, on_device, taps) for k in range(teachers)
-        ]
+        live = [LiveTeacher(f"t{k}", network(2, 10 + k), identity, on_device, taps) for k in range(teachers)]
         objective = Objective(0.5 if teachers else 0.0, [], {"sp": beta} if teachers else {}, LOSSES)
         tensors = {name: on_device.rows(r) for name, r in part.items()}
         return Task(

@@ -88,14 +88,14 @@ def test_dies(make_task, settings):
 
 
 def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_bits(make_task, settings, tmp_path):
-    path = tmp_path / "killed"
-    (tmp_path / "conftest.py").write_text(Path(__file__).with_name("conftest.py").read_text())
-    (tmp_path / "test_killed.py").write_text(KILLED_RUN.format(path=str(path)))
-    root = Path(__file__).parents[2]
+    path, here, root = tmp_path / "killed", Path(__file__).parent, Path(__file__).parents[2]
+    for source, copy in ((here.parent, tmp_path), (here, tmp_path / "training")):
+        copy.mkdir(exist_ok=True)
+        (copy / "conftest.py").write_text((source / "conftest.py").read_text())
+    threads = f"import torch\ntorch.set_num_threads({torch.get_num_threads()})\n"
+    (tmp_path / "training" / "test_killed.py").write_text(threads + KILLED_RUN.format(path=str(path)))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(root / "pyproject.toml")]
-    code = f"import torch; torch.set_num_threads({torch.get_num_threads()})"
-    (tmp_path / "conftest.py").write_text(f"{code}\n{(tmp_path / 'conftest.py').read_text()}")
-    died = subprocess.run([*command, str(tmp_path)], cwd=root, capture_output=True, text=True)
+    died = subprocess.run([*command, str(tmp_path / "training")], cwd=root, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stdout + died.stderr
     _, plain = checkpoint.load(path)
     assert plain["epoch"] == 1
@@ -179,8 +179,10 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(make_task, settin
 
 def test_dropping_the_last_batch_keeps_the_batch_size_fixed(make_task, settings):
     task = make_task()
-    sizes = {rule: [len(b) for b in loop._batches(task, settings.model_copy(update={"batch": 20, "last_batch": rule}), 0, 0)]
-             for rule in ("drop", "keep")}  # fmt: skip
+    sizes = {}
+    for rule in ("drop", "keep"):
+        changed = settings.model_copy(update={"batch": 20, "last_batch": rule})
+        sizes[rule] = [len(b) for b in loop._batches(task, changed, 0, 0)]
     assert sizes == {"drop": [20, 20], "keep": [20, 20, 8]}
 
 

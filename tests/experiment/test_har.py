@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from spkd.errors import SpkdError
+from spkd.evidence import tracking
+from spkd.evidence.tracking_reading import get
+from spkd.experiment import lineage
+
+
+@pytest.fixture(scope="module")
+def student(trained):
+    return get(trained.student)
+
+
+def read(run_id, name):
+    return json.loads(tracking.artifact(run_id, name).read_text())
+
+
+def test_a_missing_teacher_is_trained_first_as_a_nested_run(trained, student):
+    teacher = get(student.tags["teacher.signal-wrn16-1.run_id"])
+    assert teacher.status == "FINISHED"
+    assert teacher.tags["kind"] == "teacher"
+    assert teacher.tags["mlflow.parentRunId"] == student.id
+
+
+def test_the_run_says_what_it_is(student):
+    assert student.name == "chest s1 wrn16-1 <- signal:wrn16-1 kd sp t0"
+    assert student.status == "FINISHED"
+    assert "validation" in student.tags["headline"]
+    assert "Simulated data" in student.tags["mlflow.note.content"]
+    assert student.tags["teacher.signal-wrn16-1.sha256"] in student.tags["mlflow.note.content"] or (
+        student.tags["teacher.signal-wrn16-1.sha256"][:16] in student.tags["mlflow.note.content"]
+    )
+
+
+def test_all_settings_and_the_ten_environment_facts_are_parameters(student):
+    assert student.params["cfg/train.epochs"] == "3"
+    assert student.params["cfg/distill.beta.sp"] == "200.0"
+    assert len([key for key in student.params if key.startswith("env/")]) == 10
+
+
+def test_every_epoch_has_losses_scores_rate_and_time(student):
+    wanted = {
+        "train/loss", "train/accuracy", "val/accuracy", "val/macro_f1", "val/loss", "test/accuracy", "test/macro_f1",
+        "lr", "seconds", "samples_per_s", "loss/cross_entropy", "loss/kd/signal-wrn16-1", "loss/sp",
+    }  # fmt: skip
+    for key in wanted:
+        assert [step for step, _ in tracking.history(student.id, key)] == [1, 2, 3], key
+
+
+def test_last_best_and_validation_results_are_all_there_and_the_headline_is_one_of_them(student):
+    for name in ("last", "best", "validation", "headline"):
+        assert {f"{name}/accuracy", f"{name}/macro_f1", f"{name}/epoch"} <= set(student.metrics)
+    assert student.metrics["headline/accuracy"] == student.metrics["validation/accuracy"]
+    test = [v for _, v in tracking.history(student.id, "test/accuracy")]
+    assert student.metrics["best/accuracy"] == max(test)
+    assert student.metrics["last/accuracy"] == test[-1]
+
+
+def test_the_paper_headline_is_the_best_test_epoch_and_says_so(trained):
+    run = get(trained.train("student", distill__teachers=[], train__headline="paper"))
+    assert run.metrics["headline/accuracy"] == run.metrics["best/accuracy"]
+    assert "TEST" in run.tags["headline"]
+
+
+def test_maps_are_logged_at_start_every_k_epochs_and_at_the_end(student):
+    client = tracking.store.client()
+    images = [f.path for f in client.list_artifacts(student.id, "images")]
+    for key in ("student", "signal-wrn16-1", "student - signal-wrn16-1"):
+        steps = {p.split("+step+")[1].split("+")[0] for p in images if p.startswith(f"images/maps~group2~{key}+")}
+        assert steps >= {"0", "2", "3"}, (key, images[:5])
+    with np.load(tracking.artifact(student.id, "maps/arrays_0003.npz"), allow_pickle=False) as arrays:
+        assert arrays["group1/student"].shape == arrays["group1/teacher/signal-wrn16-1"].shape == (12, 12)
+        assert (np.diff(arrays["labels"]) >= 0).all()
+    assert tracking.artifact(student.id, "maps/panel_0003.png").stat().st_size > 10_000
+
+
+def test_map_numbers_say_distance_contrast_and_cka(student):
+    for tap in ("group1", "group2", "group3"):
+        for name in ("contrast", "within", "between", "distance/signal-wrn16-1", "cka/signal-wrn16-1"):
+            assert f"sim/{tap}/{name}" in student.metrics
+
+
+def test_teacher_maps_do_not_change_while_the_student_learns(student):
+    first, last = (np.load(tracking.artifact(student.id, f"maps/arrays_{k:04d}.npz")) for k in (0, 3))
+    np.testing.assert_array_equal(first["group3/teacher/signal-wrn16-1"], last["group3/teacher/signal-wrn16-1"])
+    assert not np.allclose(first["group3/student"], last["group3/student"])
+
+
+def test_environment_code_and_data_are_recorded(trained, student):
+    environment = read(student.id, "environment.json")
+    assert environment["flags"]["threads"] == 1
+    assert "torch" in environment["packages"]
+    manifest = read(student.id, "data/manifest.json")
+    assert manifest["digest"] == student.tags["data.digest"]
+    inputs = tracking.store.client().get_run(student.id).inputs.dataset_inputs
+    assert [i.dataset.name for i in inputs] == ["chest"]
+    assert len(inputs[0].dataset.digest) <= 36
+    assert student.tags["code.commit"]
+
+
+def test_the_weights_load_again_and_predict_what_the_run_reported(trained, student):
+    made = trained.plan("student")
+    ancestor = lineage.load(made, student.id, "s", trained.folder / "again")
+    assert ancestor.sha256 == student.tags["weights.sha256"]
+    assert ancestor.card.classes == made.windows.classes
+    table = read(student.id, "predictions.json")
+    columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
+    accuracy = np.mean(np.array(columns["true"]) == np.array(columns["predicted"]))
+    assert accuracy == pytest.approx(student.metrics["headline/accuracy"])
+    assert set(load_file(tracking.artifact(student.id, lineage.WEIGHTS))) == set(ancestor.network.state_dict())
+
+
+def test_figures_and_tables_of_the_test_subjects_are_there(student):
+    for name in ("confusion.json", "per_class.json", "per_subject.json", "epochs.json"):
+        assert read(student.id, name)["data"]
+    for name in ("confusion", "f1", "subjects", "curves"):
+        assert tracking.artifact(student.id, f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cost_is_measured(student):
+    assert student.metrics["cost/parameters"] > 60_000
+    assert student.metrics["cost/macs"] > student.metrics["cost/parameters"]
+    assert student.metrics["cost/latency_ms"] > 0
+    assert student.metrics["cost/bytes"] > 4 * student.metrics["cost/parameters"]
+
+
+def test_the_same_settings_give_the_same_weights(trained):
+    first, second = get(trained.scratch), get(trained.train("student", distill__teachers=[]))
+    assert first.id != second.id
+    assert first.tags["weights.sha256"] == second.tags["weights.sha256"]
+
+
+def test_a_teacher_is_found_by_registered_name(trained, student):
+    run = get(trained.train("student", distill__teachers=["model:chest-signal-wrn16-1"]))
+    assert run.tags["teacher.signal-wrn16-1.run_id"] == student.tags["teacher.signal-wrn16-1.run_id"]
+
+
+def test_several_teachers_of_several_views_teach_one_student(trained):
+    run = get(trained.train("student", distill__teachers=["gaf:wrn16-1", "signal:wrn16-1"], train__epochs=1))
+    assert {"loss/kd/gaf-wrn16-1", "loss/kd/signal-wrn16-1", "loss/sp"} <= set(run.metrics)
+    assert float(run.tags["teacher.gaf-wrn16-1.alpha"]) == 0.5
+
+
+def test_annealing_starts_from_the_scratch_student(trained):
+    run = get(trained.train("student", distill__init="latest", train__epochs=1))
+    assert run.tags["init.run_id"]
+    assert get(run.tags["init.run_id"]).tags["kind"] == "scratch"
+    assert "annealed" in run.name
+
+
+def test_a_finished_run_leaves_no_folder(trained, student):
+    assert list(trained.places.runs.glob("*")) == []
+
+
+def test_a_run_that_fails_says_why(trained):
+    with pytest.raises(SpkdError, match="distill.taps"):
+        trained.train("student", distill__taps=["group9"])
+    run = tracking.find("attributes.status = 'FAILED'", limit=1)[0]
+    assert "group9" in run.tags["failure"]
