@@ -116,10 +116,26 @@ def turning(angles: np.ndarray, rate_hz: float) -> np.ndarray:
     return np.stack([x, y, z], axis=1)
 
 
-def record(movement: Movement, who: Person, n: int, rate_hz: float, rng: np.random.Generator) -> Motion:
-    """n samples of one sensor on one person's limb. At rest the accelerometer reads 1 g upwards (specific force)."""
-    tempo = movement.step_hz * who.cadence * (1.0 + 0.03 * wander(n, rate_hz, rng))
-    phase = who.phase + rng.uniform(0.0, 2.0 * np.pi) + 2.0 * np.pi * np.cumsum(tempo) / rate_hz
+def steps(step_hz: float, who: Person, n: int, rate_hz: float, rng: np.random.Generator) -> np.ndarray:
+    """(n,) phase of the gait in radians, its tempo drifting by some 3 %: give it to all limbs that move together."""
+    tempo = step_hz * who.cadence * (1.0 + 0.03 * wander(n, rate_hz, rng))
+    phase: np.ndarray = rng.uniform(0.0, 2.0 * np.pi) + 2.0 * np.pi * np.cumsum(tempo) / rate_hz
+    return phase
+
+
+def record(
+    movement: Movement,
+    who: Person,
+    n: int,
+    rate_hz: float,
+    rng: np.random.Generator,
+    gait: np.ndarray | None = None,
+) -> Motion:
+    """n samples of one sensor on one person's limb. At rest the accelerometer reads 1 g upwards (specific force).
+
+    gait: (n,) phase from `steps` where other limbs share it; None = this limb's own.
+    """
+    phase = who.phase + (steps(movement.step_hz, who, n, rate_hz, rng) if gait is None else gait)
     vigour = who.amplitude * (1.0 + 0.1 * wander(n, rate_hz, rng))
     swing = np.radians(movement.swing_deg) * np.sin(movement.swing_ratio * phase[:, None] + np.array([0.0, 0.6, 1.2]))
     fidget = np.radians(movement.fidget_deg) * np.stack([wander(n, rate_hz, rng) for _ in range(3)], axis=1)
