@@ -111,11 +111,28 @@ class Detect(Section):
     imgsz: Annotated[int, Field(ge=32, multiple_of=32)]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|\d+(,\d+)*)$", coerce_numbers_to_str=True)]
     workers: Annotated[int, Field(ge=0)]
-    resume: str
     train: dict[str, Any]
     preflight: Preflight
     distill: DetectDistill
     maps: DetectMaps
+
+
+class OfficialFile(Section):
+    """One published archive: where, how long [bytes], and what its bytes hash to (null = not known, not checked)."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    size: Count | None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None
+
+
+class Coco(Section):
+    """Where COCO comes from and how it becomes a YOLO data set."""
+
+    source: Annotated[str, Field(min_length=1)]
+    images: Literal["hardlink", "copy"]
+    segments: bool
+    damaged_images: Literal["error", "drop"]
+    files: dict[str, OfficialFile]
 
 
 class Settings(Section):
@@ -135,5 +152,6 @@ class Settings(Section):
     distill: Distill
     train: Train
     tracking: Tracking
+    coco: Coco
     detect: Detect
     presets: dict[str, dict[str, Any]]

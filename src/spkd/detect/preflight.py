@@ -5,6 +5,8 @@ it does not find, images it drops, classes that do not match the annotations. Ev
 words that can be typed. Works on any YOLO data set, not only ours.
 """
 
+import hashlib
+import json
 import shlex
 from collections import Counter
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
     "non-integer class": "the first column is the class index, a whole number; " + RECONVERT,
     "could not convert": "a row must be five numbers; correct or delete it",
 }
+CONVERSION = "conversion.json"
 UNREADABLE = "replace the image by an undamaged copy, or remove it with its label file"
 
 
@@ -63,6 +66,11 @@ class Report:
     notes: list[Problem] = field(default_factory=list)
 
     @property
+    def origin(self) -> str:
+        """Where the data are from, as the converter recorded it; "unknown" for a data set that others made."""
+        return recorded_origin(self.data_yaml)
+
+    @property
     def ok(self) -> bool:
         """No reason to refuse it."""
         return not self.problems
@@ -76,6 +84,15 @@ class Report:
             "notes": [vars(p) for p in self.notes],
         }
 
+    def digest(self) -> str:
+        """md5 over every image's name and size in bytes and every row: 32 hex digits that name what is trained on."""
+        found = hashlib.md5(usedforsecurity=False)
+        for name, split in self.splits.items():
+            for one in split.seen:
+                found.update(f"{name}/{Path(one.image).name}/{Path(one.image).stat().st_size}/".encode())
+                found.update(b"" if one.rows is None else one.rows.tobytes())
+        return found.hexdigest()
+
     def require(self) -> None:
         """Raise SpkdError with every remedy where the data set must not be trained on."""
         if self.problems:
@@ -83,6 +100,12 @@ class Report:
             got = f"{len(self.problems)} problem(s):\n  {listed}\n"
             do = "do what the arrows say, then run it again"
             raise SpkdError(self.data_yaml, "labels that ultralytics finds and trains on", got, do)
+
+
+def recorded_origin(data_yaml: Path) -> str:
+    """The origin in the converter's report beside data.yaml; "unknown" without one."""
+    recorded = data_yaml.parent / CONVERSION
+    return str(json.loads(recorded.read_text("utf-8"))["origin"]) if recorded.is_file() else "unknown"
 
 
 def _counts(split: Split, names: dict[int, str]) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""What trained weights are worth on a data set: ultralytics' validator, COCO's metric, size, speed. No tracking."""
+
+import statistics
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils.torch_utils import get_flops
+
+from spkd.detect import coco_metric, hermetic
+
+COLUMNS = ("class", "images", "objects", "precision", "recall", "AP50", "AP50-95")
+
+
+class _Collecting(DetectionValidator):
+    """Keeps its detections for COCO's metric instead of measuring them with its own rebuilt annotations."""
+
+    def eval_json(self, stats: dict[str, Any]) -> dict[str, Any]:
+        return stats
+
+
+@dataclass(frozen=True)
+class Result:
+    """precision, recall, mAP50, mAP50-95 over all classes; per_class: table columns; coco: {} without annotations.
+
+    plots: files that the validator drew. confusion: (nc + 1, nc + 1) counts, the last row and column are background.
+    """
+
+    numbers: dict[str, float]
+    per_class: dict[str, list[Any]]
+    coco: dict[str, float]
+    plots: list[Path]
+
+
+def validate(
+    weights: Path, data: Path, folder: Path, imgsz: int, batch: int, device: str, plots: bool, annotations: Path | None
+) -> Result:
+    """Validate weights on the val split. folder: for plots and predictions.json. annotations: the split's COCO JSON."""
+    hermetic.quiet()
+    args = {"task": "detect", "mode": "val", "model": str(weights), "data": str(data), "imgsz": imgsz, "batch": batch}
+    args |= {"plots": plots, "device": device.split(",")[0], "workers": 0, "verbose": False}
+    validator = _Collecting(save_dir=folder, args={**args, "save_json": annotations is not None})
+    threads = torch.get_num_threads()
+    validator(model=str(weights))
+    torch.set_num_threads(threads)
+    metrics = validator.metrics
+    precision, recall, map50, map50_95 = (float(v) for v in metrics.mean_results())
+    numbers = {"precision": precision, "recall": recall, "mAP50": map50, "mAP50-95": map50_95}
+    columns: dict[str, list[Any]] = {k: [] for k in COLUMNS}
+    for place, index in enumerate(metrics.ap_class_index):
+        values = (validator.names[index], int(metrics.nt_per_image[index]), int(metrics.nt_per_class[index]))
+        for key, value in zip(columns, (*values, *(float(v) for v in metrics.class_result(place))), strict=True):
+            columns[key].append(value)
+    coco = {}
+    if annotations is not None:
+        index_of = {category: i for i, category in enumerate(validator.class_map)}
+        coco = coco_metric.measure(annotations, [{**d, "index": index_of[d["category_id"]]} for d in validator.jdict])
+    drawn = sorted(p for p in folder.glob("*") if p.suffix in {".png", ".jpg"}) if plots else []
+    return Result(numbers, columns, coco, drawn)
+
+
+def cost(model: nn.Module, imgsz: int, device: str, rounds: int = 15) -> dict[str, float]:
+    """{"parameters", "gflops", "latency_ms"} of a model on one image.
+
+    latency_ms: median of `rounds` after 3 unmeasured ones. The model is copied, fused and put in eval mode as for
+    inference; without image loading and NMS.
+    """
+    parameters, gflops = sum(p.numel() for p in model.parameters()), float(get_flops(model, imgsz))
+    fused: Any = deepcopy(model).to(device).eval()
+    with hermetic.hushed(), torch.no_grad():
+        fused = fused.fuse(verbose=False)
+        image = torch.zeros(1, 3, imgsz, imgsz, device=device)
+        times = []
+        for _ in range(rounds + 3):
+            start = time.perf_counter()
+            fused(image)
+            if image.is_cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return {"parameters": parameters, "gflops": gflops, "latency_ms": statistics.median(times[3:]) * 1e3}
+
+
+def load(weights: Path | str) -> nn.Module:
+    """The float32 model of an ultralytics checkpoint, in eval mode."""
+    model: nn.Module = load_checkpoint(str(weights))[0]
+    return model

@@ -1,0 +1,126 @@
+"""Carries what the trainer wrote to disk into the run: metrics of each epoch, maps, first weights.
+
+Reads whole lines and whole files only. In one process it is called after every epoch; for several GPUs a thread calls
+it while the workers train.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spkd.evidence import similarity
+
+if TYPE_CHECKING:
+    from spkd.evidence.tracking import Run
+
+RENAMED = {
+    "metrics/precision(B)": "val/precision",
+    "metrics/recall(B)": "val/recall",
+    "metrics/mAP50(B)": "val/mAP50",
+    "metrics/mAP50-95(B)": "val/mAP50-95",
+}
+
+
+def metric_name(theirs: str) -> str:
+    """Our name of one of ultralytics' metrics: MLflow allows no parentheses."""
+    return RENAMED.get(theirs, theirs.replace("(", "_").replace(")", ""))
+
+
+class Follower:
+    """Logs each fact below a training folder once."""
+
+    def __init__(self, run: "Run", folder: Path, classes: Sequence[str], last_step: int, origin: str) -> None:
+        self.run, self.folder, self.classes, self.last_step = run, folder, classes, last_step
+        self.suffix = "  [SIMULATED DATA]" if origin == "simulated" else ""
+        self.read_to = 0
+        self.done: set[str] = set()
+        self.lock = threading.Lock()
+
+    def drain(self, *_: Any) -> None:
+        """Log what is new. Arguments of an ultralytics callback are ignored."""
+        with self.lock:
+            self._started()
+            self._epochs()
+            for path in sorted((self.folder / "maps").glob("*.npz")):
+                if path.name not in self.done:
+                    self._maps(path)
+                    self.done.add(path.name)
+
+    def _started(self) -> None:
+        path = self.folder / "started.json"
+        if "started" in self.done or not path.is_file():
+            return
+        started = json.loads(path.read_text("utf-8"))
+        self.run.tags({"weights.initial_sha256": started["initial_sha256"]})
+        if "teacher_sha256" in started:
+            self.run.tags({"teacher.detector.sha256": started["teacher_sha256"]})
+        self.run.json(started, "data/probe.json")
+        self.done.add("started")
+
+    def _epochs(self) -> None:
+        path = self.folder / "epochs.jsonl"
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            file.seek(self.read_to)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self.read_to += len(line)
+                fact = json.loads(line)
+                self.run.metrics({metric_name(k): v for k, v in fact["values"].items()}, step=fact["step"])
+
+    def _maps(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        self.run.file(path, f"maps/{path.name}")
+        step = int(path.stem)
+        for what in ("image", "object"):
+            layers = {
+                name.removeprefix(f"student/{what}/"): _layer(arrays, name.removeprefix("student/"))
+                for name in arrays
+                if name.startswith(f"student/{what}/")
+            }
+            self._draw(what, layers, arrays[f"{what}_class"], step)
+
+    def _draw(self, what: str, layers: Mapping[str, similarity.Layer], labels: np.ndarray, step: int) -> None:
+        if not layers or len(labels) < 2:
+            return
+        for level, layer in layers.items():
+            found = similarity.numbers(layer, labels)
+            self.run.metrics({f"sim/{what}/{level}/{key}": value for key, value in found.items()}, step=step)
+            for name, pixels in similarity.images(layer, labels).items():
+                self.run.image(f"maps/{what}/{level}/{name}", pixels, step=step)
+        if step in (0, self.last_step):
+            title = f"{what}s of the probe, epoch {step}{self.suffix}"
+            figure = similarity.panel(layers, labels, self.classes, title)
+            self.run.figure(figure, f"maps/{what}s_{step:05}.png")
+
+
+def _layer(arrays: Mapping[str, np.ndarray], name: str) -> similarity.Layer:
+    teacher = arrays.get(f"teacher/{name}")
+    return similarity.Layer(arrays[f"student/{name}"], {} if teacher is None else {"teacher": teacher})
+
+
+@contextmanager
+def alongside(follower: Follower, seconds: float = 1.0) -> Iterator[None]:
+    """Drain from a thread while the workers of multi-GPU training write; once more at the end."""
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.wait(seconds):
+            follower.drain()
+
+    thread = threading.Thread(target=loop, name="follow-training", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        follower.drain()

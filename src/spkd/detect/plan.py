@@ -1,0 +1,82 @@
+"""What one detection run does: ultralytics' arguments, and what our trainer adds to them. Values only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What our trainer does beyond ultralytics' arguments.
+
+    teacher: path of weights, "" = none. threads: CPU threads, 0 = all. maps_every: epochs between similarity maps.
+    """
+
+    method: str
+    teacher: str
+    levels: tuple[str, ...]
+    mode: str
+    gain: float
+    max_objects: int
+    threads: int
+    probe_images: int
+    probe_objects: int
+    maps_every: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run.
+
+    folder: its work folder; one that holds an unfinished training of the same job is continued. data: data.yaml.
+    annotations: COCO JSON per split, {} = none. device: "cpu", "0", "0,1". extra: more ultralytics arguments, checked.
+    limits: of preflight.check. model: a path or name that ultralytics loads.
+    """
+
+    folder: Path
+    data: Path
+    annotations: dict[str, Path]
+    model: str
+    epochs: int
+    batch: int
+    imgsz: int
+    device: str
+    workers: int
+    seed: int
+    deterministic: bool
+    dis: float
+    extra: dict[str, Any]
+    limits: dict[str, float]
+    plan: Plan
+
+    @property
+    def title(self) -> str:
+        """What the run is, in one line."""
+        how = {"none": "", "builtin": " <- builtin", "sp": f" <- sp {self.plan.mode}"}[self.plan.method]
+        return f"{self.data.parent.name or 'data'} {Path(self.model).stem}{how} t{self.seed}"
+
+    @property
+    def train_folder(self) -> Path:
+        """Where ultralytics writes."""
+        return self.folder / "train"
+
+    def overrides(self) -> dict[str, Any]:
+        """The arguments of ultralytics' trainer."""
+        distill = {"distill_model": self.plan.teacher, "dis": self.dis} if self.plan.method == "builtin" else {}
+        return {
+            **self.extra,
+            **distill,
+            "task": "detect",
+            "mode": "train",
+            "model": self.model,
+            "data": str(self.data),
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "imgsz": self.imgsz,
+            "device": self.device,
+            "workers": self.workers,
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            "save_dir": str(self.train_folder),
+            "exist_ok": True,
+        }

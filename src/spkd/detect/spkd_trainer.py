@@ -1,0 +1,146 @@
+"""ultralytics' trainer with SPKD, checkpoints that survive `kill -9`, and a record on disk.
+
+Contract: the trainer writes facts below its folder (epochs.jsonl, maps/*.npz, started.json) and knows no tracking, so
+that it does the same in this process and in the workers of multi-GPU training. ultralytics pickles the trainer's
+CLASS for those workers: settings therefore travel on a class made by `planned`. Its name must contain "Trainer"
+(ultralytics looks).
+"""
+
+import csv
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from spkd.detect import hermetic, probe
+from spkd.detect.criterion import KEY, SpCriterion
+from spkd.detect.plan import Plan
+from spkd.errors import SpkdError
+from spkd.evidence.provenance import state_sha256
+
+GUARD = "needs_spkd_detect"  # unknown to ultralytics: its own resume stops at it instead of dropping the distillation
+
+
+def planned(plan: Plan) -> type["SpkdTrainer"]:
+    """A trainer class that carries its plan; picklable by value, as multi-GPU training needs."""
+    return type("PlannedTrainer", (SpkdTrainer,), {"plan": plan, "__module__": __name__})
+
+
+class SpkdTrainer(DetectionTrainer):
+    """DetectionTrainer with a plan; made by `planned`. The teacher lives beside the model, never in it."""
+
+    plan: ClassVar[Plan]
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        hermetic.quiet()
+        super().__init__(cfg, overrides, _callbacks)
+        if self.device.type == "cpu":  # ultralytics leaves one core unused: on two cores that is half the machine
+            torch.set_num_threads(self.plan.threads or os.cpu_count() or 1)
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Resume our own checkpoint: take the guard out of a copy of it, then as ultralytics does."""
+        if self.args.resume:
+            path = Path(str(self.args.resume))
+            content = torch.load(path, map_location="cpu", weights_only=False)
+            content["train_args"].pop(GUARD, None)
+            clean = path.with_name("resume.pt")
+            torch.save(content, clean)
+            self.args.resume = str(clean)
+        super().check_resume(overrides)
+
+    def _setup_train(self) -> None:
+        super()._setup_train()
+        model = unwrap_model(self.model)
+        self.teacher: nn.Module | None = None
+        if self.plan.method != "none":
+            self.teacher = load_checkpoint(self.plan.teacher)[0].to(self.device).eval().requires_grad_(False)
+        if self.plan.method == "sp" and self.teacher is not None:
+            base = getattr(model, "criterion", None) or model.init_criterion()
+            model.criterion = SpCriterion(base, self.teacher, model.stride, self.plan)
+        if RANK in {-1, 0}:
+            self._record_start(getattr(model, "student_model", model))
+
+    def _record_start(self, student: nn.Module) -> None:
+        """Settings beside args.yaml, the student's first weights, and the maps before any step."""
+        (self.save_dir / "plan.json").write_text(json.dumps(asdict(self.plan), indent=1), "utf-8")
+        self.probe = probe.choose(
+            self.test_loader.dataset.labels, self.plan.probe_images, self.plan.probe_objects, self.args.imgsz
+        )
+        self.probe_teacher = (
+            probe.maps(self.teacher, self.probe, list(self.plan.levels), self.plan.mode) if self.teacher else {}
+        )
+        if self.start_epoch:
+            self._cut_csv()
+            return
+        started = {"initial_sha256": state_sha256(student.state_dict()), "probe": self.probe.paths}
+        if self.teacher is not None:
+            started["teacher_sha256"] = state_sha256(self.teacher.state_dict())
+        (self.save_dir / "started.json").write_text(json.dumps(started), "utf-8")
+        self._record_maps(0, student)
+
+    def _cut_csv(self) -> None:
+        """Drop the rows of epochs that the checkpoint does not know: they will be written again."""
+        rows = list(csv.reader(self.csv.read_text("utf-8").splitlines())) if self.csv.is_file() else []
+        kept = rows[:1] + [r for r in rows[1:] if float(r[0]) <= self.start_epoch]
+        part = self.csv.with_suffix(".part")
+        part.write_text("".join(",".join(r) + "\n" for r in kept), "utf-8")
+        part.replace(self.csv)
+
+    def _record_maps(self, step: int, student: nn.Module) -> None:
+        found = probe.maps(student, self.probe, list(self.plan.levels), self.plan.mode)
+        probe.save(self.save_dir / "maps" / f"{step:05}.npz", found, self.probe_teacher, self.probe)
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """One epoch's facts: ultralytics' CSV row, our line, and the similarity maps when they are due."""
+        super().save_metrics(metrics)
+        if not np.isfinite(float(self.loss.detach())):
+            raise SpkdError(
+                f"epoch {self.epoch + 1}", "a finite loss", float(self.loss.detach()), "lower detect.train.lr0"
+            )
+        step = self.epoch + 1
+        with (self.save_dir / "epochs.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "values": {k: float(v) for k, v in metrics.items()}}) + "\n")
+        if step % self.plan.maps_every == 0 or step == self.epochs:
+            smoothed = self.ema.ema
+            self._record_maps(step, getattr(smoothed, "student_model", smoothed))
+
+    def save_model(self) -> bool:
+        """Write checkpoints beside their names and rename them: a kill leaves the old or the new, never half of one."""
+        last, best = self.wdir / "last.pt", self.wdir / "best.pt"
+        self.last, self.best = last.with_suffix(".part"), best.with_suffix(".part")
+        if self.plan.method == "sp":
+            setattr(self.args, GUARD, "resume with `spkd detect`: ultralytics' own resume would drop the distillation")
+        try:
+            saved = bool(super().save_model())
+        finally:
+            self.args.__dict__.pop(GUARD, None)
+            self.last, self.best = last, best
+        for path in (last, best):
+            if path.with_suffix(".part").is_file():
+                path.with_suffix(".part").replace(path)
+        return saved
+
+    def final_eval(self) -> None:
+        """Mark the training as complete; evaluation is the caller's (it has the tracking and the annotations)."""
+        if RANK in {-1, 0}:
+            (self.save_dir / "trained").touch()
+
+
+def require_distilled(folder: Path, plan: Plan) -> None:
+    """Raise SpkdError where the training below folder was meant to distil by SP and did not: the stock trainer ran."""
+    header = (folder / "results.csv").read_text("utf-8").splitlines()[0] if (folder / "results.csv").is_file() else ""
+    columns = [c.strip() for c in header.split(",")]
+    if plan.method == "sp" and f"train/{KEY}" not in columns:
+        do = "start it again with `spkd detect`; do not resume it with ultralytics' own command"
+        raise SpkdError(folder / "results.csv", f"a column train/{KEY}", f"{columns[:6]}", do)

@@ -1,0 +1,160 @@
+"""One detection run from check to evidence: preflight, training with or without distillation, evaluation.
+
+Contract: tracks through the `Run` it is given and nothing else; a killed training in the same folder is continued.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from spkd.detect import evaluate, follow, hermetic, preflight, sheet, spkd_trainer
+from spkd.detect.plan import Job
+from spkd.errors import SpkdError
+from spkd.evidence.provenance import state_sha256
+
+if TYPE_CHECKING:
+    from spkd.evidence.tracking import Run
+
+HEADLINE = "best epoch on the validation images, which also choose it: optimistic"
+
+
+def train(job: Job, run: "Run") -> dict[str, float]:
+    """Check the data, train (or continue), evaluate, log. Returns the headline numbers (mAP50, mAP50-95, ...).
+
+    Raises SpkdError where the data set must not be trained on or a setting is wrong, before any training.
+    """
+    hermetic.quiet()
+    extra = hermetic.train_arguments(job.extra)
+    report = preflight.check(job.data, job.annotations, **job.limits)
+    log_data(job, report, run)
+    report.require()
+    follower = follow.Follower(run, job.train_folder, list(report.names.values()), job.epochs, report.origin)
+    _train(job, extra, follower)
+    spkd_trainer.require_distilled(job.train_folder, job.plan)
+    return log_result(job, run, plots=bool(extra.get("plots", True)))
+
+
+def _train(job: Job, extra: dict[str, Any], follower: follow.Follower) -> None:
+    """Run or continue ultralytics' training below the job's folder."""
+    last = job.train_folder / "weights" / "last.pt"
+    wanted = json.dumps(job.overrides() | {"plan": vars(job.plan)}, sort_keys=True, default=str)
+    note = job.folder / "job.json"
+    if note.is_file() and note.read_text("utf-8") != wanted:
+        raise SpkdError(job.folder, "the folder of this very job", "one of another job", "choose another run.folder")
+    if (job.train_folder / "trained").is_file():
+        follower.drain()
+        return
+    if not last.is_file():
+        shutil.rmtree(job.train_folder, ignore_errors=True)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(wanted, "utf-8")
+    resume = {"resume": str(last)} if last.is_file() else {}
+    trainer = spkd_trainer.planned(job.plan)(overrides=job.overrides() | extra | resume)
+    if trainer.ddp:
+        with follow.alongside(follower):
+            trainer.train()
+    else:
+        trainer.add_callback("on_train_start", follower.drain)
+        trainer.add_callback("on_fit_epoch_end", follower.drain)
+        trainer.train()
+        follower.drain()
+    if not (job.train_folder / "trained").is_file():
+        raise SpkdError(
+            job.train_folder, "a completed training", "none", "look at the messages above, then start again"
+        )
+
+
+def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
+    """What the run was given: counts, contact sheet, digest, and the converter's own report where there is one."""
+    run.json(report.summary(), "data/preflight.json")
+    for name, split in report.splits.items():
+        if split.seen:
+            run.image(f"data/{name}", sheet.draw(split.seen, report.names), step=0)
+    counts = {name: {"images": len(s.seen), "objects": len(s.rows())} for name, s in report.splits.items()}
+    run.dataset(job.data.parent.name or "data", report.digest(), str(job.data), counts)
+    for beside in sorted(job.data.parent.glob("*.json")):
+        run.file(beside, f"data/{beside.name}")
+    run.file(job.data, "data/data.yaml")
+
+
+def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
+    """Evaluate the best weights; log numbers, tables, plots, weights. Returns the headline numbers."""
+    finished = job.folder / "weights"
+    finished.mkdir(exist_ok=True)
+    names = [n for n in ("best", "last") if (job.train_folder / "weights" / f"{n}.pt").is_file()]
+    with hermetic.hushed():
+        for name in names:
+            strip_optimizer(job.train_folder / "weights" / f"{name}.pt", s=finished / f"{name}.part")
+            (finished / f"{name}.part").replace(finished / f"{name}.pt")
+    best = finished / f"{names[0]}.pt"
+    result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, job.batch, job.device, plots,
+                               job.annotations.get("val"))  # fmt: skip
+    run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=job.epochs)
+    run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=job.epochs)
+    run.table("per_class_ap", result.per_class)
+    for plot in [*result.plots, *sorted(job.train_folder.glob("*.png")), *sorted(job.train_folder.glob("*.jpg"))]:
+        run.file(plot, f"plots/{plot.name}")
+    for path in (job.train_folder / "results.csv", job.train_folder / "args.yaml", job.train_folder / "plan.json"):
+        run.file(path, path.name)
+    model = evaluate.load(best)
+    cost = evaluate.cost(model, job.imgsz, _first_device(job.device))
+    run.metrics({f"cost/{k}": v for k, v in cost.items()}, step=0)
+    _log_weights(job, run, model, names)
+    run.tags({"headline": HEADLINE})
+    return {**result.numbers, **{f"coco/{k}": v for k, v in result.coco.items()}, **cost}
+
+
+def _log_weights(job: Job, run: "Run", model: Any, names: list[str]) -> None:
+    for name in names:
+        run.file(job.folder / "weights" / f"{name}.pt", f"weights/{name}.pt")
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    path = job.folder / "weights" / "best.safetensors"
+    save_file(state, path, {"model": Path(job.model).name, "task": "detect"})
+    run.tags({"weights.sha256": state_sha256(state)})
+    run.model(path, Path(job.model).stem)
+
+
+def _first_device(device: str) -> str:
+    return "cpu" if device == "cpu" else f"cuda:{device.split(',')[0]}"
+
+
+def clear_finished(folder: Path) -> None:
+    """Remove the training of a run that ended well in this folder, so that the command trains anew."""
+    if (folder / "finished").is_file():
+        for name in ("train", "val", "weights"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "job.json").unlink(missing_ok=True)
+        (folder / "finished").unlink()
+
+
+def finish(folder: Path) -> None:
+    """Mark the run below folder as complete."""
+    (folder / "finished").touch()
+
+
+def describe(job: Job, result: dict[str, float], code: dict[str, Any]) -> str:
+    """The markdown of the run's page."""
+    plan, teacher = job.plan, Path(job.plan.teacher).name
+    levels = ", ".join(plan.levels)
+    how = {
+        "none": "no teacher",
+        "builtin": f"ultralytics' own distillation (dis {job.dis}) from `{teacher}`",
+        "sp": f"SPKD ({plan.mode}, {levels}, gain {plan.gain}, batch {job.batch}) from `{teacher}`",
+    }[plan.method]
+    origin = preflight.recorded_origin(job.data)
+    warning = "> **Simulated data.** The numbers show that the software works, nothing about photographs."
+    rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in result.items())
+    parts = [
+        f"{job.title}: `{Path(job.model).name}` on `{job.data}` ({origin}), {how}.",
+        f"{job.epochs} epochs at {job.imgsz} px, batch {job.batch}.",
+        *([warning] if origin == "simulated" else []),
+        f"Headline: {HEADLINE}.",
+        f"| | |\n|---|---|\n{rows}",
+        f"Repeat: `git checkout {code['commit']}`{' and code.patch' if code['dirty'] else ''}, `dvc repro coco`, "
+        "`spkd detect` with the settings of `settings.json`.",
+    ]
+    return "\n\n".join(parts) + "\n"

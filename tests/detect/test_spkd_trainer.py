@@ -1,0 +1,255 @@
+"""The distilling trainer: what it adds to the loss, what it must never touch, and when it must stop."""
+
+import copy
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spkd.detect import features, spkd_trainer
+from spkd.detect.criterion import KEY, SpCriterion
+from spkd.detect.plan import Plan
+from spkd.errors import SpkdError
+
+PLAN = Plan("sp", "", ("P3", "P4", "P5"), "pooled", 20.0, 64, 1, 4, 8, 1)
+
+
+class Flat:
+    """A stock criterion that says 1 for each of three terms."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def __call__(
+        self, predictions: Any, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return torch.ones(3, requires_grad=True), {"box_loss": torch.tensor(1.0)}
+
+    def update(self) -> None:
+        self.updates += 1
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_teacher: Path) -> torch.nn.Module:
+    from ultralytics.nn.tasks import load_checkpoint
+
+    model: torch.nn.Module = load_checkpoint(str(tiny_teacher))[0].eval()
+    return model.requires_grad_(False)
+
+
+def batch_of(n: int = 4, objects: int = 6) -> dict[str, torch.Tensor]:
+    made = torch.Generator().manual_seed(n)
+    image = torch.arange(objects) * n // max(objects, 1)
+    boxes = torch.rand(objects, 4, generator=made) * 0.4 + 0.2
+    return {"img": torch.rand(n, 3, 64, 64, generator=made), "batch_idx": image.float(), "bboxes": boxes}
+
+
+def criterion(teacher: torch.nn.Module, **changes: Any) -> SpCriterion:
+    return SpCriterion(Flat(), teacher, torch.tensor([8.0, 16.0, 32.0]), replace(PLAN, **changes))
+
+
+def student_levels(n: int = 4) -> dict[str, Any]:
+    made = torch.Generator().manual_seed(9)
+    shapes = ((5, 8), (7, 4), (9, 2))
+    return {"feats": [torch.rand(n, c, s, s, generator=made, requires_grad=True) for c, s in shapes]}
+
+
+@pytest.mark.parametrize("mode", features.MODES)
+def test_the_loss_is_gain_times_sp_times_batch_size_and_its_item_is_detached(
+    teacher: torch.nn.Module, mode: str
+) -> None:
+    from spkd.losses.sp import sp
+
+    batch, student = batch_of(), student_levels()
+    loss, items = criterion(teacher, mode=mode)(student, batch)
+    seen = features.of(teacher(batch["img"]))
+    arguments = (mode, batch["bboxes"], batch["batch_idx"].long())
+    by_hand = sum(
+        sp(features.rows(s, *arguments), features.rows(t, *arguments))
+        for s, t in zip(student["feats"], seen, strict=True)
+    )
+    assert loss.shape == (4,) and loss[:3].tolist() == [1.0, 1.0, 1.0]
+    torch.testing.assert_close(items[KEY], 20.0 * torch.as_tensor(by_hand).detach())
+    torch.testing.assert_close(loss[3], 4 * items[KEY])
+    assert not items[KEY].requires_grad and float(items[KEY]) > 0
+
+
+@pytest.mark.parametrize("mode", features.MODES)
+def test_the_gradient_reaches_every_student_level_and_no_teacher_weight(teacher: torch.nn.Module, mode: str) -> None:
+    student = student_levels()
+    criterion(teacher, mode=mode)(student, batch_of())[0].sum().backward()
+    assert all(level.grad is not None and level.grad.abs().sum() > 0 for level in student["feats"])
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_only_the_chosen_levels_get_a_gradient(teacher: torch.nn.Module) -> None:
+    student = student_levels()
+    criterion(teacher, levels=("P4",))(student, batch_of())[0].sum().backward()
+    assert [level.grad is not None and bool(level.grad.any()) for level in student["feats"]] == [False, True, False]
+
+
+def test_the_gram_is_float32_under_autocast_where_float16_would_overflow(teacher: torch.nn.Module) -> None:
+    student = {"feats": [(level * 3e3).to(torch.bfloat16) for level in student_levels()["feats"]]}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        gap = criterion(teacher, mode="batch").gap(student, batch_of())
+    assert gap.dtype == torch.float32 and torch.isfinite(gap)
+
+
+@pytest.mark.parametrize(
+    ("n", "objects", "mode"), [(1, 3, "batch"), (1, 3, "pooled"), (4, 1, "object"), (4, 0, "object")]
+)
+def test_fewer_than_two_things_give_zero_and_a_warning(
+    teacher: torch.nn.Module, n: int, objects: int, mode: str
+) -> None:
+    student = student_levels(n)
+    with pytest.warns(UserWarning, match="compares pairs"):
+        loss, items = criterion(teacher, mode=mode)(student, batch_of(n, objects))
+    assert float(items[KEY]) == 0.0
+    loss.sum().backward()
+
+
+def test_objects_beyond_the_cap_are_left_out(teacher: torch.nn.Module) -> None:
+    batch, student = batch_of(objects=9), student_levels()
+    fewer = {**batch, "bboxes": batch["bboxes"][[0, 4, 8]], "batch_idx": batch["batch_idx"][[0, 4, 8]]}
+    capped = criterion(teacher, mode="object", max_objects=3).gap(student, batch)
+    torch.testing.assert_close(capped, criterion(teacher, mode="object").gap(student, fewer))
+
+
+def test_a_dead_teacher_is_refused_and_a_trained_one_is_not(teacher: torch.nn.Module, tiny_yaml: Path) -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    untrained = DetectionModel(str(tiny_yaml), verbose=False).eval()
+    with pytest.raises(SpkdError, match="a trained teacher"):
+        criterion(untrained).gap(student_levels(), batch_of())
+    criterion(teacher).gap(student_levels(), batch_of())
+
+
+def test_a_level_that_the_student_lacks_is_named(teacher: torch.nn.Module) -> None:
+    with pytest.raises(SpkdError, match="levels that the student has: P4, P5"):
+        SpCriterion(Flat(), teacher, torch.tensor([16.0, 32.0]), PLAN)
+
+
+def test_the_criterion_gives_itself_up_in_copies_and_passes_on_what_it_wraps(teacher: torch.nn.Module) -> None:
+    wrapped = criterion(teacher)
+    assert copy.deepcopy({"criterion": wrapped}) == {"criterion": None}
+    wrapped.update()
+    assert wrapped.base.updates == 1 and not hasattr(wrapped, "nothing_like_this")
+
+
+def test_the_trainer_class_travels_by_value_with_its_plan() -> None:
+    import cloudpickle
+
+    made = spkd_trainer.planned(replace(PLAN, gain=7.5))
+    assert "Trainer" in made.__name__
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(made)
+    assert pickle.loads(cloudpickle.dumps(made)).plan.gain == 7.5
+
+
+Trained = dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def run_trainer(tiny_set: Path, tiny_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Trains two epochs with a plan; returns the training folder."""
+
+    def run(plan: Plan, **overrides: Any) -> Path:
+        folder = tmp_path_factory.mktemp("trained")
+        arguments = {
+            "model": str(tiny_yaml), "data": str(tiny_set), "epochs": 2, "batch": 4, "imgsz": 64,
+            "save_dir": str(folder), "exist_ok": True, "plots": False, "nbs": 4, "warmup_epochs": 0.0,
+            "device": "cpu", "workers": 0, "verbose": False,
+        } | overrides  # fmt: skip
+        spkd_trainer.planned(plan)(overrides=arguments).train()
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def distilled(run_trainer: Callable[..., Path], tiny_teacher: Path) -> Trained:
+    before = hashlib.sha256(tiny_teacher.read_bytes()).hexdigest()
+    folder = run_trainer(replace(PLAN, teacher=str(tiny_teacher)))
+    assert hashlib.sha256(tiny_teacher.read_bytes()).hexdigest() == before
+    return {"folder": folder}
+
+
+def states(path: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(path, map_location="cpu", weights_only=False)
+    model = content.get("ema") or content["model"]
+    return {k: v.float() for k, v in model.state_dict().items()}
+
+
+def test_sp_becomes_a_csv_column_and_a_line_of_every_epoch(distilled: Trained) -> None:
+    header = (distilled["folder"] / "results.csv").read_text().splitlines()[0]
+    assert f"train/{KEY}" in header.split(",")
+    epochs = [json.loads(line) for line in (distilled["folder"] / "epochs.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in epochs] == [1, 2] and all(e["values"][f"train/{KEY}"] > 0 for e in epochs)
+
+
+def test_the_checkpoint_is_the_students_alone_and_the_teacher_is_unchanged(
+    distilled: Trained, tiny_yaml: Path, teacher: torch.nn.Module
+) -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    from spkd.evidence.provenance import state_sha256
+
+    plain = DetectionModel(str(tiny_yaml), verbose=False).state_dict()
+    assert states(distilled["folder"] / "weights/last.pt").keys() == plain.keys()
+    started = json.loads((distilled["folder"] / "started.json").read_text())
+    assert started["teacher_sha256"] == state_sha256(teacher.state_dict())
+
+
+def test_maps_of_teacher_and_student_are_stored_with_sorted_classes(distilled: Trained) -> None:
+    import numpy as np
+
+    files = sorted((distilled["folder"] / "maps").glob("*.npz"))
+    assert [f.name for f in files] == ["00000.npz", "00001.npz", "00002.npz"]
+    with np.load(files[0]) as first, np.load(files[-1]) as last:
+        assert first["student/object/P3"].shape == (8, 8) and first["student/image/P5"].shape == (4, 4)
+        assert (np.diff(first["object_class"]) >= 0).all() and (np.diff(first["image_class"]) >= 0).all()
+        np.testing.assert_array_equal(first["teacher/image/P3"], last["teacher/image/P3"])
+        assert not np.array_equal(first["student/image/P3"], last["student/image/P3"])
+
+
+def test_ultralytics_own_resume_stops_at_our_checkpoint(distilled: Trained) -> None:
+    from ultralytics import YOLO
+
+    model = YOLO(str(distilled["folder"] / "weights/last.pt"))
+    with pytest.raises(SyntaxError, match=spkd_trainer.GUARD):
+        model.train(resume=True)
+
+
+def test_a_stock_training_of_an_sp_plan_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("epoch,time,train/box_loss\n1,2,3\n")
+    with pytest.raises(SpkdError, match="train/sp_loss"):
+        spkd_trainer.require_distilled(tmp_path, PLAN)
+    spkd_trainer.require_distilled(tmp_path, replace(PLAN, method="none"))
+
+
+def test_a_rerun_is_bit_identical_and_the_teacher_changes_the_student(
+    distilled: Trained, run_trainer: Callable[..., Path], tiny_teacher: Path
+) -> None:
+    again = states(run_trainer(replace(PLAN, teacher=str(tiny_teacher))) / "weights/last.pt")
+    plain_folder = run_trainer(replace(PLAN, method="none"))
+    first, plain = states(distilled["folder"] / "weights/last.pt"), states(plain_folder / "weights/last.pt")
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not all(torch.equal(first[k], plain[k]) for k in first)
+    sp_start, plain_start = (
+        json.loads((f / "started.json").read_text())["initial_sha256"] for f in (distilled["folder"], plain_folder)
+    )
+    assert sp_start == plain_start
+
+
+def test_the_builtin_baseline_runs_under_the_same_trainer(run_trainer: Callable[..., Path], tiny_teacher: Path) -> None:
+    folder = run_trainer(
+        replace(PLAN, method="builtin", teacher=str(tiny_teacher)), distill_model=str(tiny_teacher), epochs=1
+    )
+    assert "train/dis_loss" in (folder / "results.csv").read_text().splitlines()[0]
+    assert (folder / "maps/00001.npz").is_file()

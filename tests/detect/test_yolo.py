@@ -1,0 +1,211 @@
+"""A whole detection run: what it logs, what stops it, and that a killed one goes on."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spkd.detect import evaluate, hardware, hermetic, yolo
+from spkd.detect.plan import Job, Plan
+from spkd.errors import SpkdError
+
+REPO = Path(__file__).parents[2]
+
+
+class Recorder:
+    """A run that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, Any] = {"metrics": {}, "tags": {}, "images": {}, "files": set(), "tables": {}}
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.logged["metrics"].setdefault(step, {}).update(values)
+
+    def tags(self, values: dict[str, Any]) -> None:
+        self.logged["tags"].update(values)
+
+    def image(self, key: str, pixels: np.ndarray, step: int) -> None:
+        assert pixels.dtype == np.uint8
+        self.logged["images"].setdefault(key, []).append(step)
+
+    def figure(self, figure: Any, name: str) -> None:
+        self.logged["files"].add(name)
+
+    def file(self, path: Path, name: str) -> None:
+        assert path.is_file(), path
+        self.logged["files"].add(name)
+
+    def json(self, value: Any, name: str) -> None:
+        json.dumps(value)
+        self.logged["files"].add(name)
+
+    def table(self, name: str, columns: dict[str, list[Any]]) -> None:
+        self.logged["tables"][name] = columns
+
+    def dataset(self, name: str, digest: str, source: str, profile: dict[str, Any]) -> None:
+        self.logged["dataset"] = (name, digest, profile)
+
+    def model(self, weights: Path, name: str) -> None:
+        self.logged["model"] = weights
+
+
+@pytest.fixture(scope="module")
+def make_job(
+    tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Job]:
+    plan = Plan("sp", str(tiny_teacher), ("P3", "P4", "P5"), "object", 20.0, 64, 1, 4, 8, 1)
+    limits = {"max_missing": 0.0, "max_background": 0.9, "max_duplicates": 0.01}
+    extra = {"plots": False, "nbs": 4, "warmup_epochs": 0.0, "verbose": False}
+    base = Job(
+        Path(), tiny_set, {}, str(tiny_yaml), 2, 4, 64, "cpu", 0, 0, True, 6.0, extra, limits, plan,
+    )  # fmt: skip
+
+    def make(**changes: Any) -> Job:
+        return replace(base, folder=tmp_path_factory.mktemp("job"), **changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def done(make_job: Callable[..., Job], tiny_set: Path) -> tuple[Job, dict[str, Any], dict[str, float]]:
+    """A finished run with plots and a COCO JSON of its validation images."""
+    annotations = tiny_set.parent.parent / "val.json"
+    images, boxes = [], []
+    for n, label in enumerate(sorted((tiny_set.parent / "labels/val").glob("*.txt")), start=10):
+        images.append({"id": n, "file_name": f"{label.stem}.jpg", "width": 64, "height": 64})
+        for row in label.read_text().splitlines():
+            c, x, y, w, h = map(float, row.split())
+            box = [(x - w / 2) * 64, (y - h / 2) * 64, w * 64, h * 64]
+            boxes.append({"image_id": n, "category_id": [1, 3, 90][int(c)], "bbox": box, "iscrowd": 0})
+    categories = [{"id": i, "name": n} for i, n in ((1, "red"), (3, "green"), (90, "blue"))]
+    annotations.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+    job, run = make_job(annotations={"val": annotations}), Recorder()
+    job = replace(job, extra={**job.extra, "plots": True})
+    result = yolo.train(job, run)  # type: ignore[arg-type]
+    return job, run.logged, result
+
+
+def test_every_epoch_logs_losses_map_learning_rate_and_similarity(done: Any) -> None:
+    metrics = done[1]["metrics"]
+    for epoch in (1, 2):
+        assert {"train/box_loss", "train/cls_loss", "train/dfl_loss", "train/sp_loss", "val/box_loss"} <= set(
+            metrics[epoch]
+        )
+        assert {"val/mAP50", "val/mAP50-95", "val/precision", "val/recall", "lr/pg0"} <= set(metrics[epoch])
+        assert {"sim/object/P3/cka/teacher", "sim/image/P5/distance/teacher"} <= set(metrics[epoch])
+    assert {"best/mAP50", "coco/AP", "coco/AP50"} <= set(metrics[2])
+    assert metrics[0]["cost/parameters"] > 1e4 and metrics[0]["cost/gflops"] > 0 and metrics[0]["cost/latency_ms"] > 0
+
+
+def test_maps_of_teacher_student_and_difference_are_logged_with_their_epochs(done: Any) -> None:
+    images = done[1]["images"]
+    for what in ("image", "object"):
+        for picture in ("teacher", "student", "student - teacher"):
+            assert images[f"maps/{what}/P4/{picture}"] == [0, 1, 2]
+    assert images["data/train"] == [0]
+
+
+def test_tables_plots_weights_and_lineage_are_logged(done: Any) -> None:
+    job, logged, _ = done
+    assert {"data/preflight.json", "data/data.yaml", "results.csv", "args.yaml", "plan.json"} <= logged["files"]
+    assert {"weights/best.pt", "weights/last.pt", "plots/results.png", "plots/confusion_matrix.png"} <= logged["files"]
+    assert {"plots/BoxPR_curve.png", "plots/BoxF1_curve.png", "plots/val_batch0_pred.jpg"} <= logged["files"]
+    assert tuple(logged["tables"]["per_class_ap"]) == evaluate.COLUMNS
+    assert {"weights.initial_sha256", "weights.sha256", "teacher.detector.sha256", "headline"} <= set(logged["tags"])
+    name, digest, profile = logged["dataset"]
+    assert (name, len(digest)) == ("set", 32) and profile["train"] == {"images": 8, "objects": 16}
+    from safetensors.torch import load_file
+
+    assert logged["model"] == job.folder / "weights/best.safetensors" and load_file(logged["model"])
+
+
+def test_ultralytics_settings_are_private_and_its_trackers_off() -> None:
+    from ultralytics import settings
+    from ultralytics.utils import USER_CONFIG_DIR
+
+    hermetic.quiet()
+    assert "spkd-ultralytics-" in str(USER_CONFIG_DIR)
+    assert not any(settings[key] for key in ("mlflow", "dvc", "sync", "wandb", "comet", "clearml"))
+
+
+def test_a_data_set_that_would_be_misread_stops_before_training(make_job: Callable[..., Job], make_set: Any) -> None:
+    job, run = make_job(data=make_set(images="{}2017", labels="labels/{}2017")), Recorder()
+    with pytest.raises(SpkdError, match="mkdir -p"):
+        yolo.train(job, run)  # type: ignore[arg-type]
+    assert not job.train_folder.exists() and "data/preflight.json" in run.logged["files"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"mosiac": 1.0}, "did you mean 'mosaic'"),
+        ({"lr0": "fast"}, "detect.train.lr0"),
+        ({"batch": 4}, "set it under `detect`"),
+        ({"fliplr": 7.0}, "fliplr"),
+    ],
+)
+def test_a_wrong_training_argument_is_refused_before_the_run(extra: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpkdError, match=message):
+        hermetic.train_arguments(extra)
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> None:
+    assert hardware.device("auto") == ("0" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(SpkdError, match="GPU indices below"):
+        hardware.device("97")
+
+
+def test_a_folder_of_another_job_is_refused(done: Any) -> None:
+    job = done[0]
+    with pytest.raises(SpkdError, match="one of another job"):
+        yolo.train(replace(job, epochs=9), Recorder())  # type: ignore[arg-type]
+
+
+def test_a_killed_command_continues_the_same_mlflow_run(
+    tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    settings = {
+        "data": tiny_set, "annotations": "{}", "model": tiny_yaml, "epochs": 5, "batch": 4, "imgsz": 64,
+        "device": "cpu",
+        "train": "{nbs: 4, plots: false, verbose: false}", "distill.method": "sp", "distill.teacher": tiny_teacher,
+        "distill.levels": "[P3]", "maps.every": 5,
+    }  # fmt: skip
+    words = [sys.executable, "-m", "spkd", "detect", "--run.threads", "1"]
+    for key, value in settings.items():
+        words += [f"--detect.{key}", str(value)]
+    environ = {**os.environ, "PYTHONPATH": str(REPO / "src"), "YOLO_OFFLINE": "true", "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 90
+    while not list(tmp_path.glob("runs/detect/*/train/weights/last.pt")):
+        assert first.poll() is None and time.monotonic() < until
+        time.sleep(0.005)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    again = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr[-2000:]
+    (folder,) = (tmp_path / "runs/detect").iterdir()
+    assert "Resuming training" in again.stdout + again.stderr
+    epochs = [line.split(",")[0] for line in (folder / "train/results.csv").read_text().splitlines()[1:]]
+    assert epochs == ["1", "2", "3", "4", "5"]
+    events = [json.loads(line) for line in (folder / "outbox/events.jsonl").read_text().splitlines()]
+    assert len([e for e in events if e["kind"] == "open"]) == 2 and events[-1]["status"] == "FINISHED"
+    steps = [e["step"] for e in events if e["kind"] == "metrics" and "val/mAP50" in e["values"]]
+    assert steps == [1, 2, 3, 4, 5]
+    delivery = json.loads((folder / "outbox/delivery.json").read_text())
+    assert delivery["refused"] == []
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        runs = store.execute("select run_uuid, status from runs").fetchall()
+    store.close()
+    assert runs == [(delivery["run_id"], "FINISHED")]
