@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from spkd.errors import SpkdError
 
@@ -75,6 +76,11 @@ class Outbox:
         self.root = self.folder / NAME
         self.events_path = self.root / "events.jsonl"
         self._handle: int | None = None
+
+    def lock(self, wait_s: float = -1) -> FileLock:
+        """Held by whoever claims, buries or uploads the outbox of a process that is not running; -1 waits for ever."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / f"{NAME}.lock", timeout=wait_s)
 
     def exists(self) -> bool:
         """Whether at least one whole event is there."""

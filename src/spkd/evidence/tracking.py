@@ -25,13 +25,25 @@ from spkd.evidence import outbox as outboxes
 from spkd.evidence import tracking_store as store
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
-from spkd.evidence.tracking_reading import RunInfo, artifact, find, history, registered
+from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, registered
 from spkd.evidence.tracking_sweep import clean_up, sweep, upload
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Run", "RunInfo", "artifact", "clean_up", "find", "history", "open_run", "registered", "sweep", "upload"]
+__all__ = [
+    "Run",
+    "RunInfo",
+    "artifact",
+    "clean_up",
+    "find",
+    "get",
+    "history",
+    "open_run",
+    "registered",
+    "sweep",
+    "upload",
+]
 
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000
 PATIENCE_S = 15.0
@@ -55,27 +67,31 @@ def open_run(
     box = Outbox(folder)
     uri = store.absolute(store.uri())
     made = store.client(uri)
-    _claim(box, fresh)
+    with box.lock():
+        _claim(box, fresh)
+        adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+        if parent is None and adopted:
+            run_id = adopted
+        elif box.delivery.uri == uri and _is_there(made, box.delivery.run_id):
+            run_id = box.delivery.run_id
+        else:
+            run_id = _create(made, uri, name, experiment, parent.id if isinstance(parent, Run) else parent)
+        _point(box, made, uri, run_id)
+        process = outboxes.this_process()
+        who = f"{process['host']}:{process['pid']}:{process['started_s']:.2f}"
+        words = _texts({"process": who, "outbox": box.folder.absolute(), **(tags or {})}, TAG_LENGTH)
+        box.append("open", name=name, experiment=experiment, process=process, tags=words)
+    return Run(box, run_id, str(made.get_run(run_id).info.experiment_id), Sender(box, made))
+
+
+def _point(box: Outbox, made: MlflowClient, uri: str, run_id: str) -> None:
+    """Deliver to this run from now on: all events from the first where it is another run than before."""
     known = box.delivery
-    adopted = os.environ.pop("MLFLOW_RUN_ID", None)
-    if parent is None and adopted:
-        run_id = adopted
-    elif known.run_id and known.uri == uri and _still_there(made, known.run_id):
-        run_id = known.run_id
-    else:
-        run_id = _create(made, uri, name, experiment, parent.id if isinstance(parent, Run) else parent)
-    if (run_id, uri) != (known.run_id, known.uri):
-        box.delivery = Delivery(uri, run_id)
-    process = outboxes.this_process()
-    wanted = {
-        "process": f"{process['host']}:{process['pid']}:{process['started_s']:.2f}",
-        "outbox": box.folder.absolute(),
-    }
-    box.append(
-        "open", name=name, experiment=experiment, process=process, tags=_texts({**wanted, **(tags or {})}, TAG_LENGTH)
-    )
-    experiment_id = str(made.get_run(run_id).info.experiment_id)
-    return Run(box, run_id, experiment_id, Sender(box, made))
+    if (run_id, uri) == (known.run_id, known.uri):
+        return
+    box.delivery = Delivery(uri, run_id)
+    if known.uri == uri and _is_there(made, known.run_id):
+        made.set_tag(known.run_id, "continued_by", run_id)
 
 
 def _claim(box: Outbox, fresh: bool) -> None:
@@ -96,7 +112,9 @@ def _claim(box: Outbox, fresh: bool) -> None:
         box.clear()
 
 
-def _still_there(made: MlflowClient, run_id: str) -> bool:
+def _is_there(made: MlflowClient, run_id: str) -> bool:
+    if not run_id:
+        return False
     try:
         return bool(made.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
@@ -150,12 +168,13 @@ class Run:
         """
         flat = {f"{prefix}{key}": value for key, value in config.leaves(dict(values))}
         texts = _texts(flat, PARAM_LENGTH)
-        for key, text in texts.items():
-            if self._params.get(key, text) != text:
-                got = f"{text!r}, was {self._params[key]!r}"
-                raise SpkdError(
-                    f"{self.folder}: {key}", "the value of the run that is continued", got, "start a new run"
-                )
+        changed = {key: text for key, text in texts.items() if self._params.get(key, text) != text}
+        if changed and prefix == "cfg/":
+            key, text = next(iter(changed.items()))
+            expected = f"{self._params[key]!r}, as in the run that is continued"
+            raise SpkdError(f"{self.folder}: {key}", expected, repr(text), "start a new run")
+        if changed:
+            self.tags({f"changed.{key}": text for key, text in changed.items()})
         new = {key: text for key, text in texts.items() if key not in self._params}
         if new:
             self._params.update(new)

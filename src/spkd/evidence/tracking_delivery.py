@@ -28,6 +28,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
+from spkd.errors import SpkdError
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_store import client, database, is_refusal, reason
 
@@ -211,12 +212,13 @@ class Sender:
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._done = threading.Event()
+        self._given_up = False
         self._thread = threading.Thread(target=self._work, name="spkd-sender", daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
         wait_s = self.pause_s
-        while True:
+        while not self._given_up:
             self._hurry.wait(wait_s)
             stopping = self._stop.is_set()
             self._hurry.clear()
@@ -249,6 +251,7 @@ class Sender:
             if now != sent:
                 sent, since = now, time.monotonic()
             if time.monotonic() - since > patience_s:
+                self._given_up = True
                 return False
         return True
 
@@ -258,5 +261,6 @@ def finish(outbox: Outbox) -> int:
     uri = outbox.delivery.uri
     path = database(uri)
     if path is not None and not path.is_file():
-        return 0
+        do = "restore it, set MLFLOW_TRACKING_URI to upload elsewhere, or delete the folder"
+        raise SpkdError(outbox.folder, f"the run's store {path}", "no such file", do)
     return deliver(outbox, client(uri))

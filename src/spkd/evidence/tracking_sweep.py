@@ -1,17 +1,19 @@
 """Puts right what dead processes left: runs that look RUNNING for ever, and facts that never arrived."""
 
+import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from spkd.errors import SpkdError
 from spkd.evidence import outbox as outboxes
 from spkd.evidence import tracking_store as store
-from spkd.evidence.outbox import Outbox
+from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import finish
 
 ENTRY_POINT = "mlflow.project.entryPoint"
@@ -22,11 +24,11 @@ def sweep(folder: Path) -> list[Path]:
     swept = []
     for box in outboxes.find(folder):
         try:
-            with FileLock(box.root / "lock", timeout=0):
+            with box.lock(wait_s=0):
                 if _bury(box):
                     swept.append(box.folder)
-        except Timeout:
-            continue
+        except (Timeout, FileNotFoundError):
+            continue  # another command is at it, or was and removed the folder
     return swept
 
 
@@ -36,37 +38,50 @@ def _bury(box: Outbox) -> bool:
     if opened is None or outboxes.is_alive(opened["process"]) or (ended is not None and not box.pending()):
         return False
     if ended is None:
-        why = f"process {opened['process']['pid']} of {opened['process']['host']} died without a word"
-        box.append("tags", values={"ended": why})
-        box.append("end", status="KILLED")
-        box.close()
+        _end(box, opened)
     try:
         finish(box)
-    except Exception as error:
+    except Exception as error:  # whatever a store raises must not stop the command that sweeps
         print(f"spkd: {box.folder} is not uploaded ({store.reason(error)}): spkd upload {box.folder}", file=sys.stderr)
     return True
+
+
+def _end(box: Outbox, opened: dict[str, Any]) -> None:
+    why = f"process {opened['process']['pid']} of {opened['process']['host']} died without a word"
+    box.append("tags", values={"ended": why})
+    box.append("end", status="KILLED")
+    box.close()
 
 
 def upload(folder: Path) -> int:
     """Deliver the rest of a run's local copy, or of all runs below a folder; returns how many events were sent.
 
+    To the store that the run was opened in; where MLFLOW_TRACKING_URI names another one, all of it to a new run there.
     Raises SpkdError where there is no local copy, its run still runs, or the server does not answer.
     """
-    boxes = outboxes.find(folder)
+    boxes = [box for box in outboxes.find(folder) if box.last("open")]
     if not boxes:
         raise SpkdError(folder, "the folder of a run", "no outbox/events.jsonl", "pass the folder that the run named")
     total = 0
     for box in boxes:
-        opened = box.last("open")
-        if box.ending() is None and opened is not None and outboxes.is_alive(opened["process"]):
-            raise SpkdError(box.folder, "an ended run", "one that still runs", "wait: it uploads by itself")
-        with FileLock(box.root / "lock"):
-            pending = box.pending()
+        with box.lock():
+            opened = box.last("open") or {}
+            if box.ending() is None and outboxes.is_alive(opened["process"]):
+                raise SpkdError(box.folder, "an ended run", "one that still runs", "wait: it uploads by itself")
             if box.ending() is None:
-                _bury(box)
-            finish(box)
-            total += pending
+                _end(box, opened)
+            if os.environ.get("MLFLOW_TRACKING_URI") and store.absolute(store.uri()) != box.delivery.uri:
+                _point_elsewhere(box, opened)
+            total += finish(box)
     return total
+
+
+def _point_elsewhere(box: Outbox, opened: dict[str, Any]) -> None:
+    uri = store.absolute(store.uri())
+    made = store.client(uri)
+    experiment_id = store.experiment_id(made, uri, opened["experiment"])
+    tags = {"uploaded_from": f"{box.delivery.uri} {box.delivery.run_id}"}
+    box.delivery = Delivery(uri, made.create_run(experiment_id, run_name=opened["name"], tags=tags).info.run_id)
 
 
 def clean_up(minutes: float) -> list[str]:

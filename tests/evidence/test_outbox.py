@@ -1,0 +1,127 @@
+import json
+import os
+import subprocess
+
+import psutil
+import pytest
+
+from spkd.errors import SpkdError
+from spkd.evidence import outbox
+from spkd.evidence.outbox import Delivery, Outbox
+
+
+def events(box: Outbox) -> list[str]:
+    return [event["kind"] for _, event in box.read()]
+
+
+def test_events_come_back_in_order_with_growing_offsets(tmp_path):
+    box = Outbox(tmp_path)
+    for kind in ("open", "metrics", "end"):
+        box.append(kind, values={"a": 1.5})
+    assert events(box) == ["open", "metrics", "end"]
+    offsets = [end for end, _ in box.read()]
+    assert offsets == sorted(offsets) and offsets[-1] == box.events_path.stat().st_size
+    assert [event["kind"] for _, event in box.read(offsets[0])] == ["metrics", "end"]
+    box.close()
+
+
+@pytest.mark.parametrize("lost_bytes", range(1, 30, 4))
+def test_a_line_torn_by_a_crash_is_left_out_and_cut_off_by_the_next_append(tmp_path, lost_bytes):
+    box = Outbox(tmp_path)
+    box.append("open")
+    box.append("metrics", values={"loss": 0.25}, step=3)
+    box.close()
+    size = box.events_path.stat().st_size
+    os.truncate(box.events_path, size - lost_bytes)
+    assert events(Outbox(tmp_path)) == ["open"]
+    again = Outbox(tmp_path)
+    again.append("end")
+    again.close()
+    assert events(again) == ["open", "end"]
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_that_names_its_byte(tmp_path):
+    box = Outbox(tmp_path)
+    box.append("open")
+    box.close()
+    size = box.events_path.stat().st_size
+    with box.events_path.open("a") as file:
+        file.write('{"kind": broken}\n{"kind": "end"}\n')
+    with pytest.raises(SpkdError, match=f"byte {size}: expected one JSON object"):
+        list(box.read())
+
+
+def test_reading_creates_nothing(tmp_path):
+    box = Outbox(tmp_path / "runs" / "a")
+    assert not box.exists() and box.pending() == 0 and box.ending() is None and box.delivery == Delivery()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_end_counts_until_the_run_is_opened_again(tmp_path):
+    box = Outbox(tmp_path)
+    box.append("open")
+    assert box.ending() is None
+    box.append("end", status="KILLED")
+    assert box.ending()["status"] == "KILLED"
+    box.append("open")
+    assert box.ending() is None
+    box.close()
+
+
+def test_delivery_is_remembered_and_pending_counts_what_is_behind_it(tmp_path):
+    box = Outbox(tmp_path)
+    for k in range(3):
+        box.append("metrics", values={"a": k}, step=k)
+    first = next(end for end, _ in box.read())
+    box.delivery = Delivery("sqlite:///x.db", "f00", first, ["params a: changed"])
+    assert Outbox(tmp_path).delivery == Delivery("sqlite:///x.db", "f00", first, ["params a: changed"])
+    assert Outbox(tmp_path).pending() == 2
+    box.close()
+
+
+def test_kept_files_of_one_name_do_not_replace_each_other(tmp_path):
+    source = tmp_path / "a.txt"
+    box = Outbox(tmp_path / "run")
+    source.write_text("first")
+    first = box.keep_file(source, "plots/a.txt")
+    source.write_text("second")
+    second = box.keep_file(source, "plots/a.txt")
+    assert [box.path_of(name).read_text() for name in (first, second)] == ["first", "second"]
+
+
+def test_this_process_is_alive_and_its_pid_with_another_start_time_is_not():
+    me = outbox.this_process()
+    assert outbox.is_alive(me)
+    assert not outbox.is_alive({**me, "started_s": me["started_s"] - 100})
+
+
+def test_a_process_of_another_host_counts_as_alive():
+    assert outbox.is_alive({**outbox.this_process(), "host": "elsewhere", "pid": 1})
+
+
+def test_a_killed_process_is_dead_even_before_it_is_reaped():
+    child = subprocess.Popen(["sleep", "60"])
+    known = {**outbox.this_process(), "pid": child.pid, "started_s": psutil.Process(child.pid).create_time()}
+    assert outbox.is_alive(known)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not outbox.is_alive(known)
+    child.wait()
+
+
+def test_outboxes_are_found_at_any_depth(tmp_path):
+    for name in ("b", "a/nested", "c"):
+        box = Outbox(tmp_path / name)
+        box.append("open")
+        box.close()
+    (tmp_path / "d").mkdir()
+    assert [b.folder.name for b in outbox.find(tmp_path)] == ["nested", "b", "c"]
+    assert [b.folder.name for b in outbox.find(tmp_path / "b")] == ["b"]
+
+
+def test_an_event_is_one_line_of_json_whatever_is_in_it(tmp_path):
+    box = Outbox(tmp_path)
+    box.append("tags", values={"a": "two\nlines, 한국어, \u2028"})
+    box.close()
+    lines = box.events_path.read_bytes().split(b"\n")
+    assert len(lines) == 2 and json.loads(lines[0])["values"]["a"] == "two\nlines, 한국어, \u2028"
