@@ -3,6 +3,7 @@
 `--help` reads files as text and imports no command, so that it answers at once.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -81,16 +82,19 @@ def _interrupt(number: int, frame: object) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status of one call: 0 done, 1 a check failed, 2 a mistake that the message says how to mend, 130 stopped."""
-    words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("--help", "-h"):
-        print(overview())
-        return 0
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if words[0] in ("--help", "-h"):
+            print(overview())
+            return 0
         return run(words[0], words[1:])
     except SpkdError as error:
         print(f"spkd {words[0]}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt as stop:
         print(f"spkd {words[0]}: stopped ({stop or 'Ctrl-C'})", file=sys.stderr)
         return 130

@@ -109,11 +109,18 @@ def card(plan: Plan) -> Card:
 
 
 def render(plan: Plan, view: str, view_settings: dict[str, Any]) -> Render:
-    """The view's rendering on the plan's device, with what it stored beforehand where it stores something."""
+    """The view's rendering on the plan's device, with what it stored beforehand where it stores something.
+
+    Raises SpkdError where noise is asked for, which would not reach what was stored.
+    """
     module = plugin.load("views", view)
     settings = config.check(module.Settings, view_settings, f"views.{view}")
     folder = plan.places.data / "views" / plan.settings.dataset / view
-    stored = batches.stored(folder, plan.windows, plan.device) if hasattr(module, "prepare") else {}
+    prepared = hasattr(module, "prepare")
+    if prepared and plan.settings.train.noise > 0:
+        do = f"set train.noise 0, or leave {view} out"
+        raise SpkdError("train.noise", f"0: {view} is computed beforehand", plan.settings.train.noise, do)
+    stored = batches.stored(folder, plan.windows, plan.device) if prepared else {}
     made: Render = module.view(settings, stored)
     return made
 
