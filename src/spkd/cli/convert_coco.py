@@ -1,0 +1,67 @@
+"""Turn COCO into a YOLO data set: images/, labels/, data.yaml and a report, in one atomic step.
+
+Without options it converts what coco.source names into data/coco (the DVC stage). With --annotations FILE --images DIR
+--out DIR it converts any instances JSON; or give --annotations a folder of instances_<split>.json and --images the
+folder that holds one image folder per split. --split names the split of a single file (else: its image folder's name).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from spkd.detect import coco
+from spkd.errors import SpkdError
+from spkd.settings import Settings
+
+SECTIONS = ("coco",)
+POSITIONAL = ()
+OPTIONS = ("annotations", "images", "out", "split")
+
+RAW, FETCHED, OUT = Path("data/raw/coco"), Path("data/fetched/coco"), Path("data/coco")
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
+    """Convert and print what was written and what was dropped."""
+    if options:
+        missing = [f"--{key}" for key in ("annotations", "images", "out") if key not in options]
+        if missing:
+            raise SpkdError(
+                "spkd convert-coco", "--annotations, --images and --out together", options, f"add {missing}"
+            )
+        annotations, images, out = (Path(options[key]) for key in ("annotations", "images", "out"))
+        splits = found_splits(annotations, images) if annotations.is_dir() else [one(annotations, images, options)]
+        marked = any((folder / "SIMULATED").is_file() for folder in (images, images.parent))
+        origin = "simulated" if marked else annotations.resolve().name
+    else:
+        source = settings.coco.source
+        root = {"raw": RAW, "val2017": FETCHED, "coco2017": FETCHED}.get(source, Path(source))
+        if not (root / "annotations").is_dir():
+            do = "run `dvc repro`" if source == "raw" else "run `spkd fetch coco`, or correct coco.source"
+            raise SpkdError(root, "a COCO folder (annotations/ and image folders)", "no annotations/", do)
+        splits, out = found_splits(root / "annotations", root, "val2017" if source == "val2017" else None), OUT
+        origin = "simulated" if (root / "SIMULATED").is_file() else source
+    chosen = settings.coco
+    report = coco.convert(splits, out, chosen.images, chosen.segments, chosen.damaged_images, origin)
+    print(f"{out / coco.DATA}: {len(report['classes'])} classes, origin {origin}")
+    for name, split in report["splits"].items():
+        print(f"  {name}: {split['images']} images ({split['backgrounds']} without objects), {split['boxes']} boxes")
+        for what, drops in (("dropped", split["drops"]), ("left out", split["images_dropped"])):
+            for reason, drop in drops.items():
+                print(f"    {what} {drop['n']}: {reason}; first: {drop['first']}")
+    return 0
+
+
+def one(annotations: Path, images: Path, options: dict[str, str]) -> coco.Split:
+    """The split of a single instances file."""
+    name = options.get("split", "train" if images.name in ("images", "labels") else images.resolve().name)
+    return coco.Split(name, annotations, images)
+
+
+def found_splits(annotations: Path, images: Path, only: str | None = None) -> list[coco.Split]:
+    """A split for every instances_<split>.json whose image folder is there."""
+    files = {p.stem.removeprefix("instances_"): p for p in sorted(annotations.glob("instances_*.json"))}
+    splits = [coco.Split(s, p, images / s) for s, p in files.items() if (images / s).is_dir() and only in (None, s)]
+    if not splits:
+        got = f"{sorted(files) or 'no such file'}"
+        do = "put the images of instances_<split>.json into a folder <split>, or name a single file with --annotations"
+        raise SpkdError(annotations, f"instances_<split>.json with image folders in {images}", got, do)
+    return splits
