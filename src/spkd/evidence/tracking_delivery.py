@@ -40,11 +40,14 @@ SMALL = ("params", "metrics", "tags")
 def deliver(outbox: Outbox, made: MlflowClient) -> int:
     """Send everything that has not arrived; returns how many events were sent. Raises what the store raised."""
     state, total = outbox.delivery, 0
+    images: set[str] | None = None
     for end, group in _groups(outbox, state.sent):
         if group[0]["kind"] in SMALL:
             _send_small(made, state, group)
         else:
-            _send_one(made, outbox, state, {**group[0], "unsure": total == 0})
+            if group[0]["kind"] == "image" and images is None:
+                images = {f.path.rsplit("+", 1)[0] for f in made.list_artifacts(state.run_id, "images")}
+            _send_one(made, outbox, state, {**group[0], "images": images})
         state.sent, total = end, total + len(group)
         outbox.delivery = state
     return total
@@ -140,10 +143,9 @@ def _named(outbox: Outbox, kept: str, name: str) -> Iterator[Path]:
 
 
 def _image(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
-    """log_image invents a name each time it is called: look whether an earlier call arrived."""
+    """log_image invents a new name each time it is called: leave out what an earlier delivery brought."""
     key, step, time_ms = event["key"], event["step"], event["time_ms"]
-    start = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{time_ms}+"
-    if event["unsure"] and any(f.path.startswith(start) for f in made.list_artifacts(state.run_id, "images")):
+    if f"images/{key.replace('/', '~')}+step+{step}+timestamp+{time_ms}" in event["images"]:
         return
     pixels = np.load(outbox.path_of(event["kept"]), allow_pickle=False)
     made.log_image(state.run_id, pixels, key=key, step=step, timestamp=time_ms, synchronous=True)
@@ -187,7 +189,9 @@ def _register(made: MlflowClient, run_id: str, model_id: str, event: dict[str, A
             raise
     versions = made.search_model_versions(f"name = '{name}' AND run_id = '{run_id}'")
     if not versions:
-        made.create_model_version(name, f"models:/{model_id}", run_id, tags=event["tags"], model_id=model_id)
+        made.create_model_version(
+            name, f"models:/{model_id}", run_id, tags=event["tags"], model_id=model_id, await_creation_for=0
+        )
 
 
 def _open(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:

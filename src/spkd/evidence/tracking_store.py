@@ -36,7 +36,7 @@ REFUSALS = {
 }  # fmt: skip
 NOT_IN_A_NAME = re.compile(r"[^\w\-.: /]", re.ASCII)
 
-for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.client", "urllib3"):
+for _noisy in ("alembic", "mlflow", "urllib3"):
     logging.getLogger(_noisy).setLevel(logging.ERROR)
 
 
