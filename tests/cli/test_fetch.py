@@ -1,0 +1,70 @@
+"""spkd fetch: what it does for each source, and the marker that the DVC stage has as its output."""
+
+import json
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from spkd.__main__ import run
+from spkd.errors import SpkdError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, request):
+    shutil.copy(request.config.rootpath / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def marker(project, name):
+    return json.loads((project / "data" / "fetched" / name / "source.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["pamap2", "geneactiv", "chest", "coco"])
+def test_own_recordings_need_no_download_and_leave_a_marker(project, name, capsys):
+    assert run("fetch", [name]) == 0
+    assert marker(project, name) == {"dataset": name, "source": "raw", "files": []}
+    assert "nothing to download" in capsys.readouterr().out
+
+
+def test_a_uci_source_is_fetched_from_a_mirror(project, monkeypatch, capsys):
+    (project / "served").mkdir()
+    (project / "served" / "x.zip").write_bytes(b"zip" * 1000)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *args: None)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(project / "served"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    entry = {"url": "https://archive.example/chest.zip", "size": 3000}
+    monkeypatch.setattr(
+        "spkd.cli.fetch.plugin.describe",
+        lambda shelf, name: ("", {"FETCH": [entry], "OPTIONS": ("url",), "POSITIONAL": ("dataset",)}),
+    )
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/x.zip"
+        assert run("fetch", ["chest", "--datasets.chest.windows.source", "uci", "--url", url]) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (project / "data" / "fetched" / "chest" / "chest.zip").read_bytes() == b"zip" * 1000
+    assert marker(project, "chest")["files"] == [{"file": "chest.zip", "size": 3000, "digest": None}]
+
+
+def test_a_source_that_is_not_public_says_so(project):
+    with pytest.raises(SpkdError, match=r"a public source \(FETCH\)"):
+        run("fetch", ["geneactiv", "--datasets.geneactiv.windows.source", "uci"])
+
+
+def test_a_misspelt_data_set_or_source_names_the_nearest(project):
+    with pytest.raises(SpkdError, match="did you mean 'chest'"):
+        run("fetch", ["chets"])
+    with pytest.raises(SpkdError, match="did you mean 'val2017'"):
+        run("fetch", ["coco", "--coco.source", "val2071"])
+
+
+def test_a_folder_as_source_needs_no_download(project):
+    (project / "mine").mkdir()
+    assert run("fetch", ["coco", "--coco.source", "mine"]) == 0
+    assert marker(project, "coco")["source"] == "mine"
