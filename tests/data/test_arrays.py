@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spkd.data import arrays
+from spkd.errors import SpkdError
+
+CONTENT = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.empty((0, 2), dtype=np.int64)}
+
+
+def saved(tmp_path: Path) -> Path:
+    arrays.save(tmp_path / "set", CONTENT, {"digest": "x"})
+    return tmp_path / "set"
+
+
+def test_what_was_saved_is_loaded_bit_for_bit(tmp_path):
+    loaded, manifest = arrays.load(saved(tmp_path), "dvc repro")
+    assert manifest["digest"] == "x"
+    for name, array in CONTENT.items():
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_loaded_arrays_are_mapped_and_cannot_be_written(tmp_path):
+    loaded, _ = arrays.load(saved(tmp_path), "dvc repro")
+    assert isinstance(loaded["a"], np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        loaded["a"][0, 0] = 1
+
+
+def test_a_failed_save_leaves_the_old_content_and_no_litter(tmp_path):
+    folder = saved(tmp_path)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        arrays.save(folder, {"a": np.zeros(3), "b": np.array([object()])}, {"digest": "y"})
+    assert arrays.load(folder, "dvc repro")[1]["digest"] == "x"
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_second_save_replaces_every_file_of_the_first(tmp_path):
+    folder = saved(tmp_path)
+    arrays.save(folder, {"b": np.zeros(3)}, {})
+    assert sorted(p.name for p in folder.iterdir()) == ["b.npy", "manifest.json"]
+
+
+def test_a_manifest_that_is_not_plain_json_is_refused(tmp_path):
+    for value in (np.float32(1), float("nan"), {1, 2}):
+        with pytest.raises(SpkdError, match="plain JSON"):
+            arrays.save(tmp_path / "set", CONTENT, {"value": value})
+    assert not (tmp_path / "set").exists()
+
+
+def cut_short(folder):
+    (folder / "a.npy").write_bytes((folder / "a.npy").read_bytes()[:-4])
+
+
+def swap_array(folder):
+    np.save(folder / "a.npy", np.zeros((2, 3), dtype=np.float64))
+
+
+def drop_array(folder):
+    (folder / "a.npy").unlink()
+
+
+def break_manifest(folder):
+    (folder / "manifest.json").write_text("{")
+
+
+def drop_manifest(folder):
+    (folder / "manifest.json").unlink()
+
+
+def age_manifest(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 0}))
+
+
+@pytest.mark.parametrize(
+    "damage", [cut_short, swap_array, drop_array, break_manifest, drop_manifest, age_manifest], ids=lambda f: f.__name__
+)
+def test_a_damaged_folder_is_refused_with_the_command_that_makes_it_again(tmp_path, damage):
+    folder = saved(tmp_path)
+    damage(folder)
+    with pytest.raises(SpkdError, match="dvc repro windows@x"):
+        arrays.load(folder, "dvc repro windows@x")
