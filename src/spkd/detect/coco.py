@@ -61,8 +61,8 @@ def _convert_split(
 ) -> dict[str, Any]:
     """One split below `new`; its part of the report."""
     drops, image_drops = Drops(), Drops()
-    usable = coco_images.check(found, split.images, damaged_images, image_drops)
     names = coco_images.layout(found.files, lambda row: f"{split.annotations}: image id {found.image_ids[row]}")
+    usable = coco_images.check(found, split.images, damaged_images, image_drops)
     kept, n_from_box = write_labels(found, usable, names, new / "labels" / split.name, drops)
     chosen = np.flatnonzero(usable).tolist()
     sources = [found.files[row] for row in chosen]
