@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from spkd.data import batches, scaling, windowing
+from spkd.data.recordings import Recording, Recordings, Report
+from spkd.errors import SpkdError
+
+
+@pytest.fixture(scope="module")
+def windows():
+    rng = np.random.default_rng(0)
+    items = []
+    for i, subject in enumerate("abc"):
+        signal = rng.normal(i, 1 + i, size=(60, 3)).astype(np.float32)
+        label = np.repeat([0, 1], 30).astype(np.int16)
+        items.append(Recording(subject, subject, signal, label, np.zeros(60, np.int32)))
+    found = Recordings(items, ["x", "y", "z"], ["rest", "walk"], 10.0, "simulated", "none", "none", Report())
+    return windowing.cut(found, 10, 4, "sound")
+
+
+def measured(windows, rule):
+    return scaling.measure(windows, np.flatnonzero(windows.subject < 2), rule)
+
+
+@pytest.mark.parametrize("rule", ["training", "paper", "subject"])
+def test_a_batch_equals_the_windows_scaled_one_by_one(windows, rule):
+    found = measured(windows, rule)
+    on_device = batches.DeviceWindows(windows, found, "cpu")
+    rows = np.array([17, 0, 5, 5])
+    group = windows.subject[rows] if rule == "subject" else np.zeros(4, int)
+    expected = (windows.windows(rows) - found.mean[group][..., None]) / found.std[group][..., None]
+    batch = on_device.batch(on_device.rows(rows))
+    assert batch.dtype == torch.float32
+    assert batch.is_contiguous()
+    np.testing.assert_allclose(batch.numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_subject_scaling_gives_every_subject_mean_zero_and_spread_one(windows):
+    on_device = batches.DeviceWindows(windows, measured(windows, "subject"), "cpu")
+    for s in range(3):
+        inside = scaling.covered(windows.signal.shape[1], windows.starts[windows.subject == s], windows.length)
+        samples = on_device.signal.numpy()[:, inside]
+        np.testing.assert_allclose(samples.mean(axis=1), 0, atol=1e-5)
+        np.testing.assert_allclose(samples.std(axis=1), 1, atol=1e-5)
+
+
+def test_a_batch_copies_only_itself(windows):
+    on_device = batches.DeviceWindows(windows, measured(windows, "training"), "cpu")
+    before = on_device.signal.clone()
+    on_device.batch(on_device.rows(np.arange(3))).zero_()
+    assert torch.equal(on_device.signal, before)
+
+
+def test_scaling_leaves_the_stored_windows_alone(windows):
+    before = windows.signal.copy()
+    batches.DeviceWindows(windows, measured(windows, "training"), "cpu")
+    np.testing.assert_array_equal(windows.signal, before)
+
+
+def test_labels_and_subjects_travel_as_int64(windows):
+    on_device = batches.DeviceWindows(windows, measured(windows, "training"), "cpu")
+    assert on_device.label.dtype == on_device.subject.dtype == torch.int64
+    assert on_device.label.tolist() == windows.label.tolist()
+    assert len(on_device) == len(windows)
+
+
+def test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch_alone():
+    rows = torch.arange(100, 150)
+    torch.manual_seed(1)
+    first = batches.order(rows, 0, 3)
+    torch.manual_seed(2)
+    assert torch.equal(batches.order(rows, 0, 3), first)
+    assert sorted(first.tolist()) == rows.tolist()
+    assert not torch.equal(batches.order(rows, 0, 4), first)
+    assert not torch.equal(batches.order(rows, 1, 3), first)
+
+
+def test_prepared_arrays_come_back_as_tensors(windows, tmp_path):
+    folder = tmp_path / "demo" / "persistence"
+    points = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+    batches.store(folder, windows, {"points": points}, {"view": "persistence"})
+    np.testing.assert_array_equal(batches.stored(folder, windows, "cpu")["points"].numpy(), points)
+
+
+def test_prepared_arrays_of_other_windows_are_refused_with_the_stage_that_renews_them(windows, tmp_path):
+    folder = tmp_path / "demo" / "persistence"
+    changed = type(windows)(
+        windows.signal, windows.starts, windows.label, windows.subject, windows.manifest | {"digest": "x"}
+    )
+    batches.store(folder, changed, {"points": np.zeros(3)}, {})
+    with pytest.raises(SpkdError, match="dvc repro views@demo-persistence"):
+        batches.stored(folder, windows, "cpu")
+    with pytest.raises(SpkdError, match="dvc repro views@demo-gaf"):
+        batches.stored(tmp_path / "demo" / "gaf", windows, "cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_batch_on_the_gpu_equals_one_on_the_cpu(windows):
+    found = measured(windows, "training")
+    on_cpu, on_gpu = (batches.DeviceWindows(windows, found, d) for d in ("cpu", "cuda"))
+    rows = np.array([3, 9])
+    assert torch.equal(on_gpu.batch(on_gpu.rows(rows)).cpu(), on_cpu.batch(on_cpu.rows(rows)))
