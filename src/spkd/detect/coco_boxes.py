@@ -72,41 +72,37 @@ def rows(found: Instances, usable: np.ndarray, drops: Drops) -> Rows:
     drop("box outside of its image", (extent[:, 0] <= 0) | (extent[:, 1] <= 0))
     drop("box thinner than a millionth of its image", (millionths[:, 2] == 0) | (millionths[:, 3] == 0))
     drop("same annotation twice", _same_annotations(found, keep))
-    same = np.concatenate([found.image[:, None], found.label[:, None], millionths], 1)
     if found.polygons is None:  # outlines may differ in the same box
-        drop("same class and box twice in an image", _repeats(same, keep))
+        drop("same class and box twice in an image", _repeats([found.image, found.label, *millionths.T], keep))
     kept = np.flatnonzero(keep)
     kept = kept[np.argsort(found.image[kept], kind="stable")]
     n_clipped = int((clipped != corner).any((0, 2))[kept].sum())
     return Rows(kept, found.image[kept], found.label[kept], millionths[kept], n_clipped)
 
 
-def _repeats(keys: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """(n,) bool: rows of keys (n, k) int64 that an earlier kept row has as well."""
-    at = np.flatnonzero(keep)
-    mixed = np.zeros(len(at), np.uint64)
-    for column in keys.view(np.uint64)[at].T:
-        mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+def _repeats(keys: list[np.ndarray], keep: np.ndarray) -> np.ndarray:
+    """(n,) bool: rows of the key columns, each (n,) int64, that an earlier kept row has as well."""
+    mixed = np.zeros(len(keep), np.uint64)
+    for column in keys:
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
-    order = np.argsort(mixed)
-    equal = mixed[order[1:]] == mixed[order[:-1]]
-    suspects = np.zeros(len(at), bool)
-    suspects[order[1:][equal]] = suspects[order[:-1][equal]] = True
-    repeated, seen = np.zeros(len(keep), bool), set()
-    for row in at[suspects].tolist():
-        key = keys[row].tobytes()
-        repeated[row] = key in seen
-        seen.add(key)
+    repeated, at = np.zeros(len(keep), bool), np.flatnonzero(keep)
+    ordered = np.sort(mixed[at])
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        seen = set()
+        for row in at[np.isin(mixed[at], twice)].tolist():
+            key = tuple(int(column[row]) for column in keys)
+            repeated[row] = key in seen
+            seen.add(key)
     return repeated
 
 
 def _same_annotations(found: Instances, keep: np.ndarray) -> np.ndarray:
     """(n,) bool: annotations that are there already, with the same id and content."""
-    again = _repeats(found.ids[:, None], keep)
-    if not again.any():
-        return again
-    content = np.stack([found.ids, found.image_id, found.label, *found.box.T.copy().view(np.int64)], 1)
-    different = again & ~_repeats(content, keep)
+    again = _repeats([found.ids], keep)
+    content = [found.ids, found.image_id, found.label, *found.box.T.copy().view(np.int64)]
+    different = again & ~_repeats(content, keep) if again.any() else again
     if different.any():
         row = int(np.argmax(different))
         do = "give each annotation an id of its own"

@@ -226,6 +226,12 @@ def _unique(path: Path, kind: str, key: str, values: list[Any]) -> None:
 
 def _position(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Row of each value in keys (unique), -1 where it is not there."""
+    low, span = int(keys.min()), int(keys.max()) - int(keys.min()) + 1
+    if span <= 1 << 24:  # a table, as ids are small numbers in practice
+        table = np.full(span + 1, -1)
+        table[keys - low] = np.arange(len(keys))
+        inside = (values >= low) & (values < low + span)
+        return table[np.where(inside, values - low, span)]
     order = np.argsort(keys)
     at = np.minimum(np.searchsorted(keys, values, sorter=order), len(keys) - 1)
     row = order[at]

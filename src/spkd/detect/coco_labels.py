@@ -5,6 +5,7 @@ Contract: one file for every image, empty where it has no object. Text is made f
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,26 @@ from spkd.detect.coco_boxes import MILLION, Rows
 from spkd.detect.coco_json import Instances
 
 
+@cache
+def _shares() -> np.ndarray:
+    """(1,000,001,) of 9 bytes: every number of millionths as text, " 0.000000" to " 1.000000"."""
+    numbers = np.arange(MILLION + 1, dtype=np.int32)
+    shown = np.full((len(numbers), 9), ord(" "), np.uint8)
+    shown[:, 2] = ord(".")
+    for place, at in enumerate((1, 3, 4, 5, 6, 7, 8)):
+        shown[:, at] = ord("0") + numbers // 10 ** (6 - place) % 10
+    return shown.view("V9")[:, 0]
+
+
 def text(label: np.ndarray, millionths: np.ndarray) -> tuple[bytes, np.ndarray]:
     """(all rows as text, end of each row in it). label: (n,) >= 0. millionths: (n, 4) in [0, 1e6]."""
-    n, width = len(label), len(str(int(label.max(initial=0))))
-    line = np.full((n, width + 4 * 9 + 1), ord(" "), np.uint8)
-    line[:, -1] = ord("\n")
-    shown = np.ones(line.shape, bool)
-    for place in range(width):
-        power = 10 ** (width - 1 - place)
-        line[:, place] = ord("0") + label // power % 10
-        shown[:, place] = (label >= power) | (power == 1)
-    three = np.array([[ord(c) for c in f"{i:03d}"] for i in range(1000)], np.uint8)
-    for k in range(4):
-        at, value = width + 9 * k + 1, millionths[:, k]
-        line[:, at] = ord("0") + value // MILLION
-        line[:, at + 1] = ord(".")
-        line[:, at + 2 : at + 5] = three[value // 1000 % 1000]
-        line[:, at + 5 : at + 8] = three[value % 1000]
-    return line[shown].tobytes(), np.cumsum(shown.sum(1))
+    n_labels = int(label.max(initial=0)) + 1
+    width = len(str(n_labels - 1))
+    names = np.array([str(i) for i in range(n_labels)], f"S{width}")  # short ones end in zero bytes, taken out below
+    line = np.empty(len(label), [("label", f"V{width}"), ("share", "V9", 4), ("end", "S1")])
+    line["label"], line["share"], line["end"] = names.view(f"V{width}")[label], _shares()[millionths], b"\n"
+    lengths = np.array([len(name) for name in names.tolist()])[label] + 4 * 9 + 1
+    return line.tobytes().replace(b"\0", b""), np.cumsum(lengths)
 
 
 def box_files(n_images: int, kept: Rows) -> Iterator[bytes]:
