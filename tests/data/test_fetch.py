@@ -58,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if server.statuses:
             self.send_response(server.statuses.pop(0))
+            self.send_header("Location", "file:///etc/passwd")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -225,6 +226,13 @@ def test_too_little_disk_space_is_said_before_anything_is_asked(server, tmp_path
 def test_only_http_is_fetched(url):
     with pytest.raises(SpkdError, match="http"):
         Remote(url, "y.zip")
+
+
+def test_a_redirect_away_from_http_is_not_followed(server, tmp_path):
+    server.statuses = [302]
+    with pytest.raises(SpkdError, match="an http address"):
+        get(server, tmp_path)
+    assert "set.zip" not in left(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["../x.zip", "/x.zip", "a/b.zip", "", ".hidden"])

@@ -25,7 +25,10 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         missing = [f"--{key}" for key in ("annotations", "images", "out") if key not in options]
         if missing:
             raise SpkdError(
-                "spkd convert-coco", "--annotations, --images and --out together", options, f"add {missing}"
+                "spkd convert-coco",
+                "--annotations, --images and --out together",
+                " ".join(options),
+                f"add {' '.join(missing)}",
             )
         annotations, images, out = (Path(options[key]) for key in ("annotations", "images", "out"))
         splits = found_splits(annotations, images) if annotations.is_dir() else [one(annotations, images, options)]

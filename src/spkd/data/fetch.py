@@ -141,6 +141,11 @@ def _receive_all(remote: Remote, part: BinaryIO, tries: int, pause_s: float, unp
                 got = f"{failures} failures in a row; the last: {' '.join(str(why).split())[:200]}"
                 do = f"start again later: {_length(part)} bytes are kept and the rest will be added"
                 raise SpkdError(remote.url, f"{remote.size or 'all'} bytes", got, do) from None
+        except (
+            requests.RequestException
+        ) as why:  # a redirect to another scheme, a circle of redirects, a broken address
+            got = " ".join(str(why).split())[:200]
+            raise SpkdError(remote.url, "an http address of the file", got, "correct the address") from None
         time.sleep(min(LONGEST_PAUSE_S, pause_s * 2 ** (failures - 1)))
 
 

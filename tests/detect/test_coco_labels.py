@@ -1,0 +1,67 @@
+"""Label text against printf, outlines against hand-drawn ones."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spkd.detect import coco, coco_labels
+from spkd.detect.coco import Split
+
+
+def test_text_equals_printf_for_every_width_of_class_number():
+    rng = np.random.default_rng(0)
+    label = np.array([0, 9, 10, 79, 99, 100, 1202, *rng.integers(0, 1203, 500)])
+    millionths = rng.integers(0, 1_000_001, (len(label), 4))
+    millionths[0], millionths[1], millionths[2] = 0, 1_000_000, [1, 10, 999_999, 100_000]
+    whole, ends = coco_labels.text(label, millionths)
+    expected = [
+        f"{c} " + " ".join(f"{v / 1_000_000:.6f}" for v in row) + "\n" for c, row in zip(label, millionths, strict=True)
+    ]
+    assert whole.decode() == "".join(expected)
+    assert ends.tolist() == np.cumsum([len(line) for line in expected]).tolist()
+
+
+def test_no_rows_are_no_text():
+    assert coco_labels.text(np.zeros(0, int), np.zeros((0, 4), int)) == (b"", pytest.approx([]))
+
+
+def test_a_label_file_is_never_appended_to(tmp_path):
+    coco_labels.write(tmp_path, ["a.jpg"], [b"0 1 1 1 1\n"])
+    with pytest.raises(FileExistsError):
+        coco_labels.write(tmp_path, ["a.jpg"], [b"0 1 1 1 1\n"])
+    assert (tmp_path / "a.txt").read_bytes() == b"0 1 1 1 1\n"
+
+
+def test_two_parts_are_joined_over_their_shortest_bridge():
+    """Unit squares at x = 0 and x = 3: the bridge is (1, 0) - (3, 0), there and back, and adds no area."""
+    left = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
+    outline = coco_labels.joined([left, left + [3, 0]])
+    assert outline.tolist() == [
+        [0, 0], [1, 0], [3, 0], [4, 0], [4, 1], [3, 1], [3, 0], [1, 0], [1, 1], [0, 1],
+    ]  # fmt: skip
+    x, y = outline.T
+    assert abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2 == 2.0
+
+
+def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_path):
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (100, 50)).save(tmp_path / "train" / "a.png")
+    common = {"image_id": 1, "category_id": 5, "iscrowd": 0, "bbox": [-10, 0, 60, 25]}
+    tree = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 50}],
+        "categories": [{"id": 5, "name": "x"}],
+        "annotations": [
+            {**common, "id": 1, "segmentation": [[-10, 0, 50, 0, 50, 25]]},
+            {**common, "id": 2, "segmentation": {"counts": [5000], "size": [50, 100]}},
+            {**common, "id": 3, "segmentation": []},
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(tree))
+    splits = [Split("train", tmp_path / "a.json", tmp_path / "train")]
+    report = coco.convert(splits, tmp_path / "out", "copy", True, "error", "test")
+    box = "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000 0.000000 0.500000\n"
+    text = (tmp_path / "out/labels/train/a.txt").read_text()
+    assert text == "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000\n" + box  # the repeated box once
+    assert report["splits"]["train"]["n_from_box"] == 2
