@@ -150,6 +150,7 @@ def test_a_file_that_changes_between_two_tries_is_not_mixed(server, tmp_path, ho
 
     server.before = change
     assert get(server, tmp_path, digest=None).read_bytes() == newer
+    assert len(server.asked) == (2 if honours_if_range else 3)
 
 
 def test_without_etag_and_checksum_nothing_is_resumed(server, tmp_path):
