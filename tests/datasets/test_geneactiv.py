@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from spkd.data import device, geneactiv_bin, geneactiv_csv
 from spkd.data.recordings import Recordings, Report
-from spkd.datasets import geneactiv
+from spkd.datasets import _geneactiv_bin, _geneactiv_csv, _wrist_device, geneactiv
 from spkd.errors import SpkdError
 
 SharedData = Callable[..., Path]
@@ -170,9 +169,9 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
 # .bin files -----------------------------------------------------------------------------------------------------------
 
 
-def decode(path: Path) -> tuple[device.DeviceRecording, Report]:
+def decode(path: Path) -> tuple[_wrist_device.DeviceRecording, Report]:
     report = Report()
-    return geneactiv_bin.decode(path.read_bytes(), path.name, report), report
+    return _geneactiv_bin.decode(path.read_bytes(), path.name, report), report
 
 
 def slow_twin(data: bytes) -> np.ndarray:
@@ -255,14 +254,14 @@ def fixed_bin(n_pages: int = 4, subject: str = "", **page: dict[int, bytes]) -> 
 
 
 def test_raw_values_are_12_bit_signed_and_calibrated_by_hand() -> None:
-    found = geneactiv_bin.decode(fixed_bin(), "x", Report())
+    found = _geneactiv_bin.decode(fixed_bin(), "x", Report())
     assert found.accel_g[301].tolist() == [257 / 256, -1 / 256, 1 / 256]
     assert found.time_s[[0, 1, 300]].tolist() == [1714989600.0, 1714989600.01, 1714989603.0]
 
 
 def test_calibration_is_100_raw_minus_offset_over_gain() -> None:
     data = fixed_bin().replace(b"y gain:25600\r\ny offset:0", b"y gain:25000\r\ny offset:-500")
-    found = geneactiv_bin.decode(data, "x", Report())
+    found = _geneactiv_bin.decode(data, "x", Report())
     assert found.accel_g[300, 1] == np.float32((100 * -1 + 500) / 25000)
 
 
@@ -285,7 +284,7 @@ def test_a_damaged_page_is_counted_and_starts_a_new_segment(old: bytes, new: byt
     report = Report()
     data = fixed_bin()
     assert old in data
-    found = geneactiv_bin.decode(data.replace(old, new, 1), "x", report)
+    found = _geneactiv_bin.decode(data.replace(old, new, 1), "x", report)
     assert dict(report.drops) == drops
     assert found.segment.tolist() == [0] * 600 + [1] * 300
     assert found.accel_g[600, 0] == np.float32(259 / 256)
@@ -294,41 +293,41 @@ def test_a_damaged_page_is_counted_and_starts_a_new_segment(old: bytes, new: byt
 def test_a_page_at_another_rate_is_counted() -> None:
     report = Report()
     head, mark, tail = fixed_bin().rpartition(b"Measurement Frequency:100.0")
-    found = geneactiv_bin.decode(head + b"Measurement Frequency:50.0" + tail, "x", report)
+    found = _geneactiv_bin.decode(head + b"Measurement Frequency:50.0" + tail, "x", report)
     assert dict(report.drops) == {"damaged page: 50 Hz where the header says 100 Hz": 1} and len(found.time_s) == 900
 
 
 def test_a_page_lost_between_two_is_counted_and_starts_a_new_segment() -> None:
     report = Report()
     pages = fixed_bin().split(b"Recorded Data")
-    found = geneactiv_bin.decode(b"Recorded Data".join(pages[:2] + pages[3:]), "x", report)
+    found = _geneactiv_bin.decode(b"Recorded Data".join(pages[:2] + pages[3:]), "x", report)
     assert dict(report.drops) == {"missing page (sequence number)": 1}
     assert found.segment.tolist() == [0] * 300 + [1] * 600
 
 
 def test_a_lost_page_starts_a_new_segment_even_where_the_times_hide_it() -> None:
     data = fixed_bin(2).replace(b"Sequence Number:1", b"Sequence Number:3")
-    assert geneactiv_bin.decode(data, "x", Report()).segment.tolist() == [0] * 300 + [1] * 300
+    assert _geneactiv_bin.decode(data, "x", Report()).segment.tolist() == [0] * 300 + [1] * 300
 
 
 def test_a_gap_in_time_starts_a_new_segment_even_where_numbers_continue() -> None:
     data = fixed_bin(2).replace(b"10:00:03:000", b"10:00:04:000")
     report = Report()
-    assert geneactiv_bin.decode(data, "x", report).segment.tolist() == [0] * 300 + [1] * 300
+    assert _geneactiv_bin.decode(data, "x", report).segment.tolist() == [0] * 300 + [1] * 300
     assert not report.drops
 
 
 def test_a_file_cut_anywhere_yields_whole_pages_or_an_error_and_counts_the_rest() -> None:
     data = fixed_bin()
-    whole = geneactiv_bin.decode(data, "x", Report()).accel_g
+    whole = _geneactiv_bin.decode(data, "x", Report()).accel_g
     first_page = data.index(b"Recorded Data")
     for cut in range(0, len(data), 97):
         report = Report()
         if cut < first_page - 20:
             with pytest.raises(SpkdError):
-                geneactiv_bin.decode(data[:cut], "x", report)
+                _geneactiv_bin.decode(data[:cut], "x", report)
         elif cut >= first_page:
-            found = geneactiv_bin.decode(data[:cut], "x", report).accel_g
+            found = _geneactiv_bin.decode(data[:cut], "x", report).accel_g
             assert len(found) % 300 == 0 and (found == whole[: len(found)]).all()
             lost = report.drops["page that the header promises, not in the file"]
             lost += sum(n for reason, n in report.drops.items() if reason.startswith("damaged"))
@@ -339,7 +338,7 @@ def test_a_file_cut_anywhere_yields_whole_pages_or_an_error_and_counts_the_rest(
 @pytest.mark.parametrize("new", [b"", b"x gain:", b"z offset:abc"])
 def test_a_header_without_calibration_or_rate_is_an_error(old: bytes, new: bytes) -> None:
     with pytest.raises(SpkdError, match="expected a"):
-        geneactiv_bin.decode(fixed_bin().replace(old, new, 1), "x", Report())
+        _geneactiv_bin.decode(fixed_bin().replace(old, new, 1), "x", Report())
 
 
 # .csv files and intervals ---------------------------------------------------------------------------------------------
@@ -356,7 +355,7 @@ def csv_text(n: int = 300, rate_hz: int = 100, subject: str = "7") -> str:
 def test_csv_values_and_times_are_read_after_100_header_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(csv_text())
-    found = geneactiv_csv.decode(path)
+    found = _geneactiv_csv.decode(path)
     assert (found.subject_code, found.rate_hz, found.accel_g.shape) == ("7", 100.0, (300, 3))
     assert found.accel_g[2].tolist() == [np.float32(0.0078), -0.5, 1.0]
     assert found.time_s[[0, 1, 299]].tolist() == [1714989600.0, 1714989600.01, 1714989602.99]
@@ -365,18 +364,18 @@ def test_csv_values_and_times_are_read_after_100_header_lines(tmp_path: Path) ->
 def test_csv_blocks_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.csv"
     path.write_text(csv_text().rstrip("\n"))
-    whole = geneactiv_csv.decode(path)
-    monkeypatch.setattr(geneactiv_csv, "BLOCK_BYTES", 101)
-    parts = geneactiv_csv.decode(path)
+    whole = _geneactiv_csv.decode(path)
+    monkeypatch.setattr(_geneactiv_csv, "BLOCK_BYTES", 101)
+    parts = _geneactiv_csv.decode(path)
     assert (whole.accel_g == parts.accel_g).all() and (whole.time_s == parts.time_s).all()
 
 
 def test_a_bad_row_in_a_later_block_is_named_by_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geneactiv_csv, "BLOCK_BYTES", 501)
+    monkeypatch.setattr(_geneactiv_csv, "BLOCK_BYTES", 501)
     path = tmp_path / "a.csv"
     path.write_text(csv_text().replace(",0.9961,", ",x,"))
     with pytest.raises(SpkdError, match=r"a\.csv:356: "):
-        geneactiv_csv.decode(path)
+        _geneactiv_csv.decode(path)
 
 
 @pytest.mark.parametrize(
@@ -397,21 +396,21 @@ def test_a_bad_csv_row_is_an_error_that_names_its_line(tmp_path: Path, bad: str)
     path = tmp_path / "a.csv"
     path.write_text("\n".join(lines))
     with pytest.raises(SpkdError, match=r"a\.csv:10[123]: expected time,x,y,z"):
-        geneactiv_csv.decode(path)
+        _geneactiv_csv.decode(path)
 
 
 def test_a_csv_without_the_device_header_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("time,x,y,z\n1,2,3,4\n")
     with pytest.raises(SpkdError, match="100 header lines"):
-        geneactiv_csv.decode(path)
+        _geneactiv_csv.decode(path)
 
 
 def test_csv_rows_missing_in_time_start_a_new_segment(tmp_path: Path) -> None:
     lines = csv_text().split("\n")
     path = tmp_path / "a.csv"
     path.write_text("\n".join(lines[:150] + lines[250:]))
-    assert geneactiv_csv.decode(path).segment.tolist() == [0] * 50 + [1] * 150
+    assert _geneactiv_csv.decode(path).segment.tolist() == [0] * 50 + [1] * 150
 
 
 @pytest.fixture
@@ -450,9 +449,9 @@ def test_inside_one_label_a_lost_page_and_an_unlabelled_stretch_start_new_segmen
         "7,2024-05-06 10:00:09,2024-05-06 10:00:12,1\n"
     )
     found = Report()
-    recording = geneactiv_bin.decode((devices / "wrist.bin").read_bytes(), "x", found)
-    rows = device.read_intervals(devices / "intervals.csv")
-    item = device.labelled(recording, rows, {1: 0}, "7", "x", found)
+    recording = _geneactiv_bin.decode((devices / "wrist.bin").read_bytes(), "x", found)
+    rows = _wrist_device.read_intervals(devices / "intervals.csv")
+    item = _wrist_device.labelled(recording, rows, {1: 0}, "7", "x", found)
     assert item.segment.tolist() == [0] * 200 + [1] * 200 + [2] * 300
 
 
@@ -516,7 +515,7 @@ def test_another_rate_is_an_error_unless_resampling_was_asked_for(devices: Path)
 def test_resampling_keeps_a_straight_line_straight_and_crosses_no_gap() -> None:
     ramp = np.repeat(np.arange(60.0)[:, None] * [1, 2, 3], 1, axis=0).astype(np.float32)
     segment = np.repeat([0, 1], 30).astype(np.int32)
-    found = device.resampled(device.DeviceRecording("", 20.0, ramp, np.arange(60) / 20, segment), 100.0)
+    found = _wrist_device.resampled(_wrist_device.DeviceRecording("", 20.0, ramp, np.arange(60) / 20, segment), 100.0)
     assert len(found.time_s) == 2 * (29 * 5 + 1)
     np.testing.assert_allclose(found.accel_g[found.segment == 0, 0], np.arange(146) / 5, atol=1e-5)
     np.testing.assert_allclose(found.accel_g[found.segment == 1, 1], 60 + 2 * np.arange(146) / 5, atol=1e-4)

@@ -26,10 +26,10 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from spkd.config import Section
-from spkd.data import device, geneactiv_bin, geneactiv_csv
-from spkd.data.device import DeviceRecording, Interval
 from spkd.data.recordings import Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
+from spkd.datasets import _geneactiv_bin, _geneactiv_csv, _wrist_device
+from spkd.datasets._wrist_device import DeviceRecording, Interval
 from spkd.errors import SpkdError
 from spkd.settings import Count
 
@@ -177,9 +177,9 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
     100 Hz where `other_rates` is error.
     """
     tables = sorted(folder.rglob("*.csv"))
-    intervals_files = [path for path in tables if device.is_intervals_file(path)]
-    intervals = [row for path in intervals_files for row in device.read_intervals(path)]
-    device.check_overlaps(intervals)
+    intervals_files = [path for path in tables if _wrist_device.is_intervals_file(path)]
+    intervals = [row for path in intervals_files for row in _wrist_device.read_intervals(path)]
+    _wrist_device.check_overlaps(intervals)
     items, used = [], set()
     for path in sorted([*folder.rglob("*.bin"), *(path for path in tables if path not in intervals_files)]):
         recording = _decoded(path, report)
@@ -189,7 +189,7 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
             report.drop("device file without labelled intervals", str(path))
             continue
         recording = _at_100_hz(recording, path, other_rates, report)
-        item = device.labelled(recording, rows, index, rows[0].subject, str(path), report)
+        item = _wrist_device.labelled(recording, rows, index, rows[0].subject, str(path), report)
         items.extend([item] if len(item.label) else [])
     for row in intervals:
         report.drop("interval without a device file", row.where, int(row not in used))
@@ -198,8 +198,8 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
 
 def _decoded(path: Path, report: Report) -> DeviceRecording:
     if path.suffix == ".csv":
-        return geneactiv_csv.decode(path)
-    return geneactiv_bin.decode(path.read_bytes(), str(path), report)
+        return _geneactiv_csv.decode(path)
+    return _geneactiv_bin.decode(path.read_bytes(), str(path), report)
 
 
 def _at_100_hz(recording: DeviceRecording, path: Path, other_rates: str, report: Report) -> DeviceRecording:
@@ -211,7 +211,7 @@ def _at_100_hz(recording: DeviceRecording, path: Path, other_rates: str, report:
         do = "set datasets.geneactiv.windows.other_rates to linear to resample it, or remove the file"
         raise SpkdError(path, f"{RATE_HZ:g} Hz", f"{recording.rate_hz:g} Hz", do)
     report.notes.setdefault("resampled to 100 Hz, from", {})[str(path)] = recording.rate_hz
-    return device.resampled(recording, RATE_HZ)
+    return _wrist_device.resampled(recording, RATE_HZ)
 
 
 def _intervals_of(path: Path, subject_code: str, intervals: list[Interval]) -> list[Interval]:

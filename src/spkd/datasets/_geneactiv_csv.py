@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spkd.data.device import GAP_TOLERANCE_S, DeviceRecording
+from spkd.datasets._wrist_device import GAP_TOLERANCE_S, DeviceRecording
 from spkd.errors import SpkdError
 
 HEADER_LINES = 100

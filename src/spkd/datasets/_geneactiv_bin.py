@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spkd.data.device import GAP_TOLERANCE_S, DeviceRecording, clock_s
 from spkd.data.recordings import Report
+from spkd.datasets._wrist_device import GAP_TOLERANCE_S, DeviceRecording, clock_s
 from spkd.errors import SpkdError
 
 PAGE_SAMPLES = 300
