@@ -24,6 +24,7 @@ SUBJECTS = (101, 102, 103, 104, 105, 106)
 BOUT_S, STAIRS_S, TRANSIENT_S = 11.0, 5.5, 0.4
 FIRST_ROW_S = 8.38
 HEART_EVERY_ROWS = 11
+ZIP_LEVEL = 7  # 9 saves 1 % and takes three times as long
 ZIP_DATE = (2012, 8, 6, 0, 0, 0)
 PROTOCOL = (
     *((1, "lying", 72), (2, "sitting", 78), (3, "standing", 84), (17, "ironing", 90), (16, "vacuum cleaning", 104)),
@@ -64,7 +65,7 @@ def _zip(members: dict[str, bytes], compression: int) -> bytes:
         for name, content in members.items():
             info = zipfile.ZipInfo(name, ZIP_DATE)
             info.external_attr = 0o644 << 16
-            archive.writestr(info, content, compression, compresslevel=9)
+            archive.writestr(info, content, compression, compresslevel=ZIP_LEVEL)
     return buffer.getvalue()
 
 
@@ -135,10 +136,16 @@ def _dropouts(readings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _text(activity: np.ndarray, heart: np.ndarray, readings: np.ndarray) -> bytes:
     """Rows of 54 space-separated values: as many digits as the sample needs, NaN where nothing was read."""
-    per_imu = ["%.4f", *["%.1f"] * 9, *["%.0f"] * 3, *["%.0f"] * 4]
+    decimals = [2, 0, 0, *[4, *[1] * 9, *[0] * 3, *[0] * 4] * len(PLACES)]
     time = FIRST_ROW_S + np.arange(len(activity)) / RATE_HZ
     table = np.column_stack([time, activity, heart, readings])
-    lines = io.StringIO()
-    np.savetxt(lines, table + 0.0, fmt=["%.2f", "%d", "%.0f", *per_imu * len(PLACES)], delimiter=" ")
-    text = lines.getvalue().replace("nan", "NaN").replace("-0.0 ", "0.0 ").replace(" -0 ", " 0 ")
-    return text.encode("ascii")
+    columns = [_words(column, n) for column, n in zip(table.T, decimals, strict=True)]
+    return "".join(" ".join(row) + "\n" for row in zip(*columns, strict=True)).encode("ascii")
+
+
+def _words(column: np.ndarray, decimals: int) -> list[str]:
+    """The column's values as text; each distinct value is formatted once. Minus zero becomes zero."""
+    values, place = np.unique(np.round(column, decimals) + 0.0, return_inverse=True)
+    words = np.array(["NaN" if np.isnan(v) else f"{v:.{decimals}f}" for v in values], dtype=object)
+    written: list[str] = words[place].tolist()
+    return written
