@@ -135,6 +135,15 @@ class Coco(Section):
     files: dict[str, OfficialFile]
 
 
+class YoloVersions(Section):
+    """Which detectors `yolo-versions` lays side by side, and how they are timed."""
+
+    models: dict[str, Annotated[float, Field(gt=0, lt=100)] | None] = Field(min_length=1)
+    weights: dict[str, str]
+    imgsz: Annotated[int, Field(ge=32, multiple_of=32)]
+    rounds: Count
+
+
 class Settings(Section):
     """params.yaml after preset and overrides. Shelf sections stay trees: config.part types them."""
 
@@ -154,4 +163,5 @@ class Settings(Section):
     tracking: Tracking
     coco: Coco
     detect: Detect
+    yolo_versions: YoloVersions
     presets: dict[str, dict[str, Any]]

@@ -10,17 +10,18 @@ from typing import Any
 
 from spkd.settings import Settings
 
-SECTIONS = ("detect",)
+SECTIONS = ("detect", "coco")
 POSITIONAL = ("data?",)
 OPTIONS = ("train-json", "val-json", "sheet", "json")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Check the data set of params.yaml, or any other data.yaml."""
+    from spkd.cli import detect
     from spkd.detect import preflight, sheet
 
     data = Path(words[0] if words else settings.detect.data)
-    annotations: dict[str, Path] = {} if words else {k: Path(v) for k, v in settings.detect.annotations.items()}
+    annotations = {} if words else detect.annotations(settings)
     annotations |= {split: Path(options[f"{split}-json"]) for split in ("train", "val") if f"{split}-json" in options}
     limits = settings.detect.preflight
     report = preflight.check(data, annotations, **limits.model_dump())

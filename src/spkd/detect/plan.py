@@ -9,7 +9,8 @@ from typing import Any
 class Plan:
     """What our trainer does beyond ultralytics' arguments.
 
-    teacher: path of weights, "" = none. threads: CPU threads, 0 = all. maps_every: epochs between similarity maps.
+    teacher: path of weights, "" = none. threads: CPU threads, 0 = ultralytics' choice, all cores but one.
+    maps_every: epochs between similarity maps.
     """
 
     method: str

@@ -8,7 +8,6 @@ CLASS for those workers: settings therefore travel on a class made by `planned`.
 
 import csv
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,8 +44,8 @@ class SpkdTrainer(DetectionTrainer):
     ) -> None:
         hermetic.quiet()
         super().__init__(cfg, overrides, _callbacks)
-        if self.device.type == "cpu":  # ultralytics leaves one core unused: on two cores that is half the machine
-            torch.set_num_threads(self.plan.threads or os.cpu_count() or 1)
+        if self.plan.threads:  # ultralytics has just set its own number: all cores but one
+            torch.set_num_threads(self.plan.threads)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Resume our own checkpoint: take the guard out of a copy of it, then as ultralytics does."""

@@ -4,11 +4,13 @@ Shifted ids below the number of classes are silent in ultralytics: only the JSON
 read.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import yaml
 
 from spkd.detect.scan import Split
 from spkd.errors import SpkdError
@@ -49,6 +51,21 @@ def read(path: Path) -> _Instances:
         raise SpkdError(
             path, "a COCO instances JSON", error, "give the instances_*.json, not captions or keypoints"
         ) from None
+
+
+def recorded(data_yaml: Path, folder: Path) -> dict[str, Path]:
+    """The JSON of each split of a data set that `convert-coco` made, by its report; {} for a data set of others.
+
+    folder: where the JSON files are; one that is not there any more is left out.
+    """
+    report = data_yaml.parent / "conversion.json"
+    if not report.is_file():
+        return {}
+    splits = json.loads(report.read_text("utf-8"))["splits"]
+    tree = yaml.safe_load(data_yaml.read_text("utf-8"))
+    used = {key: Path(str(tree[key])).name for key in ("train", "val", "test") if key in tree}
+    found = {key: folder / splits[name]["annotations"] for key, name in used.items() if name in splits}
+    return {key: path for key, path in found.items() if path.is_file()}
 
 
 def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[str, str, str]]:

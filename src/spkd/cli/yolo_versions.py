@@ -1,0 +1,50 @@
+"""What got better from YOLOv3 on: size, cost, head, latency side by side, as one table and plot in MLflow."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spkd.settings import Settings
+
+SECTIONS = ("yolo_versions", "run", "tracking")
+POSITIONAL = ()
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
+    """Build, describe and time every model in turns; validate those with weights."""
+    from spkd import seeding
+    from spkd.detect import evaluate, hardware, hermetic, versions
+    from spkd.evidence import provenance, tracking
+
+    wanted, run = settings.yolo_versions, settings.run
+    tracking.sweep(Path(run.folder))
+    environment = provenance.environment(seeding.set_flags(run.deterministic, run.tf32, run.threads))
+    indices = hardware.device(run.device.removeprefix("cuda:").replace("cuda", "0"))
+    device = "cpu" if indices == "cpu" else f"cuda:{indices}"
+    models = {name: versions.build(wanted.weights.get(name, name)) for name in wanted.models}
+    with tracking.open_run("yolo versions", Path(run.folder) / "yolo-versions", settings.tracking.experiment,
+                           tags={"kind": "yolo-versions"}, fresh=True) as opened:  # fmt: skip
+        opened.params({"yolo_versions": tree["yolo_versions"], "run": tree["run"]})
+        opened.params(provenance.compared(environment), prefix="env/")
+        opened.json(environment, "environment.json")
+        found = [versions.describe(n, m, wanted.imgsz, wanted.models[n]) for n, m in models.items()]
+        times = versions.time_in_turns(models, wanted.imgsz, wanted.rounds, device)
+        found = [replace(v, latency_ms=times[n]) for v, n in zip(found, models, strict=True)]
+        for place, name in enumerate(models):
+            if name in wanted.weights:
+                folder = opened.folder / "val" / Path(name).stem
+                with hermetic.hushed():
+                    result = evaluate.validate(Path(wanted.weights[name]), Path(settings.detect.data), folder,
+                                               wanted.imgsz, 8, indices, False, None)  # fmt: skip
+                found[place] = replace(found[place], measured=result.numbers)
+        table = versions.columns(found, found[0].name if "yolov8n.yaml" not in models else "yolov8n")
+        opened.table("versions", table)
+        opened.text(versions.markdown(table), "versions.md")
+        machine = environment["gpus"][int(indices)]["name"] if device != "cpu" else environment["cpu"]
+        opened.figure(versions.figure(found, machine, wanted.imgsz), "plots/accuracy_cost.png")
+        for version in found:
+            opened.metrics({f"latency_ms/{version.name}": version.median_ms}, step=0)
+        how = f"Latency at {wanted.imgsz} px on {machine}, {wanted.rounds} rounds in turns, one image, no NMS."
+        opened.note(f"{how}\n\n{versions.markdown(table)}")
+    print(versions.markdown(table))
+    return 0

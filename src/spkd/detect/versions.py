@@ -1,0 +1,175 @@
+"""What changed from YOLOv3 on, as far as the pinned ultralytics has it: size, cost, head, latency side by side.
+
+A latency is comparable only within one table: all models are loaded at once and timed in turns, round by round, so
+that a slow moment of the machine hits all of them. Published accuracy is quoted, never mixed with accuracy measured
+here.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.utils.torch_utils import get_flops
+
+from spkd.detect import hermetic
+from spkd.errors import SpkdError
+
+BLOCKS = (
+    "Bottleneck",
+    "C3",
+    "RepVGG",
+    "C2f",
+    "RepNCSPELAN4",
+    "ELAN1",
+    "C2fCIB",
+    "C3k2",
+    "A2C2f",
+    "PSA",
+    "C2PSA",
+    "SPPF",
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One model. gflops: of one imgsz image. head: class name. one_to_one: has a head that needs no NMS.
+
+    bins: of the distribution that a box edge is regressed with (1 = a plain number). blocks: what the backbone is
+    built of.
+    latency_ms: every round, [] before timing. measured: {"mAP50": ..., "mAP50-95": ...} where weights were given.
+    """
+
+    name: str
+    parameters: int
+    gflops: float
+    layers: int
+    anchor_free: bool
+    head: str
+    one_to_one: bool
+    bins: int
+    blocks: str
+    published: float | None
+    latency_ms: list[float] = field(default_factory=list)
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def median_ms(self) -> float:
+        """Median latency of one image."""
+        return statistics.median(self.latency_ms) if self.latency_ms else float("nan")
+
+
+def build(name: str) -> nn.Module:
+    """An untrained model by yaml, or a trained one by weights. Raises SpkdError for an unknown name."""
+    hermetic.quiet()
+    with hermetic.hushed():
+        try:
+            model = load_checkpoint(name)[0] if name.endswith(".pt") else DetectionModel(name, verbose=False)
+        except (FileNotFoundError, OSError) as error:
+            what = " ".join(str(error).split())
+            do = "use a name like yolov8n.yaml, or a path of weights"
+            raise SpkdError("params.yaml: yolo_versions.models", f"a detection model ({what})", name, do) from None
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def describe(name: str, model: Any, imgsz: int, published: float | None) -> Version:
+    """The facts of a model that need no timing."""
+    head = model.model[-1]
+    kinds = [type(part).__name__ for part in model.modules()]
+    return Version(
+        name=Path(name).stem,
+        parameters=sum(p.numel() for p in model.parameters()),
+        gflops=float(get_flops(model, imgsz)),
+        layers=sum(1 for kind in kinds if kind in ("Conv2d", "Linear", "ConvTranspose2d")),
+        anchor_free=not hasattr(head, "anchor_grid"),
+        head=type(head).__name__ + (" (v8)" if getattr(head, "legacy", False) else ""),
+        one_to_one=getattr(head, "one2one_cv2", None) is not None,
+        bins=int(head.reg_max),
+        blocks=", ".join(block for block in BLOCKS if block in kinds),
+        published=published,
+    )
+
+
+def time_in_turns(models: Mapping[str, nn.Module], imgsz: int, rounds: int, device: str) -> dict[str, list[float]]:
+    """{name: [latency in ms of each round]}: one image, fused, no NMS; every round times every model once.
+
+    Two rounds before that are not counted.
+    """
+    fused: dict[str, Any] = {}
+    with hermetic.hushed(), torch.no_grad():
+        for name, model in models.items():
+            fused[name] = model.to(device).fuse(verbose=False)
+        image = torch.zeros(1, 3, imgsz, imgsz, device=device)
+        times: dict[str, list[float]] = {name: [] for name in fused}
+        for turn in range(rounds + 2):
+            for name in fused:
+                if image.is_cuda:
+                    torch.cuda.synchronize()
+                start = time.perf_counter()
+                fused[name](image)
+                if image.is_cuda:
+                    torch.cuda.synchronize()
+                if turn >= 2:
+                    times[name].append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def columns(versions: Sequence[Version], reference: str) -> dict[str, list[Any]]:
+    """The table, a list per column. reference: the model whose latency is 1."""
+    base = next((v.median_ms for v in versions if v.name == reference), versions[0].median_ms)
+    return {
+        "model": [v.name for v in versions],
+        "parameters [M]": [round(v.parameters / 1e6, 2) for v in versions],
+        "GFLOPs": [round(v.gflops, 1) for v in versions],
+        "conv layers": [v.layers for v in versions],
+        "anchor-free": [v.anchor_free for v in versions],
+        "head": [v.head for v in versions],
+        "one-to-one head": [v.one_to_one for v in versions],
+        "box bins": [v.bins for v in versions],
+        "blocks": [v.blocks for v in versions],
+        "latency median [ms]": [round(v.median_ms, 1) for v in versions],
+        "latency min-max [ms]": [f"{min(v.latency_ms):.1f}-{max(v.latency_ms):.1f}" for v in versions],
+        f"latency / {reference}": [round(v.median_ms / base, 2) for v in versions],
+        "mAP50-95 measured": [round(v.measured["mAP50-95"], 4) if v.measured else None for v in versions],
+        "mAP50-95 published, full val2017": [v.published for v in versions],
+    }
+
+
+def markdown(table: Mapping[str, list[Any]]) -> str:
+    """The table as markdown."""
+    lines = ["| " + " | ".join(table) + " |", "|" + "---|" * len(table)]
+    for row in zip(*table.values(), strict=True):
+        lines.append("| " + " | ".join(_shown(cell) for cell in row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(cell: Any) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return "" if cell is None else str(cell)
+
+
+def figure(versions: Sequence[Version], machine: str, imgsz: int) -> Figure:
+    """Accuracy against measured latency (left) and GFLOPs (right); filled = measured here, hollow = published."""
+    drawn = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
+    drawn.suptitle(f"YOLO versions, {imgsz} px, {machine}", fontsize=10)
+    axes = drawn.subplots(1, 2, sharey=True)
+    for axis, what, label in ((axes[0], "median_ms", "latency of one image here [ms]"), (axes[1], "gflops", "GFLOPs")):
+        for place, version in enumerate(versions):
+            accuracy = version.measured["mAP50-95"] * 100 if version.measured else version.published
+            if accuracy is not None:
+                at = (getattr(version, what), accuracy)
+                face = f"C{place % 10}" if version.measured else "none"
+                axis.scatter(*at, s=50, edgecolors=f"C{place % 10}", facecolors=face)
+                axis.annotate(version.name, at, fontsize=7, xytext=(5, 3), textcoords="offset points")
+        axis.set_xscale("log")
+        axis.set_xlabel(label, fontsize=8)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mAP50-95 [%]  (hollow: published, full val2017)", fontsize=8)
+    return drawn
