@@ -106,12 +106,19 @@ def stages() -> list[tuple[str, dict]]:
     return found
 
 
+def shelves_loaded(file: Path) -> set[str]:
+    """Shelves that a file loads parts from by name: the first argument of plugin.load and config.part."""
+    calls = [n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+    loads = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in ("load", "part") and c.args]
+    return {str(c.args[0].value) for c in loads if isinstance(c.args[0], ast.Constant)}
+
+
 @pytest.mark.parametrize(("name", "stage"), stages(), ids=[n for n, _ in stages()])
 def test_a_stage_depends_on_every_file_that_its_command_imports(name, stage):
     words = stage["cmd"].split()
-    command = words[words.index("spkd") + 1].replace("-", "_")
-    parts = {SOURCE / shelf / f"{word}.py" for word in words for shelf in ("datasets", "views")}
-    files = set().union(*(closure(f) for f in {SOURCE / "cli" / f"{command}.py"} | {p for p in parts if p.is_file()}))
+    door = SOURCE / "cli" / f"{words[words.index('spkd') + 1].replace('-', '_')}.py"
+    parts = {SOURCE / shelf / f"{word}.py" for word in words for shelf in shelves_loaded(door)}
+    files = set().union(*(closure(f) for f in {door} | {p for p in parts if p.is_file()}))
     needed = {str(f.relative_to(ROOT)) for f in files if room(f) != "ground"}
     listed = {d if isinstance(d, str) else next(iter(d)) for d in stage["deps"]}
     assert needed <= listed, f"{name}: missing deps {sorted(needed - listed)}"
@@ -153,4 +160,6 @@ def test_every_entry_point_of_mlproject_is_a_command():
 
 
 def test_the_front_door_imports_no_command():
-    assert {t for t in imported(SOURCE / "__main__.py") if t.startswith(("torch", "spkd.cli", "spkd.training"))} == set()
+    assert {
+        t for t in imported(SOURCE / "__main__.py") if t.startswith(("torch", "spkd.cli", "spkd.training"))
+    } == set()

@@ -1,0 +1,76 @@
+"""DVC on a fresh clone: no remote, no network, nothing prepared."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(folder, *words, check=True):
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": "src", "HOME": str(folder)}
+    environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 or not check, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def stages_run(text):
+    return set(re.findall(r"Running stage '([^']+)'", text))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone of the working tree as it would be committed, after one `dvc repro`."""
+    folder = tmp_path_factory.mktemp("clone")
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.decode()
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("results/", "docs/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    run(folder, "git", "init", "--quiet")
+    run(folder, "dvc", "repro")
+    return folder
+
+
+def test_everything_is_rebuilt_without_remote_or_network(clone):
+    for name in yaml.safe_load((ROOT / "params.yaml").read_text())["datasets"]:
+        assert (clone / "data" / "windows" / name / "manifest.json").is_file()
+    assert (clone / "data" / "coco" / "data.yaml").is_file()
+
+
+def test_what_was_rebuilt_is_what_the_repository_recorded(clone):
+    recorded, rebuilt = (yaml.safe_load((folder / "dvc.lock").read_text())["stages"] for folder in (ROOT, clone))
+    assert {n: s["outs"] for n, s in recorded.items()} == {n: s["outs"] for n, s in rebuilt.items()}
+
+
+def test_a_second_repro_runs_nothing(clone):
+    assert stages_run(run(clone, "dvc", "repro")) == set()
+
+
+def test_a_changed_setting_reruns_only_what_depends_on_it(clone):
+    params = clone / "params.yaml"
+    before = params.read_text()
+    try:
+        params.write_text(before.replace("min_lifetime: 0.01", "min_lifetime: 0.02"))
+        views = {"views@pamap2-persistence", "views@geneactiv-persistence", "views@chest-persistence"}
+        assert stages_run(run(clone, "dvc", "repro", "--dry")) == views
+        params.write_text(before.replace("length: 156", "length: 104"))
+        assert stages_run(run(clone, "dvc", "repro", "--dry")) == {"windows@chest", "views@chest-persistence"}
+        params.write_text(before.replace("epochs: 200            #", "epochs: 201            #"))
+        assert stages_run(run(clone, "dvc", "repro", "--dry")) == set()
+    finally:
+        params.write_text(before)
+
+
+def test_recordings_of_ones_own_are_one_command_away(clone, tmp_path):
+    assert "did not" not in run(clone, sys.executable, "-m", "spkd", "use-recordings", "sample")
+    assert yaml.safe_load((clone / "data.dvc").read_text())["deps"] == [{"path": "sample"}]
+    wrong = run(clone, sys.executable, "-m", "spkd", "use-recordings", str(tmp_path), check=False)
+    assert "expected a folder with one of" in wrong

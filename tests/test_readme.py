@@ -1,0 +1,49 @@
+"""The READMEs promise only what is there, and the Korean one has the same commands."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spkd import config, plugin
+
+ROOT = Path(__file__).parents[1]
+READMES = ("README.md", "README.ko.md")
+
+
+def commands(name):
+    """Command lines of a README's bash blocks, without their comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    lines = [re.sub(r"\s+#.*", "", line).strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_both_languages_have_the_same_commands():
+    assert commands("README.md") == commands("README.ko.md")
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_link_leads_to_a_file(name):
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_every_command_and_every_key_exists():
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    entries = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for line in commands("README.md"):
+        words = line.replace('"', "").split()
+        if words[0] == "make":
+            assert len(words) == 1 or words[1] in targets
+        if words[0] == "spkd":
+            assert words[1].replace("-", "_") in plugin.names("cli")
+        if words[:2] == ["mlflow", "run"]:
+            assert words[words.index("-e") + 1] in entries
+        for key, value in re.findall(r"-[PS] \"?([\w.]+)=([^\"\s]+|\[.*?\])", line):
+            config.resolve(tree, {key: yaml.safe_load(value)})
+
+
+def test_the_licence_file_is_the_agpl():
+    assert "GNU AFFERO GENERAL PUBLIC LICENSE" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
