@@ -55,6 +55,8 @@ def test_artifacts_lie_in_mlruns_beside_the_database(here):
         run.text("hello", "notes/a.txt")
     path = tracking.artifact(run.id, "notes/a.txt")
     assert path.read_text() == "hello" and (here / "mlruns") in path.parents
+    copy = tracking.artifact(run.id, "notes/a.txt", here / "copy")
+    assert copy.read_text() == "hello" and (here / "copy") in copy.parents
 
 
 def test_a_long_setting_is_cut_in_the_parameters_and_whole_in_the_artifact(here):
@@ -180,7 +182,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_logs_no_step_twice(here):
         run.metrics({"loss": 0.75, "new": 2.0}, 1)
         run.metrics({"loss": 0.25}, 2)
         run.image("maps/a", np.zeros((4, 4), np.uint8), 0)
-    assert run.id == first.id and the_run().status == "FINISHED"
+    assert run.id == first.id and the_run().status == "FINISHED" and "ended" not in the_run().tags
     assert tracking.history(run.id, "loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]
     assert tracking.history(run.id, "new") == [(1, 2.0)]
     assert len([f for f in client().list_artifacts(run.id, "images") if f.path.endswith("png")]) == 1

@@ -195,7 +195,10 @@ def _register(made: MlflowClient, run_id: str, model_id: str, event: dict[str, A
 
 
 def _open(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
+    """Also after an earlier end: what was said about that end is not true any more."""
     made.update_run(state.run_id, status="RUNNING", name=event["name"])
+    for key in {"failure", "ended"} & set(made.get_run(state.run_id).data.tags):
+        made.delete_tag(state.run_id, key)
     for key, value in event["tags"].items():
         made.set_tag(state.run_id, key, value)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking_store as store
@@ -76,19 +77,21 @@ def history(run_id: str, key: str) -> list[tuple[int, float]]:
 
 
 def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
-    """A local path of an artifact (file or folder), downloaded into folder, or a temporary one, if need be.
+    """A local path of an artifact (file or folder): a copy in folder, or else the artifact itself where it is local.
 
+    Without a folder, what is not local is downloaded into a temporary one, which is the caller's to remove.
     Raises SpkdError where the run has no such artifact.
     """
-    store.client()
     try:
+        root = local_file_uri_to_path(str(store.client().get_run(run_id).info.artifact_uri))
+        if folder is None and Path(root, path).exists():
+            return Path(root, path)
         target = None if folder is None else str(folder)
         uri = store.absolute(store.uri())
         return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=target, tracking_uri=uri))
     except (MlflowException, OSError) as error:
-        raise SpkdError(
-            f"run {run_id}", f"an artifact {path!r}", store.reason(error), "check the run in the UI"
-        ) from None
+        do = "check the run in the UI"
+        raise SpkdError(f"run {run_id}", f"an artifact {path!r}", store.reason(error), do) from None
 
 
 def registered(name: str, version: int | str | None = None) -> str:
