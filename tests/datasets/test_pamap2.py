@@ -283,6 +283,12 @@ def test_nothing_is_interpolated_across_a_jump_in_time():
     assert report.notes["time_jumps"] == 1
 
 
+def test_a_jump_in_time_alone_ends_the_segment():
+    time_s = 8.38 + np.arange(6) / 100 + np.repeat([0.0, 0.01], 3)
+    found = pamap2.recording(dat(table([4] * 6, time_s=time_s)), settings().windows, Report())
+    assert found.segment.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def test_an_activity_change_and_a_transient_row_are_segment_ends():
     found = pamap2.recording(dat(table([4, 4, 5, 5, 0, 5, 5])), settings().windows, Report())
     assert found.segment.tolist() == [0, 0, 1, 1, 2, 2]

@@ -163,9 +163,11 @@ def fingerprints(signal: np.ndarray, starts: np.ndarray, length: int) -> np.ndar
     """
     base = 0x9E3779B97F4A7C15
     inverse = pow(base, -1, 1 << 64)
-    bits = np.ascontiguousarray(signal + np.float32(0.0)).view(np.uint32).astype(np.uint64)
-    mix = np.random.Generator(np.random.PCG64(0)).integers(1, 1 << 63, size=(len(signal), 1), dtype=np.uint64)
-    sample = ((bits + np.uint64(1)) * mix).sum(axis=0, dtype=np.uint64)
+    multipliers = np.random.Generator(np.random.PCG64(0)).integers(1, 1 << 63, size=len(signal), dtype=np.uint64)
+    sample = np.zeros(signal.shape[1], dtype=np.uint64)
+    for series, multiplier in zip(signal, multipliers, strict=True):
+        bits = (series + np.float32(0.0)).view(np.uint32)
+        sample += (bits + np.uint64(1)) * multiplier
     sample ^= sample >> np.uint64(29)
     powers, inverses = (_powers(b, signal.shape[1]) for b in (base, inverse))
     prefix = np.concatenate([[np.uint64(0)], np.cumsum(sample * powers, dtype=np.uint64)])
