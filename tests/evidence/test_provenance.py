@@ -154,6 +154,7 @@ def test_the_hash_of_weights_does_not_depend_on_order_layout_or_device_copy():
         {"v": torch.ones(2, 3)},
         {"w": torch.ones(3, 2)},
         {"w": torch.ones(2, 3, dtype=torch.bfloat16)},
+        {"w": torch.ones(2, 3).view(torch.int32)},  # the same bits
         {"w": torch.ones(2, 3), "x": torch.ones(1)},
     ],
 )
