@@ -20,7 +20,7 @@ setup: .venv/installed
 	pip install --quiet --no-deps --no-build-isolation -e . && touch $@
 
 test: setup
-	pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 lint: setup
 	ruff format --check src tests benchmarks && ruff check src tests benchmarks && mypy
