@@ -1,8 +1,9 @@
 """Print the newest teacher, scratch student, distilled student and detector side by side, and how to see more."""
 
+from pathlib import Path
 from typing import Any
 
-from spkd.data import windowset
+from spkd.data import atomic, windowset
 from spkd.evidence import comparison, tracking
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan
@@ -10,14 +11,20 @@ from spkd.settings import Settings
 
 SECTIONS = ("dataset", "fold")
 POSITIONAL = ()
+OPTIONS = ("csv",)
+FACTS = ("kind", "view", "network", "fold", "trial", "data.digest", "weights.sha256", "weights.epoch", "code.commit")
 
 
-def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
-    """The comparison of the data set and fold in the settings."""
+def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
+    """The comparison of the data set and fold in the settings; --csv FILE writes every run of them, one row each."""
     here = plan.places_here(settings)
     digest = windowset.load(here.data / "windows" / settings.dataset).digest
     query = f"tags.`data.digest` = '{digest}' AND tags.fold = '{settings.fold}' AND attributes.status = 'FINISHED'"
-    runs = newest(tracking.find(query, newest_first=True))
+    found = tracking.find(query, newest_first=True)
+    if "csv" in options:
+        atomic.write_text(Path(options["csv"]), comparison.csv_text(found, FACTS))
+        print(f"{options['csv']}: {len(found)} runs")
+    runs = newest(found)
     if not runs:
         print(f"no finished runs of {settings.dataset}, fold {settings.fold}: mlflow run . -e distill")
         return 1

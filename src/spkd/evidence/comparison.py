@@ -1,10 +1,15 @@
 """Runs side by side as a plain text table. Takes what a search returned; knows no store and no files."""
 
+import csv
+import io
 from collections.abc import Callable, Sequence
 
 from spkd.evidence.tracking_reading import RunInfo
 
 Column = tuple[str, Callable[[RunInfo], str]]
+
+
+RESULTS = ("headline", "last", "best", "validation", "cost")
 
 
 def _percent(key: str) -> Callable[[RunInfo], str]:
@@ -35,12 +40,27 @@ DETECTION: list[Column] = [
 ]
 
 
+def csv_text(runs: Sequence[RunInfo], keys: Sequence[str]) -> str:
+    """Every run as a CSV row: id, name, the given tags and params, and its results and costs; nothing is averaged."""
+    results = sorted({k for r in runs for k in r.metrics if k.split("/")[0] in RESULTS})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", "name", *keys, *results])
+    for run in runs:
+        facts = [run.tags.get(key, run.params.get(key, "")) for key in keys]
+        writer.writerow([run.id, run.name, *facts, *(run.metrics.get(key, "") for key in results)])
+    return out.getvalue()
+
+
 def text(runs: Sequence[RunInfo], columns: Sequence[Column]) -> str:
     """The table, one row a run, columns aligned."""
     rows = [[head for head, _ in columns], *([value(run) for _, value in columns] for run in runs)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
     lines = []
     for row in rows:
-        cells = [cell.ljust(w) if k in (0, len(row) - 1) else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(w) if k in (0, len(row) - 1) else cell.rjust(w)
+            for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
