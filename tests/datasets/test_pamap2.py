@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from spkd import config
-from spkd.data import pamap2_dat, windowing
-from spkd.data.pamap2_dat import DatFile
+from spkd.data import windowing
 from spkd.data.recordings import Recording, Recordings, Report
-from spkd.datasets import pamap2
+from spkd.datasets import _pamap2_dat, pamap2
+from spkd.datasets._pamap2_dat import DatFile
 from spkd.errors import SpkdError
 
 SPLIT = {"rule": "leave_one_subject_out", "validation_subjects": 1}
@@ -51,9 +51,9 @@ def nested(path: Path, members: dict[str, bytes], outer=zipfile.ZIP_STORED) -> P
         for name, content in members.items():
             archive.writestr(f"PAMAP2_Dataset/{name}", content)
     path.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path / pamap2_dat.OUTER, "w", outer) as archive:
+    with zipfile.ZipFile(path / _pamap2_dat.OUTER, "w", outer) as archive:
         archive.writestr("readme.pdf", b"not read")
-        archive.writestr(pamap2_dat.INNER, inner.getvalue())
+        archive.writestr(_pamap2_dat.INNER, inner.getvalue())
     return path
 
 
@@ -105,7 +105,7 @@ def test_an_empty_folder_and_a_folder_with_both_kinds_are_refused(tmp_path):
 
 
 def test_a_truncated_zip_is_refused(tmp_path):
-    path = nested(tmp_path, {"Protocol/subject101.dat": walk()}) / pamap2_dat.OUTER
+    path = nested(tmp_path, {"Protocol/subject101.dat": walk()}) / _pamap2_dat.OUTER
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(SpkdError, match=r"monitoring\.zip: expected a whole zip archive.*fetch it again"):
         pamap2.read(tmp_path, settings())
@@ -113,7 +113,7 @@ def test_a_truncated_zip_is_refused(tmp_path):
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
 def test_a_flipped_byte_anywhere_in_a_member_is_refused(tmp_path, place):
-    path = nested(tmp_path, {"Protocol/subject101.dat": walk()}) / pamap2_dat.OUTER
+    path = nested(tmp_path, {"Protocol/subject101.dat": walk()}) / _pamap2_dat.OUTER
     raw = bytearray(path.read_bytes())
     raw[int(len(raw) * place)] ^= 0x10
     path.write_bytes(raw)
@@ -187,14 +187,14 @@ def test_a_bad_row_is_named_with_what_is_wrong_and_what_to_do(change, message):
 @pytest.mark.parametrize("content", [b"", b"\n\n"])
 def test_an_empty_file_is_refused(content):
     with pytest.raises(SpkdError, match="an empty file"):
-        pamap2_dat.parse(dat(content))
+        _pamap2_dat.parse(dat(content))
 
 
 def test_the_fast_parser_equals_numpys():
     rows = table([4] * 50)
     rows[3, 5:9] = np.nan
     rows[:, 30] *= 1e-7
-    head, readings = pamap2_dat.parse(dat(rows))
+    head, readings = _pamap2_dat.parse(dat(rows))
     expected = np.loadtxt(io.BytesIO(text(rows)))
     np.testing.assert_array_equal(head, expected[:, :2])
     np.testing.assert_array_equal(readings, expected[:, 2:].astype(np.float32))
@@ -203,7 +203,7 @@ def test_the_fast_parser_equals_numpys():
 @pytest.mark.parametrize("spacing", [(b"\n", b" \n"), (b"\n", b"\r\n"), (b" ", b"  ")], ids=["trailing", "crlf", "two"])
 def test_files_spaced_in_another_way_read_the_same(spacing):
     for got, expected in zip(
-        pamap2_dat.parse(dat(walk().replace(*spacing))), pamap2_dat.parse(dat(walk())), strict=True
+        _pamap2_dat.parse(dat(walk().replace(*spacing))), _pamap2_dat.parse(dat(walk())), strict=True
     ):
         np.testing.assert_array_equal(got, expected)
 
@@ -327,8 +327,8 @@ def fragment(shared_data, tmp_path_factory):
 
 
 def test_real_rows_are_54_columns_and_equal_numpys_reading(fragment):
-    file = next(pamap2_dat.files(fragment))
-    head, readings = pamap2_dat.parse(file)
+    file = next(_pamap2_dat.files(fragment))
+    head, readings = _pamap2_dat.parse(file)
     expected = np.loadtxt(fragment / "subject101.dat")
     assert expected.shape == (6500, 54)
     np.testing.assert_array_equal(head, expected[:, :2])

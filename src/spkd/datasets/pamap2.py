@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import Field
 
 from spkd.config import Section
-from spkd.data import pamap2_dat
-from spkd.data.pamap2_dat import DatFile
 from spkd.data.recordings import UNLABELLED, Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
+from spkd.datasets import _pamap2_dat
+from spkd.datasets._pamap2_dat import DatFile
 from spkd.errors import SpkdError
 from spkd.settings import Count
 
@@ -84,7 +84,7 @@ def read(raw: Path, settings: Settings) -> Recordings:
     chosen, report = settings.windows, Report()
     items: list[Recording] = []
     seen: dict[str, str] = {}
-    for file in pamap2_dat.files(folder):
+    for file in _pamap2_dat.files(folder):
         item = recording(file, chosen, report)
         if not len(item.label):
             report.drop("subject without a labelled row", file.where)
@@ -123,7 +123,7 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
 
 def _rows(file: DatFile, report: Report) -> Rows:
     """The file's rows without repeated ones; raises SpkdError where time runs backwards or a reading is infinite."""
-    head, readings = pamap2_dat.parse(file)
+    head, readings = _pamap2_dat.parse(file)
     signal = np.ascontiguousarray(readings[:, READINGS])
     time_s, activity = head.T
     step = np.diff(time_s)
