@@ -118,7 +118,7 @@ def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(model: type[S], tree: Any, where: str) -> S:
-    """The tree as a typed section. Raises SpkdError that names the key path, what is allowed and the nearest known key."""
+    """The tree as a typed section. Raises SpkdError that names the key path, what is allowed and a near key."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:

@@ -12,7 +12,7 @@ import torch
 
 
 def derive(seed: int, *purpose: object) -> int:
-    """A 63-bit seed for one purpose of one run, e.g. derive(0, "order", epoch): independent streams, same everywhere."""
+    """A 63-bit seed for one purpose of one run, e.g. derive(0, "order", epoch): independent, the same everywhere."""
     text = "/".join(str(p) for p in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

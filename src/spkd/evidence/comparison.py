@@ -58,9 +58,7 @@ def text(runs: Sequence[RunInfo], columns: Sequence[Column]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(columns))]
     lines = []
     for row in rows:
-        cells = [
-            cell.ljust(w) if k in (0, len(row) - 1) else cell.rjust(w)
-            for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
+        first, *middle, last = (cell for cell in zip(row, widths, strict=True))
+        cells = [first[0].ljust(first[1]), *(cell.rjust(w) for cell, w in middle), last[0]]
+        lines.append("  ".join(cells))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
