@@ -2,18 +2,22 @@
 
 import statistics
 import time
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
+from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.torch_utils import get_flops
 
 from spkd.detect import coco_metric, hermetic
+from spkd.errors import SpkdError
 
 COLUMNS = ("class", "images", "objects", "precision", "recall", "AP50", "AP50-95")
 
@@ -84,6 +88,26 @@ def cost(model: nn.Module, imgsz: int, device: str, rounds: int = 15) -> dict[st
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     return {"parameters": parameters, "gflops": gflops, "latency_ms": statistics.median(times[3:]) * 1e3}
+
+
+def from_tensors(tensors: Path, model_yaml: str, names: Mapping[int, str], out: Path) -> Path:
+    """An ultralytics checkpoint made of a safetensors file and the yaml of its network; returns `out`.
+
+    Raises SpkdError where the tensors are not those of the network.
+    """
+    hermetic.quiet()
+    with hermetic.hushed():
+        model = YOLO(model_yaml, task="detect")
+    wanted, found = model.model.state_dict(), load_file(tensors)
+    if wanted.keys() != found.keys() or any(wanted[k].shape != found[k].shape for k in wanted):
+        wrong = sorted(wanted.keys() ^ found.keys()) or [k for k in wanted if wanted[k].shape != found[k].shape]
+        raise SpkdError(tensors, f"the tensors of {model_yaml}", f"others, e.g. {wrong[:3]}", "give the right yaml")
+    model.model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in found.items()})
+    model.model.names = dict(names)
+    part = out.with_suffix(".part")
+    model.save(part)
+    part.replace(out)
+    return out
 
 
 def load(weights: Path | str) -> nn.Module:

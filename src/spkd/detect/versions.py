@@ -104,7 +104,8 @@ def time_in_turns(models: Mapping[str, nn.Module], imgsz: int, rounds: int, devi
     fused: dict[str, Any] = {}
     with hermetic.hushed(), torch.no_grad():
         for name, model in models.items():
-            fused[name] = model.to(device).fuse(verbose=False)
+            movable: Any = model.to(device)
+            fused[name] = movable.fuse(verbose=False)
         image = torch.zeros(1, 3, imgsz, imgsz, device=device)
         times: dict[str, list[float]] = {name: [] for name in fused}
         for turn in range(rounds + 2):
