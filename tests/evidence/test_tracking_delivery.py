@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spkd.errors import SpkdError
-from spkd.evidence import tracking, tracking_delivery, tracking_run, tracking_store
+from spkd.evidence import tracking, tracking_delivery, tracking_store
 from spkd.evidence.outbox import Delivery, Outbox
 
 
@@ -65,8 +65,7 @@ def test_a_server_holds_the_same_as_a_file_and_a_second_delivery_changes_nothing
     assert counted(run.id) == ONCE
 
 
-def test_a_server_that_vanishes_costs_no_fact_and_little_time(remote, server, capsys, monkeypatch):
-    monkeypatch.setattr(tracking_run, "PATIENCE_S", 1.0)
+def test_a_server_that_vanishes_costs_no_fact_and_little_time(remote, server, capsys):
     run = tracking.open_run("vanished", remote / "runs" / "vanished", "test")
     run.metrics({"loss": 1.0}, 0)
     until = time.monotonic() + 20
@@ -94,7 +93,7 @@ def test_a_server_that_vanishes_costs_no_fact_and_little_time(remote, server, ca
     assert tracking.upload(run.folder) == 0
 
 
-def test_a_delivery_cut_off_at_any_event_and_done_again_leaves_every_fact_once(here, monkeypatch):
+def test_a_delivery_cut_off_at_any_event_and_done_again_leaves_every_fact_once(here):
     with tracking.open_run("run", here / "runs" / "run", "test") as run:
         everything(run)
     box = Outbox(run.folder)
