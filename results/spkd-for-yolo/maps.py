@@ -35,17 +35,17 @@ def correlation(entries: np.ndarray, target: np.ndarray, chosen: np.ndarray) -> 
 
 
 def row(name: str, level: str, x: torch.Tensor, target: np.ndarray, image: np.ndarray, n_images: int) -> dict:
-    """One line. x: (n, d) rows compared. target: (n, n) what a pair has in common. image: (n,) which image a row is of."""
+    """One line. x: (n, d) compared. target: (n, n) what a pair shares. image: (n,) which image a row is of."""
     part = plugin.load("losses", "sp")
     entries = part.normalise(part.similarity(x)).numpy()
     off = ~np.eye(len(entries), dtype=bool)
     rng = np.random.default_rng(0)
     rows_of = [np.flatnonzero(image == i) for i in range(n_images)]
     draws = range(DRAWS if len(entries) <= 100 else DRAWS // 10)
-    drawn = [
-        correlation(entries, target, np.concatenate([rows_of[i] for i in rng.integers(0, n_images, n_images)]))
-        for _ in draws
-    ]
+    drawn = []
+    for _ in draws:
+        rows = np.concatenate([rows_of[i] for i in rng.integers(0, n_images, n_images)])
+        drawn.append(correlation(entries, target, rows))
     return {
         "level": level, "compared": name, "n": len(entries),
         "off-diagonal mean": float(entries[off].mean()), "off-diagonal sd": float(entries[off].std(ddof=1)),

@@ -26,8 +26,9 @@ ARMS = {  # gain: 2 / (mean SP of the first epoch of a pilot with seed 99), so t
 }
 KEPT_LAYERS = 10  # the student's backbone is the teacher's; neck and head start from noise
 TRAINING = {
-    "epochs": 30, "batch": 8, "nbs": 8, "imgsz": 160, "optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1.0, "close_mosaic": 7,
-    "single_cls": True, "cls_remap": False, "workers": 0, "device": "cpu", "plots": False, "verbose": False, "exist_ok": True,
+    "epochs": 30, "batch": 8, "nbs": 8, "imgsz": 160, "optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1.0,
+    "close_mosaic": 7, "single_cls": True, "cls_remap": False, "workers": 0, "device": "cpu", "plots": False,
+    "verbose": False, "exist_ok": True,
 }  # fmt: skip
 
 
@@ -83,16 +84,13 @@ def one(teacher: Path, data: Path, out: Path, arm: str, seed: int) -> None:
 
 
 def agreement(maps: Path, teacher: Path, out: Path) -> dict[str, float]:
-    """CKA of the student's maps of the validation probe with the teacher's, by what and level (0 = unrelated, 1 = same)."""
+    """CKA of the student's maps of the validation probe with the teacher's (0 = unrelated, 1 = same geometry)."""
     from spkd.evidence.similarity import cka
 
+    known = reference(teacher, out)
     with np.load(maps) as found:
-        known = reference(teacher, out)
-        return {
-            k.removeprefix("student/"): round(cka(found[k], known[k.removeprefix("student/")]), 4)
-            for k in found
-            if k.startswith("student/")
-        }
+        names = [k.removeprefix("student/") for k in found if k.startswith("student/")]
+        return {name: round(cka(found[f"student/{name}"], known[name]), 4) for name in names}
 
 
 def reference(teacher: Path, out: Path) -> dict[str, np.ndarray]:
