@@ -41,7 +41,7 @@ def test_every_command_and_every_key_exists():
             assert words[1].replace("-", "_") in plugin.names("cli")
         if words[:2] == ["mlflow", "run"]:
             assert words[words.index("-e") + 1] in entries
-        for key, value in re.findall(r"-[PS] \"?([\w.]+)=([^\"\s]+|\[.*?\])", line):
+        for key, value in re.findall(r"-[PS] \"?([\w.]+)=(\[.*?\]|[^\"\s]+)", line):
             config.resolve(tree, {key: yaml.safe_load(value)})
 
 

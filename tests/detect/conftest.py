@@ -90,7 +90,7 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Path) -> P
     with torch.no_grad():
         for part in model.model.modules():
             if isinstance(part, torch.nn.Conv2d):
-                part.weight.mul_(2.2)
+                part.weight.mul_(3.0)
     path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
     model.save(path)
     return path

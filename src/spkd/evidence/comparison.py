@@ -33,8 +33,9 @@ HAR: list[Column] = [
 ]
 DETECTION: list[Column] = [
     ("run", lambda run: run.name),
-    ("mAP50-95", _number("headline/map50_95", 1, ".4f")),
-    ("mAP50", _number("headline/map50", 1, ".4f")),
+    ("mAP50-95", _number("best/mAP50-95", 1, ".4f")),
+    ("mAP50", _number("best/mAP50", 1, ".4f")),
+    ("COCO AP", _number("coco/AP", 1, ".4f")),
     ("parameters", _number("cost/parameters", 1, ",.0f")),
     ("id", lambda run: run.id[:8]),
 ]

@@ -124,7 +124,9 @@ def _keep_weights(run: tracking.Run, made: Plan, task: loop.Task, sha256: str) -
     name = f"{card.dataset}-{card.view}-{card.network}"
     registered = name if made.role == "teacher" and settings.tracking.register_ else None
     facts = {"sha256": sha256, "fold": settings.fold, "trial": settings.run.seed, "data.digest": card.data_digest}
-    run.model(path, f"{name}-f{settings.fold}-t{settings.run.seed}", registered, facts)
+    row = task.test[:1]
+    shape = tuple(task.render(task.windows.batch(row), row).shape[1:])
+    run.model(path, f"{name}-f{settings.fold}-t{settings.run.seed}", registered, facts, task.network, shape)
 
 
 def _facts(run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor]) -> description.Facts:

@@ -1,0 +1,81 @@
+"""Two workers on the CPU as for two GPUs: the trainer's class travels as ultralytics sends it, over gloo."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from spkd.detect import spkd_trainer
+from spkd.detect.plan import Plan
+
+SOURCE = Path(__file__).parents[2] / "src"
+WORKER = """
+import sys
+sys.path = {path!r}
+import torch
+from torch import distributed as dist
+from torch.nn import parallel
+from ultralytics.utils import DEFAULT_CFG_DICT, RANK
+from ultralytics.utils.patches import torch_load
+from ultralytics.utils.torch_utils import unwrap_model
+
+
+class OnCpu(parallel.DistributedDataParallel):
+    def __init__(self, module, device_ids=None, **settings):
+        super().__init__(module, **settings)
+
+
+parallel.DistributedDataParallel = OnCpu
+state = torch_load({state!r}, map_location="cpu")
+
+
+class Trainer(state["trainer"]):
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.world_size = 2
+
+    def _setup_ddp(self):
+        dist.init_process_group("gloo", rank=RANK, world_size=2)
+
+
+trainer = Trainer(cfg=DEFAULT_CFG_DICT | {{"save_dir": ""}}, overrides=state["args"], _callbacks=state["callbacks"])
+trainer.model = state["model"]
+trainer.train()
+from spkd.evidence.provenance import state_sha256
+
+model = unwrap_model(trainer.model)
+weights = {{k: v for k, v in model.named_parameters()}}
+print(f"rank {{RANK}} {{type(model.criterion).__name__}} {{state_sha256(weights)}}", flush=True)
+dist.destroy_process_group()
+"""
+
+
+def test_two_workers_distil_and_end_with_the_same_weights(
+    tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    import cloudpickle
+    from ultralytics.utils.patches import torch_save
+
+    plan = Plan("sp", str(tiny_teacher), ("P3", "P4", "P5"), "object", 20.0, 64, 1, 4, 8, 1)
+    folder = tmp_path / "train"
+    arguments = {
+        "model": str(tiny_yaml), "data": str(tiny_set), "epochs": 1, "batch": 4, "imgsz": 64, "device": "cpu", "nbs": 4,
+        "save_dir": str(folder), "exist_ok": True, "plots": False, "verbose": False, "warmup_epochs": 0.0, "workers": 0,
+    }  # fmt: skip
+    trainer = spkd_trainer.planned(replace(plan))(overrides=arguments)
+    # what ultralytics.utils.dist.generate_ddp_file writes for its workers
+    state = {"trainer": type(trainer), "args": vars(trainer.args), "model": trainer.model, "callbacks": {}}
+    torch_save(state, tmp_path / "state.pt", pickle_module=cloudpickle)
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER.format(path=[str(SOURCE), *sys.path], state=str(tmp_path / "state.pt")))
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(worker)]
+    done = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = sorted(line.split() for line in done.stdout.splitlines() if line.startswith("rank "))
+    assert [r[:3] for r in ranks] == [["rank", "0", "SpCriterion"], ["rank", "1", "SpCriterion"]]
+    assert ranks[0][3] == ranks[1][3]
+    lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    assert len(lines) == 1 and lines[0]["values"]["train/sp_loss"] > 0
+    assert (folder / "trained").is_file() and (folder / "maps/00001.npz").is_file()
