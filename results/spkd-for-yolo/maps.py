@@ -49,7 +49,8 @@ def row(name: str, level: str, x: torch.Tensor, target: np.ndarray, image: np.nd
     return {
         "level": level, "compared": name, "n": len(entries),
         "off-diagonal mean": float(entries[off].mean()), "off-diagonal sd": float(entries[off].std(ddof=1)),
-        "diagonal": float(np.diag(entries).mean()), "correlation": correlation(entries, target, np.arange(len(entries))),
+        "diagonal": float(np.diag(entries).mean()),
+        "correlation": correlation(entries, target, np.arange(len(entries))),
         "interval": [float(v) for v in np.percentile(drawn, [2.5, 97.5])],
     }  # fmt: skip
 

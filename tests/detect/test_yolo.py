@@ -16,11 +16,23 @@ import numpy as np
 import pytest
 import torch
 
-from spkd.detect import evaluate, hardware, hermetic, yolo
+from spkd.detect import evaluate, follow, hardware, hermetic, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
 
 REPO = Path(__file__).parents[2]
+
+
+ENVIRON = {**os.environ, "PYTHONPATH": str(REPO / "src"), "YOLO_OFFLINE": "true", "OMP_NUM_THREADS": "1"}
+
+
+def command(data: Path, model: Path, settings: dict[str, Any]) -> list[str]:
+    """The words of `spkd detect` on a tiny data set and network."""
+    base = {"data": data, "annotations": "{}", "model": model, "batch": 4, "imgsz": 64, "device": "cpu"}
+    words = [sys.executable, "-m", "spkd", "detect", "--run.threads", "1"]
+    for key, value in (base | {"train": "{nbs: 4, plots: false, verbose: false}"} | settings).items():
+        words += [f"--detect.{key}", str(value)]
+    return words
 
 
 class Recorder:
@@ -176,24 +188,16 @@ def test_a_killed_command_continues_the_same_mlflow_run(
     tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
-    settings = {
-        "data": tiny_set, "annotations": "{}", "model": tiny_yaml, "epochs": 5, "batch": 4, "imgsz": 64,
-        "device": "cpu",
-        "train": "{nbs: 4, plots: false, verbose: false}", "distill.method": "sp", "distill.teacher": tiny_teacher,
-        "distill.levels": "[P3]", "maps.every": 5,
-    }  # fmt: skip
-    words = [sys.executable, "-m", "spkd", "detect", "--run.threads", "1"]
-    for key, value in settings.items():
-        words += [f"--detect.{key}", str(value)]
-    environ = {**os.environ, "PYTHONPATH": str(REPO / "src"), "YOLO_OFFLINE": "true", "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wanted = {"epochs": 5, "distill.method": "sp", "distill.teacher": tiny_teacher, "distill.levels": "[P3]"}
+    words = command(tiny_set, tiny_yaml, wanted | {"maps.every": 5})
+    first = subprocess.Popen(words, cwd=tmp_path, env=ENVIRON, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 90
     while not list(tmp_path.glob("runs/detect/*/train/weights/last.pt")):
         assert first.poll() is None and time.monotonic() < until
         time.sleep(0.005)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    again = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    again = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-2000:]
     (folder,) = (tmp_path / "runs/detect").iterdir()
     assert "Resuming training" in again.stdout + again.stderr
@@ -209,3 +213,37 @@ def test_a_killed_command_continues_the_same_mlflow_run(
         runs = store.execute("select run_uuid, status from runs").fetchall()
     store.close()
     assert runs == [(delivery["run_id"], "FINISHED")]
+
+
+def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
+    tiny_set: Path, tiny_yaml: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    words = command(tiny_set, tiny_yaml, {"epochs": 1, "distill.method": "builtin", "distill.teacher": "latest"})
+    done = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "its teacher is trained first" in done.stdout
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        runs = dict(store.execute("select name, run_uuid from runs where status = 'FINISHED'").fetchall())
+        tags = store.execute("select run_uuid, key, value from tags").fetchall()
+    store.close()
+    student, teacher = runs["set yolov8n-tiny <- builtin t0"], runs["set yolov8n-tiny t0"]
+    assert (teacher, "mlflow.parentRunId", student) in tags
+    assert (student, "teacher.detector.run_id", teacher) in tags
+    hashes = {(run, key): value for run, key, value in tags if "sha256" in key}
+    assert hashes[student, "weights.initial_sha256"] == hashes[teacher, "weights.initial_sha256"]
+    assert len(hashes[student, "teacher.detector.sha256"]) == 64
+
+
+def test_what_workers_write_is_logged_while_they_run(tmp_path: Path) -> None:
+    run = Recorder()
+    follower = follow.Follower(run, tmp_path, ["a"], 2, "simulated")  # type: ignore[arg-type]
+    with follow.alongside(follower, seconds=0.01), (tmp_path / "epochs.jsonl").open("w") as file:
+        file.write('{"step": 1, "values": {"metrics/mAP50(B)": 0.5}}\n{"step": 2, "val')
+        file.flush()
+        until = time.monotonic() + 5
+        while 1 not in run.logged["metrics"] and time.monotonic() < until:
+            time.sleep(0.01)
+        assert run.logged["metrics"] == {1: {"val/mAP50": 0.5}}
+        file.write('ues": {"lr/pg0": 0.1}}\n')
+    assert run.logged["metrics"][2] == {"lr/pg0": 0.1}

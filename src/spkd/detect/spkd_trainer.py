@@ -52,10 +52,10 @@ class SpkdTrainer(DetectionTrainer):
         if self.args.resume:
             path = Path(str(self.args.resume))
             content = torch.load(path, map_location="cpu", weights_only=False)
-            content["train_args"].pop(GUARD, None)
-            clean = path.with_name("resume.pt")
-            torch.save(content, clean)
-            self.args.resume = str(clean)
+            if content["train_args"].pop(GUARD, None):  # workers of multi-GPU training get the clean copy
+                clean = path.with_name("resume.pt")
+                torch.save(content, clean)
+                self.args.resume = str(clean)
         super().check_resume(overrides)
 
     def _setup_train(self) -> None:

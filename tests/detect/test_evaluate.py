@@ -1,0 +1,152 @@
+"""What weights are worth: golden figures of a real model on real images, and COCO's metric by hand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from spkd.detect import coco, coco_metric, evaluate, features, preflight, probe, truth
+from spkd.errors import SpkdError
+
+Find = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def real(shared_data: Find, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """(data.yaml, val JSON, YOLOv8n weights) of real COCO images."""
+    weights = shared_data("weights", "yolov8n_coco_rebuilt.safetensors")
+    source = shared_data("coco", "annotations").parent
+    folder = tmp_path_factory.mktemp("real")
+    annotations = source / "annotations" / "instances_val2017.json"
+    report = coco.convert(
+        [coco.Split("val2017", annotations, source / "val2017")], folder / "coco", "copy", False, "error", "COCO 2017"
+    )
+    names = dict(enumerate(report["classes"]))
+    return (
+        folder / "coco/data.yaml",
+        annotations,
+        evaluate.from_tensors(weights, "yolov8n.yaml", names, folder / "y.pt"),
+    )
+
+
+def test_the_real_yolov8n_has_its_golden_map_on_real_images(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    data, annotations, weights = real
+    found = evaluate.validate(weights, data, tmp_path, 320, 8, "cpu", False, annotations)
+    assert found.numbers["mAP50"] == pytest.approx(0.5171, abs=0.003)  # golden: results/spkd-for-yolo/README.md
+    assert found.numbers["mAP50-95"] == pytest.approx(0.3886, abs=0.003)
+    assert found.coco["AP"] == pytest.approx(0.3923, abs=0.003) and found.coco["AP50"] == pytest.approx(
+        0.5207, abs=0.003
+    )
+    assert len(found.per_class["class"]) == 48 and "person" in found.per_class["class"]
+
+
+def test_the_real_teacher_is_nearly_uniform_flattened_and_not_dead(real: tuple[Path, Path, Path]) -> None:
+    data, annotations, weights = real
+    report = preflight.check(data, {"val": annotations}, 0.0, 0.9, 0.01)
+    assert report.ok
+    seen = report.splits["val"].seen[:16]
+    labels = [{"im_file": s.image, "cls": s.rows[:, :1], "bboxes": s.rows[:, 1:]} for s in seen if s.rows is not None]
+    chosen = probe.choose(labels, 16, 100, 320)
+    model = evaluate.load(weights)
+    with torch.no_grad():
+        levels = features.of(model(chosen.images))
+    assert [features.is_dead(level) for level in levels] == ["", "", ""]
+    from spkd.losses.sp import normalise, similarity
+
+    off = ~torch.eye(16, dtype=torch.bool)
+    flat = normalise(similarity(levels[0].flatten(1)))[off]
+    assert 0.2 < flat.mean() < 0.3 and flat.std() < 0.02  # nearly uniform: 1 / sqrt(16) = 0.25
+    pooled = features.rows(levels[0], "pooled", chosen.boxes, chosen.box_image)
+    assert normalise(similarity(pooled))[off].std() > 0.15
+
+
+def test_tensors_of_another_network_are_refused(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(SpkdError, match=r"the tensors of yolov8n\.yaml"):
+        evaluate.from_tensors(tmp_path / "other.safetensors", "yolov8n.yaml", {}, tmp_path / "y.pt")
+
+
+@pytest.fixture
+def one_image(tmp_path: Path) -> Path:
+    """One image with a cat (id 17, index 1), a crowd of cats and a dog-free rest; ids 5 and 17."""
+    tree = {
+        "images": [{"id": 42, "file_name": "a.jpg", "width": 100, "height": 100}],
+        "annotations": [
+            {"image_id": 42, "category_id": 17, "bbox": [10, 10, 40, 40], "iscrowd": 0},
+            {"image_id": 42, "category_id": 17, "bbox": [60, 60, 40, 40], "iscrowd": 1},
+        ],
+        "categories": [{"id": 17, "name": "cat"}, {"id": 5, "name": "aeroplane"}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def detection(index: int, box: list[float], score: float = 0.9, name: str = "a.jpg") -> dict[str, object]:
+    return {"file_name": name, "index": index, "bbox": box, "score": score}
+
+
+def test_class_index_one_is_the_second_category_by_id(one_image: Path) -> None:
+    assert coco_metric.measure(one_image, [detection(1, [10, 10, 40, 40])])["AP"] == pytest.approx(1.0)
+    assert coco_metric.measure(one_image, [detection(0, [10, 10, 40, 40])])["AP"] == 0.0
+
+
+def test_a_detection_inside_a_crowd_is_neither_right_nor_wrong(one_image: Path) -> None:
+    found = [detection(1, [10, 10, 40, 40], 0.5), detection(1, [62, 62, 20, 20], 0.9)]
+    assert coco_metric.measure(one_image, found)["AP"] == pytest.approx(1.0)
+    outside = [detection(1, [10, 10, 40, 40], 0.5), detection(1, [0, 60, 20, 20], 0.9)]
+    assert coco_metric.measure(one_image, outside)["AP"] == pytest.approx(0.5)
+
+
+def test_an_overlap_of_60_percent_counts_up_to_that_threshold(one_image: Path) -> None:
+    found = coco_metric.measure(one_image, [detection(1, [10, 10, 40, 25])])  # IoU 25 / 40 = 0.625
+    assert (found["AP50"], found["AP75"]) == (pytest.approx(1.0), 0.0) and found["AP"] == pytest.approx(0.3)
+
+
+def test_no_detection_is_zero_and_an_image_of_another_json_is_an_error(one_image: Path) -> None:
+    assert coco_metric.measure(one_image, [])["AP"] == 0.0
+    with pytest.raises(SpkdError, match=r"no image 'b\.jpg'"):
+        coco_metric.measure(one_image, [detection(1, [0, 0, 9, 9], name="b.jpg")])
+
+
+def test_cost_counts_parameters_and_leaves_the_model_unfused(tiny_yaml: Path) -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = DetectionModel(str(tiny_yaml), verbose=False)
+    before = list(model.state_dict())
+    found = evaluate.cost(model, 64, "cpu", rounds=3)
+    assert found["parameters"] == sum(p.numel() for p in model.parameters()) and found["latency_ms"] > 0
+    assert list(model.state_dict()) == before and model.training
+
+
+def test_the_json_of_each_split_is_found_by_the_converters_report(data_set: Path, tmp_path: Path) -> None:
+    assert truth.recorded(data_set, tmp_path) == {}
+    report = {
+        "origin": "simulated",
+        "splits": {"train": {"annotations": "a.json"}, "val": {"annotations": "gone.json"}},
+    }
+    (data_set.parent / "conversion.json").write_text(json.dumps(report))
+    (tmp_path / "a.json").write_text("{}")
+    assert truth.recorded(data_set, tmp_path) == {"train": tmp_path / "a.json"}
+
+
+def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_set: Path) -> None:
+    labels = [
+        {"im_file": s.image, "cls": s.rows[:, :1], "bboxes": s.rows[:, 1:]}
+        for s in preflight.check(data_set, {}, 0, 1, 0).splits["train"].seen
+        if s.rows is not None
+    ]
+    chosen = probe.choose(labels, 4, 6, 96)
+    assert chosen.images.shape == (4, 3, 96, 96) and len(chosen.boxes) == 6
+    assert chosen.image_class.tolist() == sorted(chosen.image_class) and (chosen.box_image.diff() >= 0).all()
+    assert chosen.object_class.tolist() == sorted(chosen.object_class)
+    again = probe.choose(list(reversed(labels)), 4, 6, 96)
+    assert again.paths == chosen.paths and torch.equal(again.boxes, chosen.boxes)
+    colours = {0: 0, 1: 1, 2: 2}  # class 0 is drawn red, 1 green, 2 blue
+    pooled = features.under_boxes(chosen.images, chosen.boxes, chosen.box_image)[chosen.object_order]
+    share = (pooled.argmax(1) == torch.tensor([colours[c] for c in chosen.object_class.tolist()])).float().mean()
+    assert share >= 0.8  # a later rectangle may lie over an earlier one
