@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -253,3 +254,11 @@ def test_the_builtin_baseline_runs_under_the_same_trainer(run_trainer: Callable[
     )
     assert "train/dis_loss" in (folder / "results.csv").read_text().splitlines()[0]
     assert (folder / "maps/00001.npz").is_file()
+
+
+def test_a_resumed_run_drops_the_csv_rows_that_its_checkpoint_does_not_know(tmp_path: Path) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text("epoch,time,train/box_loss\n1,2.5,3\n2,5.5,2\n3,8.5,1\n")
+    killed_before_saving_epoch_3 = SimpleNamespace(csv=table, start_epoch=2)
+    spkd_trainer.SpkdTrainer._cut_csv(killed_before_saving_epoch_3)
+    assert table.read_text() == "epoch,time,train/box_loss\n1,2.5,3\n2,5.5,2\n"

@@ -1,11 +1,11 @@
 """Detection: COCO to YOLO, the check before training, YOLO with and without SPKD.
 
 ultralytics reads its configuration folder while it is imported. It is therefore pointed at a private folder here,
-before
-any file of this room can import it: the user's own ultralytics settings are neither read nor changed.
+before any file of this room can import it: the user's own ultralytics settings are neither read nor changed.
 """
 
 import atexit
+import logging
 import os
 import secrets
 import shutil
@@ -19,3 +19,5 @@ if _PREFIX not in os.environ.get("YOLO_CONFIG_DIR", ""):  # a worker of multi-GP
     os.environ["YOLO_CONFIG_DIR"] = str(private)
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # the lock file says what is installed, nothing else does
     atexit.register(shutil.rmtree, private, ignore_errors=True)
+    # a folder that is new in every process would be announced in every process
+    logging.getLogger("ultralytics").addFilter(lambda record: "Ultralytics Settings" not in str(record.msg))
