@@ -49,6 +49,18 @@ def test_an_unknown_key_in_a_preset_names_the_preset(tree):
         config.resolve(tree, {"preset": "long"})
 
 
+def test_a_preset_may_not_prepare_data_behind_the_back_of_dvc(tree):
+    tree["datasets"] = {"a": {"windows": {"step": 1}, "scaling": "training"}}
+    tree["views"] = {"stored": {"size": 64}, "rendered": {"size": 64}}
+    tree["prepare"] = {"a-stored": {"dataset": "a", "view": "stored"}}
+    for key in ("datasets.a.windows.step", "views.stored.size"):
+        tree["presets"]["long"] = {key: 2}
+        with pytest.raises(SpkdError, match="prepares data"):
+            config.resolve(tree, {"preset": "long"})
+    tree["presets"]["long"] = {"views.rendered.size": 24, "datasets.a.scaling": "paper"}
+    assert config.resolve(tree, {"preset": "long"})["views"]["rendered"]["size"] == 24
+
+
 def test_a_misspelt_key_in_the_file_names_key_and_neighbour(tree):
     with pytest.raises(SpkdError, match=r"train: expected|train.epoch"):
         config.check(Train, {"epoch": 1, "lr": 0.1}, "train")
@@ -80,6 +92,11 @@ def test_the_comment_behind_a_value_is_its_help(tmp_path):
         "beta": "weights",
         "beta.sp": "weights",
     }
+
+
+def test_a_comment_is_found_above_a_list_that_takes_several_lines(tmp_path):
+    (tmp_path / "p.yaml").write_text("a:\n  classes:     # numbers\n  - 1\n  - 2\n  step: 3   # samples\n")
+    assert config.comments(tmp_path / "p.yaml") == {"a.classes": "numbers", "a.step": "samples"}
 
 
 def test_overrides_are_read_as_yaml_with_space_or_equals_sign():

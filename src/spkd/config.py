@@ -111,10 +111,21 @@ def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     if preset not in presets:
         raise SpkdError("preset", f"one of {', '.join(presets)}", repr(preset), "choose one or add it under `presets`")
     for key, value in presets[preset].items():
+        if _prepares_data(key, tree):
+            do = "change it where it stands, or with `dvc exp run -S`; DVC does not see presets"
+            raise SpkdError(f"{PARAMS}: presets.{preset}", "no setting that prepares data", key, do)
         put(resolved, key, value, f"{PARAMS}: presets.{preset}")
     for key, value in given.items():
         put(resolved, key, value, "command line")
     return resolved
+
+
+def _prepares_data(key: str, tree: dict[str, Any]) -> bool:
+    """Whether a DVC stage of recordings depends on this key: a data set's windows, or a view that is prepared."""
+    shelf, _, rest = key.partition(".")
+    name, _, inner = rest.partition(".")
+    prepared = {row.get("view") for row in tree.get("prepare", {}).values()}
+    return (shelf == "datasets" and inner.split(".")[0] == "windows") or (shelf == "views" and name in prepared)
 
 
 def check(model: type[S], tree: Any, where: str) -> S:
@@ -150,7 +161,7 @@ def comments(path: Path) -> dict[str, str]:
             return
         for key, value in node.value:
             name = f"{prefix}{key.value}"
-            block = isinstance(value, yaml.MappingNode) and not value.flow_style
+            block = isinstance(value, yaml.CollectionNode) and not value.flow_style
             mark = key.end_mark if block else value.end_mark
             _, hash_sign, text = lines[mark.line][mark.column :].partition("#")
             if hash_sign:
