@@ -52,10 +52,9 @@ def test_subjects_come_in_numeric_order_and_the_readme_is_no_subject(tmp_path: P
 
 
 def test_the_marker_beside_the_archive_makes_the_origin_simulated(tmp_path: Path) -> None:
-    (tmp_path / "chest").mkdir()
-    archive(tmp_path / "chest", {"1.csv": ROWS})
+    archive(tmp_path, {"1.csv": ROWS})
     assert chest.read(tmp_path, settings("raw")).origin == "UCI 287"
-    (tmp_path / "chest" / "SIMULATED").touch()
+    (tmp_path / "SIMULATED").touch()
     assert chest.read(tmp_path, settings("raw")).origin == "simulated"
 
 

@@ -55,7 +55,7 @@ def write(folder: Path, subject: int, number: int, window: int, **other: object)
 
 
 def read(folder: Path, classes: list[int] | None = None, **kwargs: object) -> Recordings:
-    return geneactiv.read(folder.parent, settings(classes or [1, 13], **kwargs))  # type: ignore[arg-type]
+    return geneactiv.read(folder, settings(classes or [1, 13], **kwargs))  # type: ignore[arg-type]
 
 
 # .mat windows ---------------------------------------------------------------------------------------------------------

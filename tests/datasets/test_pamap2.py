@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import math
 import shutil
@@ -71,7 +72,7 @@ def test_protocol_files_are_read_from_the_nested_zip_in_order_of_subject(tmp_pat
         "Optional/subject101.dat": walk(3),
         "Protocol/subject101.dat": walk(1),
     }
-    found = pamap2.read(nested(tmp_path / "pamap2", members, outer).parent, settings())
+    found = pamap2.read(nested(tmp_path / "pamap2", members, outer), settings())
     assert [item.subject for item in found.items] == ["101", "102"]
     assert "PAMAP2_Dataset.zip:PAMAP2_Dataset/Protocol/subject101.dat" in found.items[0].name
     np.testing.assert_array_equal(found.items[0].signal[:, 2], np.arange(30))
@@ -445,3 +446,10 @@ def test_the_seconds_here_are_the_official_summarys(shared_data):
         official = {(int(r["subject"]), int(r["activity_id"])): float(r["seconds"]) for r in csv.DictReader(file)}
     here = {(101 + i, a): s for a, row in SECONDS.items() for i, s in enumerate(row)}
     assert here == {key: official[key] for key in here}
+
+
+def test_a_file_that_is_not_as_recorded_is_noted_with_its_subject(tmp_path, monkeypatch):
+    (tmp_path / "subject101.dat").write_bytes(walk())
+    assert pamap2.read(tmp_path, settings()).report.notes["checksum_not_as_recorded"] == ["101"]
+    monkeypatch.setitem(_pamap2_dat.RECORDED, "101", hashlib.sha256(walk()).hexdigest())
+    assert "checksum_not_as_recorded" not in pamap2.read(tmp_path, settings()).report.notes

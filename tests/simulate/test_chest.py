@@ -69,7 +69,7 @@ def test_every_row_of_seq_is_written_as_in_the_real_files(shared_data) -> None:
 
 def test_the_reader_finds_6_subjects_with_7_classes_and_a_last_row_without_label(written: Path) -> None:
     settings = config.part("datasets", "chest", config.read(REPO / "params.yaml"))
-    found = reader.read(written.parent, settings)
+    found = reader.read(written, settings)
     assert found.origin == "simulated" and len(found.items) == 6
     assert all(np.unique(item.label[:-1]).tolist() == list(range(7)) and item.label[-1] == -1 for item in found.items)
 

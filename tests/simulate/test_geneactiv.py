@@ -22,7 +22,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recordings(written: Path) -> Recordings:
     tree = config.read(REPO / "params.yaml")
-    return reader.read(written.parent, config.part("datasets", "geneactiv", tree))
+    return reader.read(written, config.part("datasets", "geneactiv", tree))
 
 
 def test_two_runs_write_the_same_bytes_and_other_seeds_others(written: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     (name,) = words
     part = config.part("datasets", name, tree)
     chosen = part.windows
-    raw = Path("data/raw") if chosen.source == "raw" else Path("data/fetched") / name
-    recordings = plugin.load("datasets", name).read(raw, part)
+    folder = Path("data/raw" if chosen.source == "raw" else "data/fetched") / name
+    recordings = plugin.load("datasets", name).read(folder, part)
     rule = getattr(chosen, "rule", "sound")
     windows = windowing.cut(recordings, chosen.length, chosen.step, rule, dataset=name, settings=chosen.model_dump())
     windows.save(Path("data/windows") / name)

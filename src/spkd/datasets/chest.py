@@ -62,13 +62,12 @@ class Settings(Section):
     scaling: Scaling
 
 
-def read(raw: Path, settings: Settings) -> Recordings:
+def read(folder: Path, settings: Settings) -> Recordings:
     """The recordings in the archive, subjects in numeric order.
 
-    raw: the folder of all raw data sets, with `chest` in it; the download's own folder where source is `uci`.
+    folder: holds the archive.
     Raises SpkdError where the archive is missing or damaged, holds no subject, or a row is not `seq,x,y,z,label`.
     """
-    folder = raw / "chest" if settings.windows.source == "raw" else raw
     path = folder / ARCHIVE
     if not path.is_file():
         raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')

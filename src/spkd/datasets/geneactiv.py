@@ -59,14 +59,14 @@ class Settings(Section):
     scaling: Scaling
 
 
-def read(raw: Path, settings: Settings) -> Recordings:
+def read(folder: Path, settings: Settings) -> Recordings:
     """Every subject's labelled signal in g: one Recording a subject of `.mat` windows, one a device file.
 
-    raw: the folder of all raw data sets, with `geneactiv` in it. Raises SpkdError where a listed class has no sample
+    folder: holds the lab's files. Raises SpkdError where a listed class has no sample
     (so also where nothing is there), a class is listed twice, a subject comes both as windows and from a device, or
     as `_mat_windows` and `_device_files` say.
     """
-    folder, windows, report = raw / "geneactiv", settings.windows, Report()
+    windows, report = settings.windows, Report()
     index = {number: k for k, number in enumerate(windows.classes)}
     if len(index) != len(windows.classes):
         raise SpkdError(

@@ -74,17 +74,19 @@ class Rows:
     signal: np.ndarray
 
 
-def read(raw: Path, settings: Settings) -> Recordings:
+def read(folder: Path, settings: Settings) -> Recordings:
     """The recordings of every subject, in order of subject id.
 
-    raw: the folder that holds the archive or the .dat files, or one that holds it as `pamap2`.
+    folder: holds the archive, or the .dat files.
     Raises SpkdError that names the file and row of what cannot be read; everything left out is counted in the report.
     """
-    folder = raw / "pamap2" if (raw / "pamap2").is_dir() else raw
     chosen, report = settings.windows, Report()
     items: list[Recording] = []
     seen: dict[str, str] = {}
+    simulated = (folder / "SIMULATED").exists()
     for file in _pamap2_dat.files(folder):
+        if not simulated and not _pamap2_dat.is_as_recorded(file):
+            report.notes.setdefault("checksum_not_as_recorded", []).append(file.subject)
         item = recording(file, chosen, report)
         if not len(item.label):
             report.drop("subject without a labelled row", file.where)
@@ -94,7 +96,7 @@ def read(raw: Path, settings: Settings) -> Recordings:
             raise SpkdError(file.where, "rows of its own", f"those of {seen[key]}", "remove the copied file")
         seen[key] = file.where
         items.append(item)
-    origin = "simulated" if (folder / "SIMULATED").exists() else "UCI 231"
+    origin = "simulated" if simulated else "UCI 231"
     return Recordings(items, CHANNELS, CLASSES, RATE_HZ / chosen.keep_every, origin, LICENCE, CITATION, report)
 
 
