@@ -35,7 +35,9 @@ def _cell(one: Seen, names: dict[int, str], side: int) -> Image.Image:
         box = [(x - w / 2) * cell.width, (y - h / 2) * cell.height, (x + w / 2) * cell.width, (y + h / 2) * cell.height]
         colour = COLOURS[int(c) % len(COLOURS)]
         pen.rectangle([float(v) for v in box], outline=colour, width=2)
-        pen.text((float(box[0]) + 2, float(box[1])), names.get(int(c), str(int(c))), fill=colour, font=font)
+        at, name = (float(box[0]) + 2, float(box[1]) + 1), names.get(int(c), str(int(c)))
+        pen.rectangle(pen.textbbox(at, name, font=font), fill="#202020")
+        pen.text(at, name, fill=colour, font=font)
     return cell
 
 
