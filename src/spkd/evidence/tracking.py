@@ -70,7 +70,9 @@ def open_run(
         who = f"{process['host']}:{process['pid']}:{process['started_s']:.2f}"
         words = texts({"process": who, "outbox": box.folder.absolute(), **(tags or {})}, TAG_LENGTH)
         box.append("open", name=name, experiment=experiment, process=process, tags=words)
-    return Run(box, run_id, str(made.get_run(run_id).info.experiment_id), Sender(box, made))
+    experiment_id = str(made.get_run(run_id).info.experiment_id)
+    store.show_training_runs(made, experiment_id)
+    return Run(box, run_id, experiment_id, Sender(box, made))
 
 
 def _point(box: Outbox, made: MlflowClient, uri: str, run_id: str) -> None:

@@ -142,3 +142,10 @@ def experiment_id(made: MlflowClient, tracking_uri: str, name: str) -> str:
             if found is None:
                 raise SpkdError(tracking_uri, f"experiment {name!r}", "a deleted one", "restore it or rename") from None
             return str(found.experiment_id)
+
+
+def show_training_runs(made: MlflowClient, experiment_id: str) -> None:
+    """Let the UI open this experiment on its training runs; it shows pages for chat bots otherwise."""
+    key = "mlflow.experimentKind"
+    if key not in made.get_experiment(experiment_id).tags:
+        made.set_experiment_tag(experiment_id, key, "custom_model_development")
