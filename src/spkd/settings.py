@@ -60,6 +60,7 @@ class Train(Section):
     headline: Literal["validation", "last", "paper"]
     teacher_cache: bool
     teacher_cache_gib: Weight
+    teacher_cache_keep: bool
     checkpoint_every: Count
 
 

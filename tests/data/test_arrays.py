@@ -30,6 +30,22 @@ def test_loaded_arrays_are_mapped_and_cannot_be_written(tmp_path):
         loaded["a"][0, 0] = 1
 
 
+def test_arrays_filled_in_place_are_those_of_save(tmp_path):
+    with arrays.filling(tmp_path / "set", {"a": ("<f4", (2, 3))}, {"digest": "x"}) as content:
+        content["a"][:] = CONTENT["a"]
+        assert not (tmp_path / "set").exists()
+    loaded, manifest = arrays.load(tmp_path / "set", "dvc repro")
+    np.testing.assert_array_equal(loaded["a"], CONTENT["a"])
+    arrays.save(tmp_path / "twin", {"a": CONTENT["a"]}, {"digest": "x"})
+    assert arrays.load(tmp_path / "twin", "dvc repro")[1] == manifest
+
+
+def test_a_filling_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), arrays.filling(tmp_path / "set", {"a": ("<f4", (2,))}, {}):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_save_leaves_the_old_content_and_no_litter(tmp_path):
     folder = saved(tmp_path)
     with pytest.raises(ValueError, match="allow_pickle"):

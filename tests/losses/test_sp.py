@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spkd.losses.sp import mixed, normalise, similarity, sp
+from spkd.losses.sp import Products, mixed, normalise, similarity, sp
 
 B = 8
 
@@ -122,6 +122,17 @@ def test_both_mixings_are_those_of_a_numpy_twin():
     for mixing, target in (("normalise_first", normalised), ("paper", raw)):
         expected = ((target - s) ** 2).sum() / B**2
         assert mixed(student, [small, large], [0.3, 0.7], mixing).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
+def test_a_teachers_products_serve_as_well_as_its_features(mixing):
+    student, teachers = features(0, B, 6).requires_grad_(), [features(1, B, 9), features(2, B, 3, 4)]
+    known = [Products(similarity(teachers[0])), teachers[1]]
+    values = [mixed(student, which, [0.3, 0.7], mixing) for which in (teachers, known)]
+    assert torch.equal(*values)
+    assert torch.equal(*(torch.autograd.grad(value, student)[0] for value in values))
+    with pytest.raises(ValueError, match="same b"):
+        sp(features(0, B + 1, 6), known[0])
 
 
 def test_only_the_paper_mixing_lets_the_larger_teacher_win():

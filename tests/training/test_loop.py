@@ -11,7 +11,6 @@ import torch
 
 from spkd.errors import SpkdError
 from spkd.training import checkpoint, loop
-from spkd.training.teachers import RememberedTeacher, remember
 
 KEY = "key"
 
@@ -103,34 +102,6 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_bits(make_ta
     expected = fit(whole, settings, tmp_path / "whole")
     assert numbers(fit(resumed, settings, path)) == numbers(expected)
     assert bits(resumed) == bits(whole)
-
-
-def test_remembered_answers_are_the_live_ones(make_task, settings, tmp_path):
-    live, cached = make_task(teachers=2), make_task(teachers=2)
-    remembered = [remember(t, cached.train, 20, 2**30)[0] for t in cached.teachers]
-    assert all(isinstance(t, RememberedTeacher) for t in remembered)
-    for a, b in zip(live.teachers, remembered, strict=True):
-        rows = live.train[[5, 0, 17]]
-        torch.testing.assert_close(a(rows).logits, b(rows).logits, rtol=0, atol=1e-5)
-        for tap in live.tap_names:
-            torch.testing.assert_close(a(rows).features[tap], b(rows).features[tap], rtol=0, atol=1e-5)
-    one = fit(live, settings, tmp_path / "live").history[0]
-    other = fit(replace(cached, teachers=remembered), settings, tmp_path / "cached").history[0]
-    assert one.losses == pytest.approx(other.losses, abs=1e-5)
-
-
-def test_answers_that_do_not_fit_are_computed_every_step(make_task):
-    task = make_task(teachers=1)
-    teacher, how = remember(task.teachers[0], task.train, 20, 1000)
-    assert teacher is task.teachers[0]
-    assert "limit" in how
-
-
-def test_remembered_answers_refuse_noise(make_task):
-    task = make_task(teachers=1)
-    teacher, _ = remember(task.teachers[0], task.train, 20, 2**30)
-    with pytest.raises(ValueError, match="without noise"):
-        teacher(task.train[:2], torch.zeros(2, 2, 32))
 
 
 def test_nothing_reaches_a_teacher(make_task, settings, tmp_path):

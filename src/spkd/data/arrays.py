@@ -5,7 +5,8 @@ Knows nothing of windows or views; those give the arrays and the manifest, and s
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,39 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, 
     Killed at any moment, `load` finds the old content or the new, complete. The manifest gets `format` and `files`
     (name: [dtype, shape]). Raises SpkdError where the manifest is not plain JSON.
     """
-    described = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
+    with _replacing(folder, {name: (array.dtype, array.shape) for name, array in arrays.items()}, manifest) as part:
+        for name, array in arrays.items():
+            np.save(part / f"{name}.npy", array, allow_pickle=False)
+
+
+@contextmanager
+def filling(
+    folder: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], manifest: Mapping[str, Any]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Arrays of these types and shapes, mapped from files, to be filled in the block; then as `save`.
+
+    For content larger than memory. Nothing of it is left where the block raises.
+    """
+    described = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in shapes.items()}
+    with _replacing(folder, described, manifest) as part:
+        yield {
+            name: np.lib.format.open_memmap(part / f"{name}.npy", "w+", dtype, shape)
+            for name, (dtype, shape) in described.items()
+        }
+
+
+@contextmanager
+def _replacing(
+    folder: Path, arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], manifest: Mapping[str, Any]
+) -> Iterator[Path]:
+    """A new folder for the files of these arrays; with its manifest it replaces the old one when the block ends."""
+    described = {name: [str(dtype), list(shape)] for name, (dtype, shape) in arrays.items()}
     try:
         text = json.dumps({"format": FORMAT, **manifest, "files": described}, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise SpkdError(folder / MANIFEST, "plain JSON values", error, "convert them before saving") from None
     with atomic.folder(folder) as part:
-        for name, array in arrays.items():
-            np.save(part / f"{name}.npy", array, allow_pickle=False)
+        yield part
         (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
         for path in (*part.iterdir(), part):
             _sync(path)

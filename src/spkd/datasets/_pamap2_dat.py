@@ -1,6 +1,7 @@
 """PAMAP2's files: found in the nested zip or in a folder, read one at a time, parsed to numbers that mean nothing yet.
 
-The 1.6 GB are never unpacked: one file at a time is in memory, and its CRC-32 is checked before a row is parsed.
+The 1.6 GB are never unpacked: two files are in memory, the one in work and the next, and a file's CRC-32 is checked
+before a row of it is parsed.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +103,15 @@ def _members(archive: zipfile.ZipFile, where: str) -> Iterator[DatFile]:
     wanted = _protocol(archive.namelist(), where)
     if not wanted:
         raise SpkdError(where, "Protocol/subject101.dat and so on", "none", AGAIN)
-    for subject, name in wanted:
-        with _damage_named(f"{where}:{name}"):
-            content = archive.read(name)
-        yield DatFile(subject, f"{where}:{name}", content)
+    # The next file is inflated, which takes longer than parsing, while the caller parses this one.
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(archive.read, wanted[0][1])
+        for (subject, name), (_, following) in zip(wanted, [*wanted[1:], ("", None)], strict=True):
+            with _damage_named(f"{where}:{name}"):
+                content = coming.result()
+            if following is not None:
+                coming = ahead.submit(archive.read, following)
+            yield DatFile(subject, f"{where}:{name}", content)
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spkd import seeding
+from spkd import plugin, seeding
 from spkd.data import atomic, scaling
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
@@ -20,7 +21,8 @@ from spkd.experiment.plan import Places, Plan, Role
 from spkd.settings import Settings
 from spkd.training import loop, weights
 from spkd.training.objective import Objective
-from spkd.training.teachers import LiveTeacher, Teacher, remember
+from spkd.training.remembered import remember
+from spkd.training.teachers import LiveTeacher, Teacher
 
 PINNED = "lineage.json"
 
@@ -131,7 +133,7 @@ def assemble(made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: 
         seen = windows if own.to_dict() == made.scaling.to_dict() else plan.on_device(made, own)
         rendered = plan.render(made, ancestor.card.view, ancestor.card.view_settings)
         live = LiveTeacher(ancestor.name, ancestor.network, rendered, seen, tap_names)
-        teachers.append(_remembered(live, rows["train"], settings, run))
+        teachers.append(_remembered(made, live, ancestor, objective, rows["train"], run))
     return loop.Task(
         network, plan.render(made, card.view, card.view_settings), windows,
         rows["train"], rows["validation"], rows["test"], objective, teachers, tap_names, plan.name(made),
@@ -142,16 +144,32 @@ def _beta(made: Plan, ancestors: list[Ancestor]) -> dict[str, float]:
     return {name: beta for name, beta in made.settings.distill.beta.items() if beta > 0 and ancestors}
 
 
-def _remembered(live: LiveTeacher, rows: torch.Tensor, settings: Settings, run: tracking.Run) -> Teacher:
-    """The teacher with or without its cache; the run's tag says which, and why."""
-    train = settings.train
+def _remembered(
+    made: Plan, live: LiveTeacher, ancestor: Ancestor, objective: Objective, rows: torch.Tensor, run: tracking.Run
+) -> Teacher:
+    """The teacher with or without its answers remembered; the run's tag says which, and why."""
+    train = made.settings.train
     teacher: Teacher = live
     if not train.teacher_cache:
         how = "every step: train.teacher_cache is false"
     elif train.noise > 0:
         how = "every step: train.noise changes the windows"
     else:
-        teacher, how = remember(live, rows, train.eval_batch, train.teacher_cache_gib * 2**30)
+        wrap = products_instead(objective)
+        folder = made.places.runs if train.teacher_cache_keep else run.folder
+        identity = [ancestor.sha256, asdict(ancestor.card), live.tap_names, wrap is not None, train.eval_batch]
+        key = hashlib.sha256(json.dumps(identity).encode() + rows.cpu().numpy().tobytes()).hexdigest()[:16]
+        teacher, how = remember(
+            live, rows, train.eval_batch, train.teacher_cache_gib * 2**30, folder / "answers", wrap,
+            key if train.teacher_cache_keep else "",
+        )  # fmt: skip
     print(f"teacher {live.name} answers {how}", flush=True)
     run.tags({f"teacher.{live.name}.answers": how})
     return teacher
+
+
+def products_instead(objective: Objective) -> Callable[[torch.Tensor], Any] | None:
+    """What the feature losses take instead of a teacher's features, its batch products; None where one needs more."""
+    modules = [plugin.load("losses", term.name) for term in objective.extra if term.sees == "features"]
+    wraps = [getattr(module, "Products", None) for module in modules]
+    return wraps[0] if wraps and all(wrap is wraps[0] for wrap in wraps) else None

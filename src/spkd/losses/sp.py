@@ -5,6 +5,7 @@ only the batch must be the same. Source: Tung & Mori, ICCV 2019.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,10 +25,20 @@ class Settings(Section):
     mixing: Literal["normalise_first", "paper"]
 
 
-def sp(student: Tensor, teacher: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Products:
+    """G = F F^T of a batch, (b, b), not normalised: all that sp needs of a teacher, whatever its features' size."""
+
+    gram: Tensor
+
+    def __len__(self) -> int:
+        return len(self.gram)
+
+
+def sp(student: Tensor, teacher: Tensor | Products) -> Tensor:
     """Mean squared gap between the two batches' similarity maps (scalar).
 
-    student, teacher: (b, ...) features of the same b inputs; the rest may differ in shape.
+    student, teacher: (b, ...) features of the same b inputs; the rest may differ in shape. teacher may be Products.
     G = F F^T with F flattened to (b, d); each ROW of G is scaled to length 1 after the product (order matters).
     Returns ||G_t - G_s||_F^2 / b^2, at most 4 / b: keep b fixed, log it.
     Raises ValueError if b differs. Source: Tung & Mori, ICCV 2019.
@@ -36,13 +47,14 @@ def sp(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def mixed(
-    student: Tensor, teachers: Sequence[Tensor], alphas: Sequence[float], mixing: str = "normalise_first"
+    student: Tensor, teachers: Sequence[Tensor | Products], alphas: Sequence[float], mixing: str = "normalise_first"
 ) -> Tensor:
     """sp of the student against one map mixed from several teachers (scalar).
 
-    student, teachers: (b, ...) features of the same b inputs. alphas: one weight per teacher; the bound 4 / b needs
-    their sum to be at most 1. mixing: `normalise_first` mixes the normalised maps, so alpha alone sets a teacher's
-    say; `paper` mixes the raw products and normalises the sum, so the teacher with the larger features wins.
+    student, teachers: (b, ...) features of the same b inputs; a teacher may be given as Products. alphas: one weight
+    per teacher; the bound 4 / b needs their sum to be at most 1. mixing: `normalise_first` mixes the normalised maps,
+    so alpha alone sets a teacher's say; `paper` mixes the raw products and normalises the sum, so the teacher with the
+    larger features wins.
     Raises ValueError if b differs, if alphas and teachers differ in number, or on an unknown mixing.
     """
     if len(alphas) != len(teachers) or not teachers:
@@ -53,7 +65,7 @@ def mixed(
     sizes = [len(t) for t in teachers]
     if b == 0 or any(size != b for size in sizes):
         raise ValueError(f"sp: student and teachers must see the same b > 0 inputs, got {b} and {sizes}")
-    products = [similarity(t.detach()) for t in teachers]
+    products = [t.gram.detach() if isinstance(t, Products) else similarity(t.detach()) for t in teachers]
     if mixing == "normalise_first":
         products = [normalise(product) for product in products]
     target = sum((alpha * p for alpha, p in zip(alphas[1:], products[1:], strict=True)), alphas[0] * products[0])

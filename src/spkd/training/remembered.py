@@ -1,0 +1,158 @@
+"""Teachers whose answers for all training windows are worked out once: distilling then costs what the student costs.
+
+For every tap the smaller of two is kept: the features (n, d), or the products of all pairs of windows (n, n), of which
+the sp loss needs nothing but the batch's own rows and columns. What memory does not hold is mapped from a file.
+"""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spkd.data import arrays
+from spkd.errors import SpkdError
+from spkd.training.teachers import Knowledge, LiveTeacher, Teacher
+
+LOGITS = "logits"
+# Share of the free disk that answers may take: the run's checkpoint and outbox need room too.
+OF_FREE_DISK = 0.8
+# Input of one forward pass on a CPU: 12 images or 500 signals of 40 channels. More leaves its cache: a third slower.
+CPU_FLOATS = 2**21
+Wrap = Callable[[torch.Tensor], Any]
+"""Makes of a batch's products (b, b) what the losses take in the place of features."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is kept of one teacher. shapes: by name, "logits" and every tap. products: {tap kept as (n, n): its d}."""
+
+    shapes: dict[str, tuple[int, ...]]
+    products: dict[str, int]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of everything kept, in float32."""
+        return 4 * sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def layout(teacher: LiveTeacher, rows: torch.Tensor, may_multiply: bool) -> Layout:
+    """The smaller form of every tap for these n rows; features throughout unless may_multiply."""
+    one, n = teacher(rows[:1]), len(rows)
+    products = {tap: f.numel() for tap, f in one.features.items() if may_multiply and n < f.numel()}
+    whole = {LOGITS: one.logits, **one.features}
+    return Layout({name: (n, n) if name in products else (n, *t.shape[1:]) for name, t in whole.items()}, products)
+
+
+class RememberedTeacher:
+    """Looks up what one pass over the training windows has found.
+
+    answers: by name, "logits" (n, k) and every tap: features (n, ...), or (n, n) where `products` names it; in the
+    order of rows, on the rows' device or, mapped from a file, on the CPU.
+    """
+
+    def __init__(
+        self, teacher: LiveTeacher, rows: torch.Tensor, answers: Mapping[str, torch.Tensor],
+        products: Mapping[str, int], wrap: Wrap | None,
+    ) -> None:  # fmt: skip
+        self.name, self.answers, self.products, self.wrap = teacher.name, answers, products, wrap
+        self.place = torch.full((len(teacher.windows),), -1, dtype=torch.int64, device=rows.device)
+        self.place[rows] = torch.arange(len(rows), device=rows.device)
+
+    def __call__(self, rows: torch.Tensor, noise: torch.Tensor | None = None) -> Knowledge:
+        """The remembered knowledge about these rows. Raises ValueError where noise would make it wrong."""
+        if noise is not None:
+            raise ValueError("remembered answers are for windows without noise; set train.teacher_cache false")
+        found = {name: self._of_batch(name, kept, self.place[rows]) for name, kept in self.answers.items()}
+        return Knowledge(self.name, found.pop(LOGITS), found)
+
+    def _of_batch(self, name: str, kept: torch.Tensor, at: torch.Tensor) -> Any:
+        here = at.to(kept.device)
+        if name not in self.products or self.wrap is None:
+            return kept[here].to(at.device)
+        return self.wrap(kept[here.unsqueeze(1), here].to(at.device))
+
+
+def remember(
+    teacher: LiveTeacher, rows: torch.Tensor, batch: int, memory_bytes: float, folder: Path,
+    wrap: Wrap | None = None, key: str = "",
+) -> tuple[Teacher, str]:  # fmt: skip
+    """(the teacher with its answers for `rows` remembered, how), or the live teacher where even the disk is too small.
+
+    rows: (n,) the training windows. batch: most windows a forward pass. memory_bytes: most memory of the device for
+    answers, and for the features that products are made of; larger answers are mapped from a file in `folder`.
+    wrap: None where a loss needs the features themselves: no tap is then kept as products.
+    key: digest of all that the answers depend on: they then stay in `folder` for later runs, and are found there.
+    """
+    plan, batch = layout(teacher, rows, wrap is not None), min(batch, fastest_batch(teacher, rows[:1]))
+    size = f"{plan.n_bytes / 2**20:.1f} MiB"
+    place = folder / (f"{teacher.name}-{key}" if key else teacher.name)
+    if key and place.exists():
+        return RememberedTeacher(teacher, rows, _mapped(place, plan), plan.products, wrap), f"found: {size} in {place}"
+    if not key and plan.n_bytes <= memory_bytes:
+        answers = {name: torch.empty(shape, device=rows.device) for name, shape in plan.shapes.items()}
+        passes = fill(answers, plan, teacher, rows, batch, memory_bytes - plan.n_bytes)
+        return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} in memory"
+    folder.mkdir(parents=True, exist_ok=True)
+    free = OF_FREE_DISK * shutil.disk_usage(folder).free
+    if plan.n_bytes > free:
+        return teacher, f"every step: answers need {size}, the disk has {free / 2**20:.0f} MiB for them"
+    with arrays.filling(place, {name: ("<f4", shape) for name, shape in plan.shapes.items()}, {}) as files:
+        answers = {name: torch.from_numpy(file) for name, file in files.items()}
+        passes = fill(answers, plan, teacher, rows, batch, memory_bytes)
+    return RememberedTeacher(
+        teacher, rows, _mapped(place, plan), plan.products, wrap
+    ), f"once ({passes}): {size} on disk"
+
+
+def fastest_batch(teacher: LiveTeacher, row: torch.Tensor) -> int:
+    """Windows of one forward pass that a CPU gets through fastest; on other devices as many as there are."""
+    if row.device.type != "cpu":
+        return len(teacher.windows)
+    return max(1, CPU_FLOATS // teacher.render(teacher.windows.batch(row), row).numel())
+
+
+def _mapped(place: Path, plan: Layout) -> dict[str, torch.Tensor]:
+    """The answers in a folder, mapped privately: torch wants to be able to write, the file stays as it is."""
+    do = f"rm -r {place}"
+    found, _ = arrays.load(place, do)
+    if {name: array.shape for name, array in found.items()} != plan.shapes:
+        raise SpkdError(place, f"answers of shapes {plan.shapes}", {n: a.shape for n, a in found.items()}, do)
+    return {name: torch.from_numpy(np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False)) for name in found}
+
+
+def fill(
+    answers: Mapping[str, torch.Tensor], plan: Layout, teacher: LiveTeacher, rows: torch.Tensor, batch: int,
+    memory_bytes: float,
+) -> str:  # fmt: skip
+    """Write every answer of the plan in place; returns how often the teacher ran, in words.
+
+    Products need the features of two windows at once. As many windows as fit in memory_bytes are held, and multiplied
+    with themselves and all later ones; where they do not all fit, the later ones are run again for the next lot.
+    """
+    n = len(rows)
+    of_one = 4 * sum(plan.products.values())
+    held_rows = n if not of_one else max(batch, int(memory_bytes / of_one) // batch * batch)
+    for first in range(0, n, held_rows):
+        last = min(first + held_rows, n)
+        held = {tap: rows.new_empty((last - first, d), dtype=torch.float32) for tap, d in plan.products.items()}
+        for start in range(first, n, batch):
+            stop = min(start + batch, n)
+            known = teacher(rows[start:stop])
+            for name, answer in {LOGITS: known.logits, **known.features}.items():
+                if name not in plan.products:
+                    answers[name][start:stop] = answer
+                    continue
+                flat = answer.reshape(len(answer), -1)
+                if start < last:
+                    held[name][start - first : stop - first] = flat
+                seen = held[name][: min(stop, last) - first]
+                block = seen @ flat.T
+                answers[name][first : first + len(seen), start:stop] = block.to(answers[name].device)
+                answers[name][start:stop, first : first + len(seen)] = block.T.to(answers[name].device)
+    lots = -(-n // held_rows)
+    return "one pass" if lots == 1 else f"{(lots + 1) / 2:.1f} passes, as features of {held_rows} windows fit in memory"

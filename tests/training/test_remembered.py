@@ -1,0 +1,133 @@
+"""What is remembered is what the live teacher would have said, whatever form and place it is kept in."""
+
+from collections import namedtuple
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spkd.errors import SpkdError
+from spkd.losses import sp
+from spkd.training import loop, remembered
+from spkd.training.remembered import RememberedTeacher, remember
+
+FREE = 2**30
+
+
+@pytest.fixture
+def remembers(tmp_path):
+    """remembers(teacher, rows, memory_bytes, wrap, key) -> (teacher, how), 10 windows a forward pass."""
+
+    def make(teacher, rows, memory_bytes=FREE, wrap=sp.Products, key=""):
+        return remember(teacher, rows, 10, memory_bytes, tmp_path / "answers", wrap, key)
+
+    return make
+
+
+def shapes(teacher):
+    return {name: tuple(kept.shape) for name, kept in teacher.answers.items()}
+
+
+def test_the_smaller_of_features_and_products_is_kept_of_every_tap(make_task, remembers):
+    task = make_task(teachers=1)
+    n = len(task.train)
+    assert n == 48
+    teacher, _ = remembers(task.teachers[0], task.train)
+    wide = {tap: f.numel() for tap, f in task.teachers[0](task.train[:1]).features.items()}
+    assert wide == {"group1": 1024, "group2": 1024, "group3": 1024}
+    assert shapes(teacher) == {"logits": (n, 3), **dict.fromkeys(wide, (n, n))}
+    teacher, _ = remembers(task.teachers[0], task.train, wrap=None)
+    assert shapes(teacher)["group2"] == (n, 64, 16)
+
+
+@pytest.mark.parametrize("wrap", [None, sp.Products])
+@pytest.mark.parametrize("memory_bytes", [FREE, 10_000, 0])
+def test_remembered_answers_are_the_live_ones(make_task, remembers, wrap, memory_bytes):
+    task = make_task(teachers=1)
+    live = task.teachers[0]
+    teacher, how = remembers(live, task.train, memory_bytes, wrap)
+    assert isinstance(teacher, RememberedTeacher)
+    assert ("memory" if memory_bytes == FREE else "on disk") in how
+    rows = task.train[[5, 0, 17, 44]]
+    a, b = live(rows), teacher(rows)
+    torch.testing.assert_close(a.logits, b.logits, rtol=0, atol=1e-5)
+    for tap, feature in a.features.items():
+        if wrap is None:
+            torch.testing.assert_close(feature, b.features[tap], rtol=0, atol=1e-5)
+        else:
+            torch.testing.assert_close(sp.similarity(feature), b.features[tap].gram, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("memory_bytes", [FREE, 10_000])
+def test_loss_and_gradient_from_products_are_those_of_live_teachers(make_task, remembers, memory_bytes):
+    task = make_task(teachers=2)
+    kept = [remembers(t, task.train, memory_bytes)[0] for t in task.teachers]
+    found = {}
+    for name, teachers in (("live", task.teachers), ("kept", kept)):
+        rows = task.train[3:19]
+        with loop.taps(task.network, task.tap_names) as features:
+            logits = task.network(task.windows.batch(rows))
+        known = [(k.name, k.logits, k.features) for k in (t(rows) for t in teachers)]
+        total, parts = task.objective(logits, features, known, task.windows.label[rows])
+        gradients = torch.autograd.grad(total, list(task.network.parameters()))
+        found[name] = total.detach(), parts["sp"], torch.cat([g.flatten() for g in gradients])
+    for live, other in zip(found["live"], found["kept"], strict=True):
+        torch.testing.assert_close(live, other, rtol=1e-5, atol=1e-5)
+
+
+def test_training_with_remembered_teachers_gives_the_losses_of_live_ones(make_task, settings, remembers, tmp_path):
+    live, other = make_task(teachers=2), make_task(teachers=2)
+    kept = replace(other, teachers=[remembers(t, other.train)[0] for t in other.teachers])
+    first, second = (
+        loop.fit(task, settings, 0, tmp_path / name, "key", lambda state: None).history[0]
+        for name, task in (("live", live), ("kept", kept))
+    )
+    assert first.losses == pytest.approx(second.losses, abs=1e-4)
+
+
+def test_windows_that_do_not_fit_are_run_again_and_give_the_same_products(make_task, remembers):
+    task = make_task(teachers=1)
+    whole, once = remembers(task.teachers[0], task.train)
+    # 48 windows of 3 taps of 1024 floats: 20 at a time in 250 kB, the rest of the memory being short.
+    parts, thrice = remembers(task.teachers[0], task.train, 250_000, key="k")
+    assert "one pass" in once
+    assert "2.0 passes, as features of 20 windows" in thrice
+    for name, kept in whole.answers.items():
+        torch.testing.assert_close(kept, parts.answers[name].clone(), rtol=1e-5, atol=1e-4)
+
+
+def test_kept_answers_are_found_again_without_running_the_teacher(make_task, remembers):
+    task = make_task(teachers=1)
+    first, how = remembers(task.teachers[0], task.train, key="abc")
+    assert "once" in how
+    passes = []
+    task.teachers[0].network.register_forward_hook(lambda *call: passes.append(len(call[2])))
+    again, how = remembers(task.teachers[0], task.train, key="abc")
+    assert "found" in how
+    assert passes == [1]
+    assert all(torch.equal(first.answers[name], again.answers[name]) for name in first.answers)
+    remembers(task.teachers[0], task.train, key="other")
+    assert sum(passes) == 1 + 1 + len(task.train)
+
+
+def test_kept_answers_of_other_shapes_are_refused(make_task, remembers):
+    task = make_task(teachers=1)
+    remembers(task.teachers[0], task.train, key="abc")
+    with pytest.raises(SpkdError, match="rm -r"):
+        remembers(task.teachers[0], task.train[:40], key="abc")
+
+
+def test_a_teacher_whose_answers_fit_nowhere_is_asked_every_step(make_task, remembers, monkeypatch):
+    task = make_task(teachers=1)
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(remembered.shutil, "disk_usage", lambda path: usage(1000))
+    teacher, how = remembers(task.teachers[0], task.train, 1000)
+    assert teacher is task.teachers[0]
+    assert "every step" in how
+
+
+def test_remembered_answers_refuse_noise(make_task, remembers):
+    task = make_task(teachers=1)
+    teacher, _ = remembers(task.teachers[0], task.train)
+    with pytest.raises(ValueError, match="without noise"):
+        teacher(task.train[:2], torch.zeros(2, 2, 32))
