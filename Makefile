@@ -9,7 +9,7 @@ main: setup
 	dvc repro --quiet && $(MLFLOW_RUN) -e teacher
 	$(MLFLOW_RUN) -e distill -P distill.teachers=[]
 	$(MLFLOW_RUN) -e distill
-	$(MLFLOW_RUN) -e detect
+	$(MLFLOW_RUN) -e detect -P detect.distill.method=sp
 	spkd compare
 
 setup: .venv/installed
