@@ -145,6 +145,14 @@ class YoloVersions(Section):
     rounds: Count
 
 
+class Compare(Section):
+    """Which runs are laid side by side."""
+
+    runs: Annotated[str, Field(coerce_numbers_to_str=True)]
+    out: Annotated[str, Field(pattern=r"\.html$")]
+    most: Count
+
+
 class Settings(Section):
     """params.yaml after preset and overrides. Shelf sections stay trees: config.part types them."""
 
@@ -165,4 +173,5 @@ class Settings(Section):
     coco: Coco
     detect: Detect
     yolo_versions: YoloVersions
+    compare: Compare
     presets: dict[str, dict[str, Any]]

@@ -1,49 +1,72 @@
-"""Print the newest teacher, scratch student, distilled student and detector side by side, and how to see more."""
+"""Lay runs side by side: a table here, and one HTML page with differences, curves, maps, confusion, subjects, cost."""
 
 from pathlib import Path
 from typing import Any
 
 from spkd.data import atomic, windowset
-from spkd.evidence import comparison, tracking
+from spkd.evidence import compare_page, compare_reading, comparison, selection, tracking
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan
 from spkd.settings import Settings
 
-SECTIONS = ("dataset", "fold")
+SECTIONS = ("compare", "dataset", "fold")
 POSITIONAL = ()
 OPTIONS = ("csv",)
 FACTS = ("kind", "view", "network", "fold", "trial", "data.digest", "weights.sha256", "weights.epoch", "code.commit")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """The comparison of the data set and fold in the settings; --csv FILE writes every run of them, one row each."""
+    """The comparison of compare.runs; --csv FILE writes every run found, one row each."""
     here = plan.places_here(settings)
-    digest = windowset.load(here.data / "windows" / settings.dataset).digest
-    query = f"tags.`data.digest` = '{digest}' AND tags.fold = '{settings.fold}' AND attributes.status = 'FINISHED'"
-    found = tracking.find(query, newest_first=True)
+    wanted = settings.compare.runs
+    if wanted:
+        found = runs = selection.chosen(wanted)
+    else:
+        digest = windowset.load(here.data / "windows" / settings.dataset).digest
+        found = selection.of_fold(digest, settings.fold)
+        runs = [*selection.newest(found), *selection.newest(selection.detectors())] if found else []
     if "csv" in options:
         atomic.write_text(Path(options["csv"]), comparison.csv_text(found, FACTS))
         print(f"{options['csv']}: {len(found)} runs")
-    runs = newest(found)
     if not runs:
         print(f"no finished runs of {settings.dataset}, fold {settings.fold}: mlflow run . -e distill")
         return 1
-    print(f"\n{settings.dataset}, fold {settings.fold}: accuracy on test subjects {runs[0].tags['test_subjects']}")
-    print(comparison.text(runs, comparison.HAR))
-    print(f"headline: {runs[0].tags['headline']}. `best on test` looks at the answer: never report it alone.")
-    detectors = newest(tracking.find("tags.kind = 'detect' AND attributes.status = 'FINISHED'"))
-    if detectors:
-        print("\ndetection\n" + comparison.text(detectors, comparison.DETECTION))
-    if any(run.tags.get("data.origin") == "simulated" for run in [*runs, *detectors]):
-        print("\nSIMULATED recordings: these figures show that everything runs, not what a method is worth.")
-    print("\nCurves, similarity maps and lineage: make ui, then http://127.0.0.1:5000, tick runs, Compare.")
+    tell(runs)
+    shown = runs[: settings.compare.most]
+    if len(shown) < len(runs):
+        print(f"the page shows the first {len(shown)} of {len(runs)} (compare.most): narrow compare.runs")
+    title = wanted or f"{settings.dataset}, fold {settings.fold}: the newest run of each kind"
+    text = compare_page.page([compare_reading.read(run) for run in shown], title)
+    write(text, shown, settings, tree, here.runs)
     return 0
 
 
-def newest(runs: list[RunInfo]) -> list[RunInfo]:
-    """The newest run of each name, teachers first."""
-    first: dict[str, RunInfo] = {}
-    for run in runs:
-        first.setdefault(run.name, run)
-    order = {"teacher": 0, "scratch": 1, "student": 2}
-    return sorted(first.values(), key=lambda run: (order.get(run.tags.get("kind", ""), 3), run.name))
+def tell(runs: list[RunInfo]) -> None:
+    """Print the tables."""
+    har = [run for run in runs if run.tags["kind"] != selection.DETECTION]
+    detectors = [run for run in runs if run.tags["kind"] == selection.DETECTION]
+    if har:
+        subjects = " | ".join(dict.fromkeys(run.tags.get("test_subjects", "?") for run in har))
+        print(f"\n{har[0].tags.get('data.dataset', '?')}: accuracy on test subjects {subjects}")
+        print(comparison.text(har, comparison.HAR))
+        rules = " | ".join(dict.fromkeys(run.tags.get("headline", "?") for run in har))
+        print(f"headline: {rules}. `best on test` looks at the answer: never report it alone.")
+    if detectors:
+        print("\ndetection\n" + comparison.text(detectors, comparison.DETECTION))
+    if any(run.tags.get("data.origin") == "simulated" for run in runs):
+        print(f"\n{compare_page.SIMULATED}")
+
+
+def write(text: str, shown: list[RunInfo], settings: Settings, tree: dict[str, Any], folder: Path) -> None:
+    """The page as a file, and as an artifact of a run of its own."""
+    tracking.sweep(folder)
+    out = Path(settings.compare.out)
+    atomic.write_text(out, text)
+    simulated = any(run.tags.get("data.origin") == "simulated" for run in shown)
+    tags = {"kind": "compare", "compared": " ".join(run.id for run in shown)}
+    tags["data.origin"] = "simulated" if simulated else "recorded"
+    name = f"compare {len(shown)} runs"
+    with tracking.open_run(name, folder / "compare", settings.tracking.experiment, tags=tags, fresh=True) as run:
+        run.params({"compare": tree["compare"]})
+        run.text(text, "compare.html")
+    print(f"\nthe page: {out} ({len(text) // 1024} KiB), and compare.html of run {run.id}; more: make ui")

@@ -19,7 +19,7 @@ from spkd.evidence import outbox as outboxes
 from spkd.evidence import tracking_store as store
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
-from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, registered
+from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, listing, registered
 from spkd.evidence.tracking_run import TAG_LENGTH, Run, texts
 from spkd.evidence.tracking_sweep import clean_up, sweep, upload
 
@@ -31,6 +31,7 @@ __all__ = [
     "find",
     "get",
     "history",
+    "listing",
     "open_run",
     "registered",
     "sweep",

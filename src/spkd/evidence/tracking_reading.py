@@ -94,6 +94,14 @@ def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
         raise SpkdError(f"run {run_id}", f"an artifact {path!r}", store.reason(error), do) from None
 
 
+def listing(run_id: str, folder: str = "") -> list[str]:
+    """Paths of the artifacts directly in a folder of the run, sorted; [] where there is no such folder."""
+    try:
+        return sorted(entry.path for entry in store.client().list_artifacts(run_id, folder or None))
+    except MlflowException as error:
+        raise SpkdError(f"run {run_id}", f"a run of {store.uri()}", store.reason(error), "check the id") from None
+
+
 def registered(name: str, version: int | str | None = None) -> str:
     """The id of the run that made a registered model; the newest version where none is asked for."""
     versions = store.client().search_model_versions(f"name = '{name}'")

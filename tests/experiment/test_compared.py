@@ -1,0 +1,102 @@
+"""What a trained run gives to the comparison, and the command from settings to page."""
+
+import numpy as np
+import pytest
+
+from spkd.cli import compare
+from spkd.errors import SpkdError
+from spkd.evidence import compare_reading, selection, tracking
+from spkd.evidence.tracking_reading import get
+
+
+@pytest.fixture(scope="module")
+def record(trained):
+    return compare_reading.read(get(trained.student))
+
+
+def test_a_record_holds_what_the_run_logged(record):
+    assert record.settings["train.epochs"] == 3
+    assert record.data["data.digest"] == record.run.tags["data.digest"]
+    assert record.data["windows.length"] == 32
+    assert "packages.torch" in record.environment
+    assert record.code["commit"] == record.run.tags["code.commit"]
+    assert [step for step, _ in record.curves["test/accuracy"]] == [1, 2, 3]
+    assert not [key for key in record.curves if key.startswith(("headline/", "cost/"))]
+    assert list(record.teachers) == ["signal-wrn16-1"]
+    assert record.simulated and not record.detection
+
+
+def test_the_maps_are_those_of_every_kept_step(record):
+    assert list(record.maps) == [0, 2, 3]
+    layer = record.maps[3]["group2"]
+    assert set(layer.products) == {"student", "signal-wrn16-1"}
+    assert layer.products["student"].shape == (len(layer.labels), len(layer.labels))
+
+
+def test_confusion_and_subjects_agree_with_the_accuracy_of_the_run(record):
+    accuracy = np.trace(record.confusion) / record.confusion.sum()
+    assert accuracy == pytest.approx(record.run.metrics["headline/accuracy"])
+    total = sum(windows for _, windows in record.subjects.values())
+    assert sum(a * n for a, n in record.subjects.values()) / total == pytest.approx(accuracy)
+    assert record.classes == ["a", "b", "c"]
+
+
+def test_runs_of_one_data_set_show_the_same_windows(trained, record):
+    assert compare_reading.read(get(trained.scratch)).rows == record.rows != ""
+
+
+def test_ids_keep_their_order_and_may_be_short(trained):
+    found = selection.chosen(f"{trained.scratch[:10]}, {trained.student}")
+    assert [run.id for run in found] == [trained.scratch, trained.student]
+
+
+def test_a_search_leaves_out_runs_that_trained_nothing(trained):
+    with tracking.open_run("table", trained.folder / "runs" / "other", "spkd", tags={"kind": "compare"}):
+        pass
+    kinds = {run.tags["kind"] for run in selection.chosen("attributes.status = 'FINISHED'")}
+    assert {"student", "scratch"} <= kinds <= {"teacher", "student", "scratch"}
+
+
+@pytest.mark.parametrize("words", ["ffffff", "tags.kind = 'nothing'"])
+def test_nothing_found_is_an_error(trained, words):
+    with pytest.raises(SpkdError, match="runs"):
+        selection.chosen(words)
+
+
+def test_the_command_prints_the_table_and_writes_the_page_twice(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained.folder)
+    settings, tree = trained.settings(compare__runs=f"{trained.student},{trained.scratch}")
+    assert compare.main([], settings, tree, {"csv": "all.csv"}) == 0
+    out = capsys.readouterr().out
+    assert "accuracy %" in out and "SIMULATED" in out and trained.student[:8] in out
+    page = (trained.folder / "compare.html").read_text("utf-8")
+    assert page.index("SIMULATED") < page.index("<nav>")
+    assert len((trained.folder / "all.csv").read_text("utf-8").splitlines()) == 3
+    run = tracking.find("tags.kind = 'compare' AND attributes.run_name = 'compare 2 runs'")[0]
+    assert tracking.artifact(run.id, "compare.html").read_text("utf-8") == page
+    assert run.tags["compared"] == f"{trained.student} {trained.scratch}"
+    assert run.tags["data.origin"] == "simulated"
+
+
+def test_without_runs_named_the_newest_of_each_kind_on_the_fold_are_shown(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained.folder)
+    assert compare.main([], *trained.settings(), {}) == 0
+    out = capsys.readouterr().out
+    assert "scratch t0" in out and "teacher t0" in out and "<- signal:wrn16-1" in out
+    assert compare.main([], *trained.settings(fold=3), {}) == 1
+
+
+def test_more_runs_than_fit_are_cut_and_said(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained.folder)
+    compare.main([], *trained.settings(compare__most=1, compare__out="one.html"), {})
+    assert "the page shows the first 1 of" in capsys.readouterr().out
+    assert (trained.folder / "one.html").is_file()
+
+
+def test_a_damaged_artifact_is_an_error_with_its_name(trained, tmp_path):
+    broken = tmp_path / "environment.json"
+    broken.write_text("{", "utf-8")
+    with tracking.open_run("broken", tmp_path / "run", "spkd", tags={"kind": "broken"}) as run:
+        run.file(broken, "environment.json")
+    with pytest.raises(SpkdError, match=r"environment\.json"):
+        compare_reading.read(get(run.id))
