@@ -69,9 +69,12 @@ def run(command: str, words: list[str]) -> int:
         raise SpkdError(
             f"spkd {command}", f"words: {' '.join(allowed) or 'none'}", plain, f"see `spkd {command} --help`"
         )
-    tree = config.resolve(config.read(Path(own.pop("params", config.PARAMS))), given)
+    raw = config.read(Path(own.pop("params", config.PARAMS)))
+    tree = config.resolve(raw, given)
     settings = config.check(Settings, tree, "")
     module = plugin.load("cli", name)
+    if "RESOLVES" in constants:  # it puts further keys between the file's and the command line's
+        return int(module.main(plain, raw, given) or 0)
     arguments = (plain, settings, tree, own) if "OPTIONS" in constants else (plain, settings, tree)
     return int(module.main(*arguments) or 0)
 

@@ -153,6 +153,41 @@ class Compare(Section):
     most: Count
 
 
+class TableRow(Section):
+    """One row of a table, or one for every combination of the values in `each`, filled in where `{name}` stands."""
+
+    role: Literal["teacher", "student"] = "student"
+    each: dict[str, list[Any]] = {}
+    set: dict[str, Any] = {}
+    published: str = ""
+
+
+class TableDefinition(Section):
+    """A grid of runs: rows x folds x trials over any settings. expects: what the prepared windows must have."""
+
+    about: str
+    expects: dict[Literal["classes", "length", "subjects"], int] = {}
+    set: dict[str, Any]
+    folds: list[Annotated[int, Field(ge=0)]] | Literal["all"]
+    trials: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    teacher_trials: Literal["first", "same"]
+    without_folds: list[int] = []
+    baseline: str = ""
+    published: str = ""
+    rows: dict[str, TableRow] = Field(min_length=1)
+
+
+class Table(Section):
+    """Which table is run, by whom, and where its report goes."""
+
+    name: str
+    executor: Literal["local", "ray"]
+    workers: Count
+    gpu_share: Fraction
+    retries: Annotated[int, Field(ge=0)]
+    folder: str
+
+
 class Settings(Section):
     """params.yaml after preset and overrides. Shelf sections stay trees: config.part types them."""
 
@@ -174,4 +209,6 @@ class Settings(Section):
     detect: Detect
     yolo_versions: YoloVersions
     compare: Compare
+    table: Table
+    tables: dict[str, TableDefinition]
     presets: dict[str, dict[str, Any]]

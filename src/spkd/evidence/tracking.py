@@ -21,16 +21,18 @@ from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
 from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, listing, registered
 from spkd.evidence.tracking_run import TAG_LENGTH, Run, texts
-from spkd.evidence.tracking_sweep import clean_up, sweep, upload
+from spkd.evidence.tracking_sweep import adopt, clean_up, is_alive, sweep, upload
 
 __all__ = [
     "Run",
     "RunInfo",
+    "adopt",
     "artifact",
     "clean_up",
     "find",
     "get",
     "history",
+    "is_alive",
     "listing",
     "open_run",
     "registered",

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,27 @@ def _mark(made: MlflowClient, run: Run) -> bool:
         made.set_tag(run_id, "failure", "never started: `mlflow run` did not build the environment or was stopped")
         made.set_terminated(run_id, "FAILED")
         return True
-    host, pid, started_s = tags["process"].rsplit(":", 2)
-    if outboxes.is_alive({"host": host, "pid": int(pid), "started_s": float(started_s)}):
+    if is_alive(tags):
         return False
+    host, pid, _ = tags["process"].rsplit(":", 2)
     box = Outbox(Path(tags["outbox"]))
     if box.exists():
         return False
     made.set_tag(run_id, "ended", f"process {pid} of {host} died and left no local copy")
     made.set_terminated(run_id, "KILLED")
     return True
+
+
+def is_alive(tags: Mapping[str, str]) -> bool:
+    """Whether the process that a run's tags name still runs; one of another host counts as running."""
+    if "process" not in tags:
+        return False
+    host, pid, started_s = tags["process"].rsplit(":", 2)
+    return outboxes.is_alive({"host": host, "pid": int(pid), "started_s": float(started_s)})
+
+
+def adopt(run_ids: Iterable[str], parent: str) -> None:
+    """Nest runs under another parent: a command that goes on after it was stopped has its runs under one parent."""
+    made = store.client()
+    for run_id in run_ids:
+        made.set_tag(run_id, "mlflow.parentRunId", parent)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,40 @@ from spkd.training.teachers import LiveTeacher, Teacher
 PINNED = "lineage.json"
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a table decides for its cells. folder: of the unfinished run. tags: further ones.
+
+    ancestors: run ids by teacher reference, and of the student to start from under "init"; others are looked for.
+    """
+
+    folder: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    ancestors: dict[str, str] = field(default_factory=dict)
+
+
+NOTHING = Given()
+
+
 def train(
-    role: Role, settings: Settings, raw: dict[str, Any], places: Places, parent: tracking.Run | None = None
+    role: Role,
+    settings: Settings,
+    raw: dict[str, Any],
+    places: Places,
+    parent: tracking.Run | str | None = None,
+    given: Given = NOTHING,
 ) -> str:
     """Train one network and return its run id; a run of the same settings that was killed goes on where it stopped."""
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     made = plan.make(role, settings, raw, places)
     record.check_data(made)
     name = plan.name(made)
-    folder = places.runs / f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
-    with tracking.open_run(name, folder, settings.tracking.experiment, parent, record.tags(made)) as run:
+    own = f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
+    folder = places.runs / (given.folder or own)
+    tags = {**record.tags(made), **given.tags}
+    with tracking.open_run(name, folder, settings.tracking.experiment, parent, tags) as run:
         record.beginning(run, made, flags)
-        teachers, scratch = ancestors(made, run)
+        teachers, scratch = ancestors(made, run, given.ancestors)
         task = assemble(made, run, teachers, scratch)
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
@@ -58,8 +80,8 @@ def forget(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def ancestors(made: Plan, run: tracking.Run) -> tuple[list[Ancestor], Ancestor | None]:
-    """(teachers, scratch student to start from), each found, or trained first as a nested run.
+def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[list[Ancestor], Ancestor | None]:
+    """(teachers, scratch student to start from), each known, or found, or trained first as a nested run.
 
     The choice is written down before training, so that a resumed run keeps its teachers.
     """
@@ -70,8 +92,10 @@ def ancestors(made: Plan, run: tracking.Run) -> tuple[list[Ancestor], Ancestor |
     if pinned_file.exists():
         pinned = json.loads(pinned_file.read_text(encoding="utf-8"))
     else:
-        runs = [lineage.find(made, r) or _train_first(made, run, r) for r in distill.teachers]
-        start = None if distill.init == "none" else lineage.find_scratch(made) or _train_scratch(made, run)
+        runs = [known.get(r) or lineage.find(made, r) or _train_first(made, run, r) for r in distill.teachers]
+        start = None if distill.init == "none" else known.get("init") or lineage.find_scratch(made)
+        if distill.init != "none" and start is None:
+            start = _train_scratch(made, run)
         pinned = {"teachers": runs, "init": start}
         atomic.write_text(pinned_file, json.dumps(pinned))
     teachers = [

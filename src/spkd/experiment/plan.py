@@ -156,18 +156,23 @@ def name(plan: Plan) -> str:
 
 def relevant(plan: Plan) -> dict[str, Any]:
     """The part of the settings that can change this run's numbers."""
-    raw, settings = plan.raw, plan.settings
+    return relevant_settings(plan.role, plan.settings, plan.raw)
+
+
+def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> dict[str, Any]:
+    """The part of a settings tree that can change the numbers of a run in this role."""
+    model = settings.teacher if role == "teacher" else settings.student
     chosen: dict[str, Any] = {
-        "role": plan.role,
+        "role": role,
         "fold": settings.fold,
         "run": {k: v for k, v in raw["run"].items() if k != "folder"},
         "dataset": {settings.dataset: raw["datasets"][settings.dataset]},
-        "model": raw["teacher" if plan.role == "teacher" else "student"],
-        "network": raw["networks"][plan.model.network],
-        "view": raw["views"][plan.model.view],
+        "model": raw["teacher" if role == "teacher" else "student"],
+        "network": raw["networks"][model.network],
+        "view": raw["views"][model.view],
         "train": raw["train"],
     }
-    if plan.role == "student":
+    if role == "student":
         chosen |= {"distill": raw["distill"], "losses": raw["losses"]}
     return chosen
 

@@ -64,6 +64,7 @@ def tags(made: Plan) -> dict[str, Any]:
         "train_subjects": " ".join(made.split.train_subjects),
         "validation_subjects": " ".join(made.split.validation_subjects),
         "test_subjects": " ".join(made.split.test_subjects),
+        "test_windows": len(made.split.test),
         "headline": HEADLINES[made.settings.train.headline],
         "fingerprint": plan.fingerprint(made),
     }

@@ -1,0 +1,178 @@
+"""Where each cell of a table stands, by what MLflow has of it; and how one cell is run.
+
+A cell is known by its fingerprint: its settings, the data's digest, the code of the parts that it uses, the hashes of
+its teachers' weights. A finished run with that fingerprint is the cell, whoever ran it.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from spkd import config
+from spkd.data import windowset
+from spkd.errors import SpkdError
+from spkd.evidence import tracking
+from spkd.evidence.tracking import RunInfo
+from spkd.experiment import har, lineage, source, table
+from spkd.experiment.plan import Places
+from spkd.experiment.table import Cell
+from spkd.settings import Settings, TableDefinition
+
+TAG = "cell"
+MOST_RUNS = 100_000
+Status = Literal["done", "running", "failed", "killed", "missing", "waiting"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a cell stands. fingerprint: "" while its teachers are not there (status waiting). run: the newest one."""
+
+    status: Status
+    fingerprint: str = ""
+    run: RunInfo | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table with everything that finding its cells takes. raw: params.yaml as read, without the tables."""
+
+    name: str
+    definition: TableDefinition
+    cells: dict[str, Cell]
+    raw: dict[str, Any]
+    places: Places
+    windows: dict[str, windowset.WindowSet]
+
+
+def board(name: str, settings: Settings, raw: dict[str, Any], given: dict[str, Any], places: Places) -> Board:
+    """The table of that name on the prepared data. Raises SpkdError where definition or data do not fit."""
+    definition = table.definition(settings, name)
+    raw = {**raw, "tables": {}}
+    given = {key: value for key, value in given.items() if key.split(".")[0] not in ("table", "tables")}
+    tree = config.resolve(raw, {**definition.set, **given})
+    windows = {tree["dataset"]: windowset.load(places.data / "windows" / tree["dataset"])}
+    check_expected(name, definition, windows[tree["dataset"]])
+    every = range(len(windows[tree["dataset"]].subjects))
+    folds = list(every) if definition.folds == "all" else definition.folds
+    cells = table.cells(definition, raw, given, folds)
+    for other in {dataset_of(cell) for cell in cells.values()} - set(windows):
+        windows[other] = windowset.load(places.data / "windows" / other)
+    return Board(name, definition, cells, raw, places, windows)
+
+
+def check_expected(name: str, definition: TableDefinition, windows: windowset.WindowSet) -> None:
+    """Raise SpkdError where the prepared windows are not those that the table is meant for."""
+    got = {"classes": len(windows.classes), "length": windows.length, "subjects": len(windows.subjects)}
+    for what, wanted in definition.expects.items():
+        if got[what] != wanted:
+            do = f"set datasets.{windows.manifest['dataset']}.windows in params.yaml and run `dvc repro`"
+            raise SpkdError(f"tables.{name}.expects", f"windows with {what} {wanted}", got[what], do)
+
+
+def dataset_of(cell: Cell) -> str:
+    """The data set of a cell."""
+    return str(next(iter(cell.relevant["dataset"])))
+
+
+def identity(board: Board, cell: Cell) -> list[Any]:
+    """What a cell is apart from the weights of its teachers: settings, data, code."""
+    networks = {**board.raw["networks"]}
+    files = source.used(cell.relevant, networks)
+    return [cell.relevant, board.windows[dataset_of(cell)].digest, source.code_digest(files)]
+
+
+def index() -> dict[str, list[RunInfo]]:
+    """Every run that was a cell of any table, by fingerprint, newest first."""
+    found: dict[str, list[RunInfo]] = {}
+    for run in tracking.find(f"tags.{TAG} != ''", limit=MOST_RUNS):
+        found.setdefault(run.tags[TAG], []).append(run)
+    return found
+
+
+def survey(
+    board: Board, runs: Mapping[str, list[RunInfo]], alive: Callable[[Mapping[str, str]], bool] = tracking.is_alive
+) -> dict[str, State]:
+    """The state of every cell. runs: by fingerprint. alive: whether the process that a run's tags name still runs."""
+    states: dict[str, State] = {}
+    for key, cell in board.cells.items():
+        before = [states[needed] for needed in cell.needs.values()]
+        unmet = [board.cells[k].name for k, s in zip(cell.needs.values(), before, strict=True) if s.status != "done"]
+        if unmet:
+            states[key] = State("waiting", reason=f"needs {', '.join(unmet)}")
+            continue
+        weights = {name: _weights(states[needed].run) for name, needed in cell.needs.items()}
+        weights |= {name: _weights(tracking.get(run_id)) for name, run_id in outside(cell).items()}
+        fingerprint = table.digest([*identity(board, cell), weights])
+        states[key] = _state(fingerprint, runs.get(fingerprint, []), alive)
+    return states
+
+
+def outside(cell: Cell) -> dict[str, str]:
+    """Run ids of teachers and starting students that were named by run or model, not by what they are."""
+    distill = cell.relevant.get("distill", {})
+    named = {r: r for r in distill.get("teachers", []) if lineage.wanted(r) is None}
+    found = {name: r.partition(":")[2] for name, r in named.items() if r.startswith("run:")}
+    for name, reference in named.items():
+        if reference.startswith("model:"):
+            model, _, version = reference.partition(":")[2].partition("/")
+            found[name] = tracking.registered(model, version or None)
+    if str(distill.get("init", "none")).startswith("run:"):
+        found[table.INIT] = distill["init"].partition(":")[2]
+    return found
+
+
+def _weights(run: RunInfo | None) -> str:
+    if run is None or "weights.sha256" not in run.tags:
+        name = run.id if run else "none"
+        raise SpkdError(f"run {name}", "a finished run with the tag weights.sha256", "none", "train it again")
+    return run.tags["weights.sha256"]
+
+
+def _state(fingerprint: str, runs: list[RunInfo], alive: Callable[[Mapping[str, str]], bool]) -> State:
+    for status in ("FINISHED", "RUNNING", "FAILED", "KILLED"):
+        for run in runs:
+            if run.status != status:
+                continue
+            if status == "FINISHED":
+                return State("done", fingerprint, run)
+            if status == "FAILED":
+                return State("failed", fingerprint, run, run.tags.get("failure", "no reason on record"))
+            if status == "RUNNING" and alive(run.tags):
+                return State("running", fingerprint, run, run.tags.get("process", ""))
+            return State("killed", fingerprint, run, run.tags.get("ended", "its process is gone"))
+    return State("missing", fingerprint)
+
+
+def job(board: Board, cell: Cell, states: Mapping[str, State], parent: str) -> dict[str, Any]:
+    """One cell as plain data for `run`. Its teachers must be done."""
+    state = states[cell.key]
+    known = {name: states[needed].run for name, needed in cell.needs.items()}
+    return {
+        "role": cell.role,
+        "given": cell.given,
+        "raw": board.raw,
+        "places": [str(p) for p in (board.places.data, board.places.runs, board.places.project)],
+        "parent": parent,
+        "folder": f"cell-{state.fingerprint}",
+        "tags": {TAG: state.fingerprint, "table": board.name, "table.rows": "; ".join(cell.rows) or "serves others"},
+        "ancestors": {name: run.id for name, run in known.items() if run},
+    }
+
+
+def run(job: dict[str, Any]) -> str:
+    """Run one cell in this process, its progress in a log file that is kept where it fails; returns the run id."""
+    data, runs, project = (Path(p) for p in job["places"])
+    os.chdir(project)
+    log = runs / "logs" / f"{job['folder']}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tree = config.resolve(job["raw"], job["given"])
+    settings = config.check(Settings, tree, "")
+    given = har.Given(job["folder"], job["tags"], job["ancestors"])
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        run_id = har.train(job["role"], settings, tree, Places(data, runs, project), job["parent"], given)
+    log.unlink()
+    return run_id

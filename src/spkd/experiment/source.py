@@ -1,0 +1,68 @@
+"""Which source files decide a run's numbers, and one hash of them. Reads files as text, imports none.
+
+Comments, docstrings and layout do not count: the hash is of the syntax trees. Machinery that only reports (evidence/,
+record) and the reading of settings are left out: they change no number.
+"""
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from spkd import plugin
+from spkd.experiment.table import words
+
+ROOT = plugin.PACKAGE
+ROOTS = ("experiment/har.py", "experiment/outcome.py", "training/weights.py", "seeding.py")
+REPORTING = ("evidence/", "experiment/record.py", "config.py", "settings.py", "plugin.py", "errors.py")
+SHELVES = ("views", "models", "losses", "weightings")
+
+
+def used(relevant: dict[str, Any], networks: dict[str, dict[str, Any]], root: Path = ROOT) -> list[Path]:
+    """The files behind one run, sorted. relevant: its settings. networks: the section of params.yaml.
+
+    A part of a shelf counts where its name stands in the settings, or in those of a teacher's network.
+    """
+    named = words(relevant) | {"cross_entropy"}
+    named |= {str(network["model"]) for name, network in networks.items() if name in named}
+    parts = [root / shelf / f"{name}.py" for shelf in SHELVES for name in named]
+    return closure([root / name for name in ROOTS] + [p for p in parts if p.is_file()], root)
+
+
+def closure(start: list[Path], root: Path = ROOT) -> list[Path]:
+    """The files that these import, themselves included, without those that only report; sorted."""
+    seen: set[Path] = set()
+    todo = set(start)
+    while todo:
+        file = todo.pop()
+        seen.add(file)
+        todo |= {f for f in _imports(file, root) if not str(f.relative_to(root)).startswith(REPORTING)} - seen
+    return sorted(seen)
+
+
+def _imports(file: Path, root: Path) -> set[Path]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    names = [m.split(".")[1:] for m in modules if m.split(".")[0] == "spkd"]
+    return {path for name in names if name and (path := root.joinpath(*name).with_suffix(".py")).is_file()}
+
+
+@functools.cache
+def _file_hash(path: Path, changed_ns: int) -> str:
+    """changed_ns: the file's time of change, so that the cache forgets an edited file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def code_digest(files: list[Path], root: Path = ROOT) -> str:
+    """16 hex digits over the code of the files, comments and docstrings aside."""
+    lines = [f"{f.relative_to(root)} {_file_hash(f, f.stat().st_mtime_ns)}" for f in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,106 @@
+"""From the cells of a table to its report: reads what the runs left in MLflow, writes Markdown, CSV, LaTeX and HTML."""
+
+import tempfile
+from pathlib import Path
+
+from spkd import config
+from spkd.data import atomic
+from spkd.errors import SpkdError
+from spkd.evidence import published, report, report_html, report_text, tracking
+from spkd.evidence.report import Record
+from spkd.evidence.report_text import About
+from spkd.experiment import table_run
+from spkd.experiment.cells import Board, State
+from spkd.experiment.table import Cell
+
+MOST_MAPS = 12
+CURVES = ("test/accuracy", "val/accuracy")
+PLACE = ("run.seed", "fold")
+CONTEXT = ["data.digest", "data.window", "code.commit", "code.dirty", "headline"]
+TEACHERS = {
+    "first": "Teachers: one a fold, shared by all trials; the spread over trials holds none of the teachers'.",
+    "same": "Teachers: one a fold and trial.",
+}
+
+
+def write(board: Board, states: dict[str, State], failures: dict[str, str], folder: Path, parent: tracking.Run) -> Path:
+    """Write the report into a folder and as artifacts of the parent run; returns the page's path."""
+    records = rows(board, states, failures)
+    about = describe(board)
+    files = {
+        "report.md": report_text.markdown(records, about),
+        "cells.csv": report_text.csv_trials(records),
+        "summary.tex": report_text.latex(records, about),
+        "report.html": report_html.page(records, about, maps(records)),
+    }
+    for name, text in files.items():
+        atomic.write_text(folder / name, text)
+        parent.text(text, f"report/{name}")
+    counts = table_run.counts(board, states)
+    parent.metrics({f"cells/{name}": float(n) for name, n in counts.items()}, 0)
+    origins = sorted({r.origin for r in records if r.origin})
+    parent.tags({"data.origin": " ".join(origins), **{f"cells.{name}": n for name, n in counts.items()}})
+    parent.note(report_text.markdown_summary(records, about))
+    return folder / "report.html"
+
+
+def describe(board: Board) -> About:
+    """The table in words."""
+    definition = board.definition
+    folds = sorted({cell.fold for cell in board.cells.values()})
+    places = f"Folds {', '.join(map(str, folds))}; trials {', '.join(map(str, definition.trials))}."
+    return About(
+        board.name, definition.about, definition.baseline, tuple(definition.without_folds),
+        TEACHERS[definition.teacher_trials], places,
+    )  # fmt: skip
+
+
+def rows(board: Board, states: dict[str, State], failures: dict[str, str]) -> list[Record]:
+    """One record for every cell of every row, in the order of the table."""
+    order = {name: k for k, name in enumerate(n for cell in board.cells.values() for n in cell.rows)}
+    found = [
+        record(cell, row, path, states[key], failures.get(key, ""))
+        for key, cell in board.cells.items()
+        for row, path in cell.rows.items()
+    ]
+    return sorted(found, key=lambda r: (order[r.row], r.fold, r.trial))
+
+
+def record(cell: Cell, row: str, path: str, state: State, failure: str) -> Record:
+    """What the report needs of one cell."""
+    known = published.value(path) if path else None
+    run = state.run
+    if state.status != "done" or run is None:
+        status = "failed" if failure else state.status
+        return Record(row, cell.fold, cell.trial, status=status, reason=failure or state.reason, published=known,
+                      run_id=run.id if run else "")  # fmt: skip
+    results = {
+        f"{k}/{s}": v for k in report.RESULTS for s in report.SCORES if (v := run.metrics.get(f"{k}/{s}")) is not None
+    }
+    flat = {key: config.dump(value) for key, value in config.leaves(cell.relevant) if key not in PLACE}
+    context = {key: run.tags[key] for key in CONTEXT if key in run.tags}
+    context |= {key: value for key, value in run.params.items() if key.startswith("env/")}
+    return Record(
+        row, cell.fold, cell.trial, run.tags.get("test_subjects", ""), run_id=run.id, results=results,
+        windows=int(run.tags.get("test_windows", 0)), seconds=table_run.seconds(run), settings=flat, context=context,
+        curves={key: tracking.history(run.id, key) for key in CURVES}, rule=run.tags.get("headline", ""),
+        origin=run.tags.get("data.origin", ""), published=known,
+    )  # fmt: skip
+
+
+def maps(records: list[Record]) -> dict[str, bytes]:
+    """The last panel of similarity maps of the first done cell of each row, for the first rows."""
+    first: dict[str, Record] = {}
+    for r in records:
+        if r.status == "done":
+            first.setdefault(r.row, r)
+    found = {}
+    for row, r in list(first.items())[:MOST_MAPS]:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                panels = sorted(tracking.artifact(r.run_id, "maps", Path(folder)).glob("panel_*.png"))
+            except SpkdError:
+                continue  # the run kept no maps
+            if panels:
+                found[f"{row}, fold {r.fold} ({r.subjects}), trial {r.trial}"] = panels[-1].read_bytes()
+    return found

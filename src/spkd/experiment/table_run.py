@@ -1,0 +1,143 @@
+"""Brings a table to its end: hands out the cells that can run, continues dead ones, and says how far it is.
+
+Contract: a finished cell is never run again; a cell that failed in this call is not tried again by this call; a cell
+that another process trains is waited for.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from spkd.evidence import tracking
+from spkd.evidence.tracking import RunInfo
+from spkd.executor import Executor, Outcome
+from spkd.experiment import cells
+from spkd.experiment.cells import Board, State
+from spkd.experiment.table import Cell
+
+POLL_S = 2.0
+OPEN = ("failed", "killed", "missing")
+LABELS = {"done": "done", "running": "running", "failed": "failed", "killed": "killed", "missing": "missing"}
+
+
+def standing(board: Board) -> dict[str, State]:
+    """The state of every cell as MLflow has it now."""
+    return cells.survey(board, cells.index())
+
+
+def gather(board: Board, states: Mapping[str, State], parent: str) -> None:
+    """Nest the runs that this table made in earlier, stopped calls under this call's parent."""
+    runs = [state.run for state in states.values() if state.run and state.run.tags.get("table") == board.name]
+    tracking.adopt([run.id for run in runs if run.tags.get("mlflow.parentRunId") != parent], parent)
+
+
+def complete(
+    board: Board,
+    executor: Executor,
+    parent: str,
+    retries: int,
+    workers: int,
+    survey: Callable[[Board], dict[str, State]] = standing,
+) -> dict[str, str]:
+    """Run every cell that can be run; returns {cell key: why it failed}. survey: the states as they are now."""
+    failures: dict[str, str] = {}
+    deaths: dict[str, int] = {}
+    busy: set[str] = set()
+    states = survey(board)
+    print(status_line(board, states, workers), flush=True)
+    while True:
+        for cell in board.cells.values():
+            if executor.free() and cell.key not in busy | set(failures) and states[cell.key].status in OPEN:
+                executor.submit(cell.key, cells.job(board, cell, states, parent))
+                busy.add(cell.key)
+        elsewhere = [key for key, state in states.items() if state.status == "running" and key not in busy]
+        if not busy and not elsewhere:
+            return failures
+        if not busy:
+            time.sleep(POLL_S)
+        outcomes = executor.collect(POLL_S)
+        if outcomes or elsewhere:
+            states = survey(board)
+        for outcome in outcomes:
+            busy.discard(outcome.key)
+            _settle(board, outcome, states[outcome.key], failures, deaths, retries)
+            print(f"{_one_line(board.cells[outcome.key], outcome, states[outcome.key])}", flush=True)
+            print(status_line(board, states, workers), flush=True)
+
+
+def _settle(
+    board: Board, outcome: Outcome, state: State, failures: dict[str, str], deaths: dict[str, int], retries: int
+) -> None:
+    """Note a cell as failed, unless it is done, or its process died and may be continued."""
+    key = outcome.key
+    if outcome.ended == "done" and state.status == "done":
+        return
+    if outcome.ended == "died" and deaths.get(key, 0) < retries:
+        deaths[key] = deaths.get(key, 0) + 1
+        tracking.sweep(board.places.runs / f"cell-{state.fingerprint}")
+        return
+    where = f"spkd upload {board.places.runs / f'cell-{state.fingerprint}'}"
+    failures[key] = outcome.text if outcome.ended != "done" else f"trained, but not in MLflow yet: {where}"
+
+
+def _one_line(cell: Cell, outcome: Outcome, state: State) -> str:
+    if outcome.ended != "done" or state.run is None:
+        return f"{outcome.ended}: {cell.name}: {outcome.text}"
+    accuracy = state.run.metrics.get("headline/accuracy", float("nan"))
+    return f"done: {cell.name}: accuracy {accuracy:.4f}, {seconds(state.run):.0f} s"
+
+
+def seconds(run: RunInfo) -> float:
+    """How long a finished run took [s]; 0 where it is not finished."""
+    return max(0, run.ended_ms - run.started_ms) / 1000 if run.ended_ms else 0.0
+
+
+def counts(board: Board, states: Mapping[str, State]) -> dict[str, int]:
+    """How many cells are done, running, failed, killed and missing; waiting ones are missing."""
+    found = dict.fromkeys(LABELS.values(), 0)
+    for key in board.cells:
+        found[LABELS.get(states[key].status, "missing")] += 1
+    return found
+
+
+def left_s(board: Board, states: Mapping[str, State], workers: int) -> float | None:
+    """Time until the table is done [s], from the median time of finished cells of the same role; None before any."""
+    times: dict[str, list[float]] = {}
+    for key, cell in board.cells.items():
+        run = states[key].run
+        if states[key].status == "done" and run is not None:
+            times.setdefault(cell.role, []).append(seconds(run))
+    every = [t for own in times.values() for t in own]
+    if not every:
+        return None
+    typical = {role: statistics.median(times.get(role, every)) for role in ("teacher", "student")}
+    rest = [typical[cell.role] for key, cell in board.cells.items() if states[key].status != "done"]
+    return sum(rest) / min(workers, max(1, len(rest)))
+
+
+def status_line(board: Board, states: Mapping[str, State], workers: int) -> str:
+    """One line: how many cells are done, running, failed, missing, and the time left."""
+    words = [f"{n} {name}" for name, n in counts(board, states).items() if n or name in ("done", "missing")]
+    if all(state.status == "done" for state in states.values()):
+        return f"table {board.name}: all {len(board.cells)} cells are done"
+    left = left_s(board, states, workers)
+    time_left = "time left unknown" if left is None else f"about {_duration(left)} left"
+    return f"table {board.name}: {len(board.cells)} cells: {', '.join(words)}; {time_left}"
+
+
+def status_text(board: Board, states: Mapping[str, State], workers: int) -> str:
+    """The status line, then every cell that runs, failed or was killed, with its reason."""
+    lines = [status_line(board, states, workers)]
+    for status in ("running", "failed", "killed"):
+        for key, cell in board.cells.items():
+            state = states[key]
+            if state.status == status:
+                run_id = f" (run {state.run.id})" if state.run else ""
+                lines.append(f"  {status:<8}{cell.name}: {state.reason}{run_id}")
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
