@@ -118,6 +118,18 @@ class Detect(Section):
     maps: DetectMaps
 
 
+class Reproduce(Section):
+    """Which run to repeat, and what counts as the same."""
+
+    run_id: Annotated[str, Field(min_length=1)]
+    trials: Count
+    min_trials: Annotated[int, Field(ge=2)]
+    first_step: Positive
+    maps: Positive
+    margin: Annotated[float, Field(gt=0, lt=1)]
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+
+
 class OfficialFile(Section):
     """One published archive: where, how long [bytes], and what its bytes hash to (null = not known, not checked)."""
 
@@ -205,6 +217,7 @@ class Settings(Section):
     distill: Distill
     train: Train
     tracking: Tracking
+    reproduce: Reproduce
     coco: Coco
     detect: Detect
     yolo_versions: YoloVersions

@@ -53,6 +53,12 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def new_project():
+    """project(folder, waves): a project folder of a test's own."""
+    return project
+
+
+@pytest.fixture(scope="session")
 def trained(store, waves, tmp_path_factory):
     """One project after a student was asked for on a fresh store: its teacher was trained first."""
     made = project(tmp_path_factory.mktemp("project"), waves)

@@ -19,23 +19,27 @@ from spkd.evidence import outbox as outboxes
 from spkd.evidence import tracking_store as store
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
-from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, listing, registered
+from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, inputs, listing, registered
 from spkd.evidence.tracking_run import TAG_LENGTH, Run, texts
 from spkd.evidence.tracking_sweep import adopt, clean_up, is_alive, sweep, upload
 
 __all__ = [
     "Run",
     "RunInfo",
+    "abandon",
     "adopt",
     "artifact",
     "clean_up",
     "find",
     "get",
     "history",
+    "inputs",
     "is_alive",
     "listing",
     "open_run",
     "registered",
+    "reserve",
+    "retag",
     "sweep",
     "upload",
 ]
@@ -123,3 +127,27 @@ def _create(made: MlflowClient, uri: str, name: str, experiment: str, parent: st
     else:
         experiment_id = store.experiment_id(made, uri, experiment)
     return str(made.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def reserve(name: str, parent: Run, tags: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """(id, environment) of a new nested run that another process will write to when it gets this environment."""
+    uri = store.absolute(store.uri())
+    made = store.client(uri)
+    run_id = _create(made, uri, name, "", parent.id)
+    retag(run_id, tags)
+    return run_id, {"MLFLOW_RUN_ID": run_id, "MLFLOW_TRACKING_URI": uri}
+
+
+def retag(run_id: str, tags: Mapping[str, Any]) -> None:
+    """Change the tags of a run that no process writes to."""
+    made = store.client()
+    for key, text in texts(tags, TAG_LENGTH).items():
+        made.set_tag(run_id, key, text)
+
+
+def abandon(run_id: str, why: str) -> None:
+    """Mark a reserved run FAILED whose process ended without saying so."""
+    made = store.client()
+    if made.get_run(run_id).info.status == "RUNNING":
+        retag(run_id, {"failure": why})
+        made.set_terminated(run_id, "FAILED")

@@ -102,6 +102,12 @@ def listing(run_id: str, folder: str = "") -> list[str]:
         raise SpkdError(f"run {run_id}", f"a run of {store.uri()}", store.reason(error), "check the id") from None
 
 
+def inputs(run_id: str) -> dict[str, str]:
+    """{data set: digest} that a run logged as its inputs."""
+    found = store.client().get_run(run_id).inputs
+    return {entry.dataset.name: entry.dataset.digest for entry in found.dataset_inputs} if found else {}
+
+
 def registered(name: str, version: int | str | None = None) -> str:
     """The id of the run that made a registered model; the newest version where none is asked for."""
     versions = store.client().search_model_versions(f"name = '{name}'")

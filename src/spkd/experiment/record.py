@@ -3,6 +3,8 @@
 Reads plans and training states, computes nothing that changes them.
 """
 
+import copy
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 
 from spkd import plugin
 from spkd.data import scaling
-from spkd.data.batches import DeviceWindows
+from spkd.data.batches import DeviceWindows, order
 from spkd.evidence import provenance, similarity, tracking
 from spkd.experiment import plan
 from spkd.experiment.lineage import Ancestor
@@ -76,6 +78,7 @@ def lineage(run: tracking.Run, teachers: list[Ancestor], shares: list[float], sc
     for name, ancestor in named.items():
         run.tags({f"{name}.run_id": ancestor.run_id, f"{name}.sha256": ancestor.sha256})
     run.tags({f"teacher.{t.name}.alpha": share for t, share in zip(teachers, shares, strict=True)})
+    run.tags({"teachers": " ".join(t.name for t in teachers) or "none"})
 
 
 def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> None:
@@ -120,6 +123,12 @@ class Witness:
         for epoch in state.history[-1:]:
             self.run.metrics(epoch_metrics(epoch), epoch.number)
         settings = self.made.settings
+        if state.epoch == 0:
+            self.run.tags({"weights.initial_sha256": provenance.state_sha256(self.task.network.state_dict())})
+            rows = order(self.task.train, settings.run.seed, 0)[: settings.train.batch]
+            self.run.tags({"first_step.rows_sha256": hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()})
+            losses = first_step(self.task, rows)
+            self.run.metrics({f"first_step/{name}": value for name, value in losses.items()}, 0)
         if state.epoch % settings.tracking.maps_every == 0 or state.epoch == settings.train.epochs:
             self.maps(state.epoch)
 
@@ -161,6 +170,22 @@ def products(
         network(render(windows.batch(rows), rows))
     similarity_of = plugin.load("losses", "sp").similarity
     return {tap: similarity_of(feature).cpu().numpy() for tap, feature in features.items()}
+
+
+@torch.no_grad()
+def first_step(task: loop.Task, rows: torch.Tensor) -> dict[str, float]:
+    """The losses of a first training batch with the first weights, before noise; `loss` is the weighted total.
+
+    rows: (b,) of the batch. What another machine must reproduce within rounding: everything later grows from rounding.
+    It is a copy that sees the batch: the network's own batch statistics stay as they are.
+    """
+    network = copy.deepcopy(task.network).train()
+    with taps(network, task.tap_names) as features:
+        logits = network(task.render(task.windows.batch(rows), rows))
+    known = [teacher(rows, None) for teacher in task.teachers]
+    outputs = [(k.name, k.logits, k.features) for k in known]
+    total, parts = task.objective(logits, features, outputs, task.windows.label[rows])
+    return {"loss": float(total), **{name: float(value) for name, value in parts.items()}}
 
 
 def epoch_metrics(epoch: loop.Epoch) -> dict[str, float]:

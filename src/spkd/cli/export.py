@@ -1,0 +1,25 @@
+"""Pack a finished run into one zip file that `reproduce` takes on a machine with no shared server."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from spkd.settings import Settings
+
+SECTIONS = ()
+POSITIONAL = ("run",)
+OPTIONS = ("out",)
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
+    """Settings, lock, commit and patch, data digests, weights, teachers, metrics, maps, predictions; --out FILE.zip."""
+    from spkd.evidence import bundle, portable
+
+    (run_id,) = words
+    out = Path(options.get("out", f"{run_id}.zip"))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / run_id
+        portable.gather(run_id, Path.cwd(), folder)
+        bundle.pack(folder, out)
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB; there: spkd reproduce {out.name}")
+    return 0

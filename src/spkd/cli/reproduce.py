@@ -1,0 +1,33 @@
+"""Repeat a recorded run from its id or bundle file, and judge: identical, equivalent, different or inconclusive."""
+
+from pathlib import Path
+from typing import Any
+
+from spkd.errors import SpkdError
+from spkd.settings import Settings
+
+SECTIONS = ("reproduce", "run", "tracking")
+POSITIONAL = ("run?",)
+OPTIONS = ("build", "here", "trust", "device", "threads")
+
+
+def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
+    """Exit status 0: identical or equivalent, 1: different, 3: inconclusive.
+
+    --build true: make the recorded environment. --here true: use this one. --trust true: run a bundle's own patch.
+    --device, --threads: of the repeated run, where they are to be others than recorded.
+    """
+    from spkd.evidence import judge, tracking
+    from spkd.experiment import reproduce
+
+    source = words[0] if words else settings.reproduce.run_id
+    if source == "none":
+        raise SpkdError("spkd reproduce", "a run id or a bundle file", "none", "spkd reproduce <run id | file.zip>")
+    tracking.sweep(Path(settings.run.folder))
+    yes = {key: options.get(key, "").lower() == "true" for key in ("build", "here", "trust")}
+    machine: dict[str, Any] = {"device": options["device"]} if "device" in options else {}
+    machine |= {"threads": int(options["threads"])} if "threads" in options else {}
+    verdict = reproduce.reproduce(source, Path.cwd(), settings, reproduce.Choices(**yes, machine=machine))
+    print(judge.markdown(verdict, f"reproduce {source}"))
+    print(f"{verdict.status} (level {verdict.level}): {verdict.reason}", flush=True)
+    return judge.EXIT_STATUS[verdict.status]

@@ -1,0 +1,301 @@
+"""The verdict on a repeated run: identical, equivalent, different or inconclusive. Pure: records in, a verdict out.
+
+The rule, in order. (0) What went in must be the same: code, data, settings, teachers' weights, first weights; otherwise
+`different`. (1) The same final weights and numbers are `identical`; on the same kind of machine with deterministic
+algorithms anything else is `different`. (2) On another machine the losses of the first step and the similarity maps of
+fixed weights must agree within tolerances; otherwise `different`. (3) Then the results of n trials must be shown to lie
+within a margin fixed beforehand (TOST): `equivalent`; shown to lie beyond it: `different`; neither, or too few trials:
+`inconclusive`. A difference that is not significant is never called the same.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from spkd.evidence import similarity
+
+Status = Literal["identical", "equivalent", "different", "inconclusive"]
+EXIT_STATUS: dict[Status, int] = {"identical": 0, "equivalent": 0, "different": 1, "inconclusive": 3}
+KIND = ("cpu", "gpu", "driver", "cuda", "cudnn", "torch", "lock", "flags")
+CLOCKS = ("seconds", "samples_per_s", "cost/latency_ms", "cost/gpu_ms", "time")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is compared of one run. Hashes are hex, "" = not recorded.
+
+    inputs: name -> hash or text of code, data, teachers, first weights. settings: dotted key -> text. machine: fact ->
+    text. weights: hash of the final weights. deterministic: whether repeating bit for bit was asked for. first_step:
+    loss -> value of the first batch. maps: layer -> (b, b) products of fixed weights on probe rows. results: metric ->
+    value [0-1]. history: metric -> (step, value) by step.
+    """
+
+    run_id: str
+    name: str
+    seed: str
+    inputs: Mapping[str, str]
+    settings: Mapping[str, str]
+    machine: Mapping[str, str]
+    weights: str
+    deterministic: bool
+    first_step: Mapping[str, float]
+    results: Mapping[str, float]
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    history: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as the same, fixed beforehand. first_step: relative. maps: largest entry of a row-normalised map.
+
+    margin: of the results [0-1]. alpha: level of each one-sided test. min_trials: fewest trials on either side.
+    """
+
+    first_step: float
+    maps: float
+    margin: float
+    alpha: float
+    min_trials: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the side-by-side table. agrees: None = for information."""
+
+    what: str
+    recorded: str
+    repeated: str
+    agrees: bool | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement. level: 0 inputs, 1 bits, 2 first step and maps, 3 results; the one that decided."""
+
+    status: Status
+    level: int
+    reason: str
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Difference of two means, repeated minus recorded, its (1 - 2 alpha) interval, and the TOST p value."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def tost(recorded: Sequence[float], repeated: Sequence[float], margin: float, alpha: float) -> Equivalence:
+    """Two one-sided Welch t tests of |mean difference| < margin; p is the larger of the two.
+
+    Equivalence is shown where p < alpha, which is where the interval lies inside (-margin, margin). Needs two values on
+    either side. Sources: Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987; Lakens, Soc. Psychol. Pers. Sci. 8, 2017.
+    """
+    a, b = (np.asarray(values, np.float64) for values in (recorded, repeated))
+    difference = float(b.mean() - a.mean())
+    parts = [v.var(ddof=1) / len(v) for v in (a, b)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return Equivalence(difference, difference, difference, 0.0 if abs(difference) < margin else 1.0)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (a, b), strict=True))
+    p = max(stats.t.sf((difference + margin) / error, freedom), stats.t.cdf((difference - margin) / error, freedom))
+    half = float(stats.t.ppf(1 - alpha, freedom)) * error
+    return Equivalence(difference, difference - half, difference + half, float(p))
+
+
+def judge(pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits) -> Verdict:
+    """The verdict on repeated trials.
+
+    pairs: (recorded, repeated) of each trial that was run again, the one that was asked for first. recorded: every
+    recorded trial of these settings, run again or not.
+    """
+    first = pairs[0]
+    rows = [*input_rows(*first), *machine_rows(*first), *bit_rows(*first), *step_rows(*first, limits)]
+    rows += [row for pair in pairs[1:] for row in _named(input_rows(*pair), pair)]
+    rows += [row for pair in pairs[1:] for row in _named([*bit_rows(*pair), *step_rows(*pair, limits)], pair)]
+    results = result_rows(pairs, recorded, limits)
+    decided = [_of_one(*pair, limits) for pair in pairs]
+    worst = next((v for v in decided if v.status == "different"), None)
+    open_ones = [v for v in decided if v.status != "identical"]
+    if worst is None and open_ones:
+        worst = open_ones[0] if open_ones[0].level == 2 else _of_results(pairs, recorded, limits)
+    chosen = worst or decided[0]
+    return Verdict(chosen.status, chosen.level, chosen.reason, rows + results)
+
+
+def _named(rows: Sequence[Row], pair: tuple[Record, Record]) -> list[Row]:
+    """The disagreeing rows of a further trial, under its seed."""
+    return [Row(f"t{pair[0].seed} {r.what}", r.recorded, r.repeated, r.agrees) for r in rows if r.agrees is False]
+
+
+def _of_one(recorded: Record, repeated: Record, limits: Limits) -> Verdict:
+    """The verdict that one pair allows; level 3 (results) is left open as inconclusive."""
+    if broken := [row for row in input_rows(recorded, repeated) if row.agrees is False]:
+        row = broken[0]
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        return Verdict("different", 0, f"{row.what}: recorded {row.recorded}, here {row.repeated}{more}")
+    moved = _moved(recorded, repeated)
+    if recorded.weights and recorded.weights == repeated.weights and not moved:
+        return Verdict("identical", 1, "the same bits in the weights, the same numbers")
+    if same_kind(recorded, repeated) and recorded.deterministic:
+        where = f"first at {moved[0]}" if moved else "in the weights only"
+        return Verdict("different", 1, f"the same kind of machine promises the same bits, but they differ, {where}")
+    steps = step_rows(recorded, repeated, limits)
+    if not steps:
+        return Verdict("inconclusive", 2, "the record has neither a first step nor maps to compare")
+    if wrong := [row for row in steps if not row.agrees]:
+        row = wrong[0]
+        return Verdict("different", 2, f"{row.what}: recorded {row.recorded}, here {row.repeated}")
+    return Verdict("inconclusive", 3, "")
+
+
+def _of_results(pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits) -> Verdict:
+    n_recorded, n_repeated = len(recorded), len(pairs)
+    agreed = "first step and maps agree"
+    if min(n_recorded, n_repeated) < limits.min_trials:
+        trials = f"{n_recorded} recorded and {n_repeated} repeated trials are too few (reproduce.min_trials)"
+        return Verdict("inconclusive", 3, f"{agreed}, but {trials} to say that the results are equivalent")
+    tests = _tests(pairs, recorded, limits)
+    for name, test in tests.items():
+        if test.low > limits.margin or test.high < -limits.margin:
+            interval = f"{100 * test.low:+.2f} to {100 * test.high:+.2f} points"
+            return Verdict("different", 3, f"{name} differs by {interval}, beyond {100 * limits.margin:g}")
+    shown = {name: test for name, test in tests.items() if test.p < limits.alpha}
+    if tests and len(shown) == len(tests):
+        return Verdict(
+            "equivalent", 3, f"{agreed}, results within {100 * limits.margin:g} points (TOST, n {n_repeated})"
+        )
+    missing = ", ".join(name for name in tests if name not in shown) or "no common result"
+    return Verdict("inconclusive", 3, f"{agreed}, but the trials neither show nor exclude equivalence: {missing}")
+
+
+def same_kind(recorded: Record, repeated: Record) -> bool:
+    """Whether both machines are of one kind, so that bits may be compared."""
+    return all(recorded.machine.get(key) == repeated.machine.get(key) for key in KIND)
+
+
+def input_rows(recorded: Record, repeated: Record) -> list[Row]:
+    """Code, data, teachers and first weights, then every setting that differs."""
+    keys = [*recorded.inputs, *(key for key in repeated.inputs if key not in recorded.inputs)]
+    rows = []
+    for key in keys:
+        one, other = recorded.inputs.get(key, ""), repeated.inputs.get(key, "")
+        agrees = one == other if one and other else None
+        rows.append(Row(key, one[:16] or "not recorded", other[:16] or "not recorded", agrees))
+    for key in sorted({*recorded.settings, *repeated.settings}):
+        old, new = recorded.settings.get(key, "absent"), repeated.settings.get(key, "absent")
+        if old != new:
+            rows.append(Row(f"setting {key}", old, new, False))
+    return rows
+
+
+def machine_rows(recorded: Record, repeated: Record) -> list[Row]:
+    """Both machines; differences here are for information, as they choose the level and not the verdict."""
+    keys = sorted({*recorded.machine, *repeated.machine})
+    return [Row(key, recorded.machine.get(key, ""), repeated.machine.get(key, ""), None) for key in keys]
+
+
+def bit_rows(recorded: Record, repeated: Record) -> list[Row]:
+    """Hash of the final weights, and the first number of the history that differs."""
+    same = recorded.weights == repeated.weights if recorded.weights and repeated.weights else None
+    moved = _moved(recorded, repeated)
+    numbers = Row("numbers of every epoch", "", f"first at {moved[0]}" if moved else "the same", not moved)
+    return [
+        Row("weights sha256", recorded.weights[:16], repeated.weights[:16], same),
+        *([numbers] if recorded.history and repeated.history else []),
+    ]
+
+
+def _moved(recorded: Record, repeated: Record) -> list[str]:
+    """`metric, step` of every number that is not the same bit for bit, earliest step first; clocks left out."""
+    found = []
+    for key in sorted(recorded.history.keys() & repeated.history.keys()):
+        if key in CLOCKS or key.split("/")[-1] in CLOCKS:
+            continue
+        one, other = dict(recorded.history[key]), dict(repeated.history[key])
+        for step in one.keys() | other.keys():
+            values = one.get(step, math.inf), other.get(step, -math.inf)
+            if values[0] != values[1] and not all(math.isnan(v) for v in values):
+                found.append((step, key))
+    return [f"{key}, step {step}" for step, key in sorted(found)]
+
+
+def step_rows(recorded: Record, repeated: Record, limits: Limits) -> list[Row]:
+    """The losses of the first step, relative to the total, and the largest entry by which each map differs."""
+    rows = []
+    scale = max((abs(v) for v in recorded.first_step.values()), default=1.0) or 1.0
+    for key in sorted(recorded.first_step.keys() & repeated.first_step.keys()):
+        one, other = recorded.first_step[key], repeated.first_step[key]
+        gap = abs(one - other) / scale
+        text = f"{other:.7g} (off by {gap:.1e}, allowed {limits.first_step:g})"
+        rows.append(Row(f"first step {key}", f"{one:.7g}", text, gap <= limits.first_step))
+    for key in sorted(recorded.maps.keys() & repeated.maps.keys()):
+        a, b = (np.asarray(r.maps[key]) for r in (recorded, repeated))
+        gap = (
+            float(np.abs(similarity.normalised(a) - similarity.normalised(b)).max()) if a.shape == b.shape else math.inf
+        )
+        rows.append(Row(f"map {key}", "", f"off by {gap:.1e}, allowed {limits.maps:g}", gap <= limits.maps))
+    return rows
+
+
+def _tests(
+    pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits
+) -> dict[str, Equivalence]:
+    found = {}
+    for key in sorted(pairs[0][0].results.keys() & pairs[0][1].results.keys()):
+        old = [r.results[key] for r in recorded if key in r.results]
+        new = [b.results[key] for _, b in pairs if key in b.results]
+        if min(len(old), len(new)) >= 2:
+            found[key] = tost(old, new, limits.margin, limits.alpha)
+    return found
+
+
+def result_rows(pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits) -> list[Row]:
+    """Mean +- sample standard deviation of each result on either side, and the test where there are two trials."""
+    rows, tests = [], _tests(pairs, recorded, limits)
+    for key in sorted(pairs[0][0].results.keys() & pairs[0][1].results.keys()):
+        old, new = ([r.results[key] for r in side if key in r.results] for side in (recorded, [b for _, b in pairs]))
+        test, agrees = "", None
+        if key in tests:
+            t = tests[key]
+            test = (
+                f"; difference {100 * t.low:+.2f} to {100 * t.high:+.2f}, margin {100 * limits.margin:g}, p {t.p:.2g}"
+            )
+            agrees = True if t.p < limits.alpha else None
+        rows.append(Row(f"{key} %", _spread(old), _spread(new) + test, agrees))
+    return rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{100 * float(np.mean(values)):.2f}"
+    return (
+        f"{mean} (n 1)" if len(values) < 2 else f"{mean} +- {100 * float(np.std(values, ddof=1)):.2f} (n {len(values)})"
+    )
+
+
+def columns(verdict: Verdict) -> dict[str, list[Any]]:
+    """The side-by-side table as columns."""
+    words = {True: "yes", False: "NO", None: "-"}
+    return {
+        "what": [row.what for row in verdict.rows],
+        "recorded": [row.recorded for row in verdict.rows],
+        "here": [row.repeated for row in verdict.rows],
+        "agrees": [words[row.agrees] for row in verdict.rows],
+    }
+
+
+def markdown(verdict: Verdict, title: str) -> str:
+    """The verdict and its table."""
+    table = columns(verdict)
+    lines = [f"# {title}", "", f"**{verdict.status}** (level {verdict.level}): {verdict.reason}", ""]
+    lines += ["| " + " | ".join(table) + " |", "|" + "---|" * len(table)]
+    for cells in zip(*table.values(), strict=True):
+        lines.append("| " + " | ".join(str(c).replace("|", "/").replace("\n", " ") for c in cells) + " |")
+    return "\n".join(lines) + "\n"

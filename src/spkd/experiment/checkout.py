@@ -1,0 +1,123 @@
+"""The code, environment and data of a recorded run, brought back beside the project and removed afterwards.
+
+Contract: the project's own working tree, data and environment stay as they are. What cannot be brought back is an error
+that says what is missing and how to get it.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from spkd.errors import SpkdError
+from spkd.evidence import tracking_project
+
+ENVIRONMENTS = "environments"
+LOCK = Path("requirements.lock")
+
+
+def git(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """The answer of git in a folder, which need not be success."""
+    environ = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")}
+    command = ["git", *words]
+    return subprocess.run(
+        command, cwd=folder, env={**environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
+    )
+
+
+def require_commit(project: Path, commit: str) -> None:
+    """Raise SpkdError where the repository does not have the commit."""
+    if commit == "unknown":
+        raise SpkdError(
+            "commit", "a recorded commit", "none", "run again from a git checkout: this run cannot be repeated"
+        )
+    if git(project, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
+        do = "git fetch --all, or run this in a clone that has it"
+        raise SpkdError("commit", f"{commit} in {project}", "no such commit", do)
+
+
+@contextmanager
+def worktree(project: Path, commit: str, patch: Path | None, folder: Path) -> Iterator[Path]:
+    """The recorded code in a git worktree at folder, with the patch of its working tree applied.
+
+    Raises SpkdError where the patch does not apply.
+    """
+    made = git(project, "worktree", "add", "--detach", str(folder), commit)
+    if made.returncode != 0:
+        raise SpkdError("commit", f"a worktree of {commit}", made.stderr.strip(), "git worktree prune, then try again")
+    try:
+        if patch is not None:
+            applied = git(folder, "apply", str(patch.absolute()))
+            if applied.returncode != 0:
+                do = "the record kept only the first 1 MB of a larger change: commit before running"
+                raise SpkdError("commit", "a patch that applies to it", applied.stderr.strip()[:300], do)
+        yield folder
+    finally:
+        git(project, "worktree", "remove", "--force", str(folder))
+
+
+def interpreter(lock: Path, environments: Path, build: bool, here: bool) -> Path:
+    """The Python that runs the recorded code: this one where it has the locked versions, or one built from the lock.
+
+    here: use this one in any case; the verdict then rests on first step, maps and results. build: allow an environment
+    of its own, kept below `environments` for the next time. Raises SpkdError, with the size, where neither is allowed.
+    """
+    wrong = tracking_project.differing(lock)
+    if not wrong or here:
+        if wrong:
+            print(f"another environment than the recorded one: {'; '.join(wrong[:5])}", flush=True)
+        return Path(sys.executable)
+    target = environments / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    size = f"about {environment_bytes(lock) / 1e9:.1f} GB at {target}"
+    if not build and not (target / "installed").exists():
+        do = f"--build true makes that environment ({size}); --here true runs in this one all the same"
+        raise SpkdError("lock", "the locked versions installed", "; ".join(wrong[:3]), do)
+    if not (target / "installed").exists():
+        print(f"building the recorded environment: {size}", flush=True)
+        _run([sys.executable, "-m", "venv", "--clear", str(target)], lock.parent, {})
+        python = str(target / "bin" / "python")
+        _run([python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)], lock.parent, {})
+        (target / "installed").touch()
+    return target / "bin" / "python"
+
+
+def environment_bytes(lock: Path) -> int:
+    """Disk that the locked packages take here; of those that are not installed here nothing is known."""
+    total = 0
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        name, pinned, _ = line.partition("==")
+        if pinned and not line.startswith((" ", "#")):
+            try:
+                files = metadata.files(name.strip()) or []
+            except metadata.PackageNotFoundError:
+                continue
+            total += sum(file.size or 0 for file in files)
+    return total
+
+
+def _run(command: Sequence[str], folder: Path, environ: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environ}, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        got = " ".join((done.stderr or done.stdout).split())[-600:]
+        raise SpkdError(
+            " ".join(command[-4:]), "success", got, f"run it by hand in a worktree of that commit ({folder})"
+        )
+
+
+def repro(code: Path, python: Path, stages: Sequence[str]) -> None:
+    """Rebuild prepared data in a checkout with its own code. Raises SpkdError with the end of DVC's messages."""
+    command = [str(python), "-m", "dvc", "repro", "--quiet", *stages]
+    print(f"rebuilding data: dvc repro {' '.join(stages)}", flush=True)
+    _run(command, code, inside(code, python))
+
+
+def inside(code: Path, python: Path) -> dict[str, str]:
+    """The environment variables that make a command use the checkout's code and that Python."""
+    path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {"PYTHONPATH": str(code / "src"), "PATH": path}

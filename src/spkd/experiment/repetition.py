@@ -1,0 +1,239 @@
+"""From a recorded run to the settings, data and teachers that repeat it in a checkout of its code.
+
+Contract: teachers are never trained again: their recorded weights are used, and refused where their hash is another.
+"""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from spkd import config
+from spkd.data import arrays, atomic, windowset
+from spkd.errors import SpkdError
+from spkd.evidence import portable, tracking
+from spkd.experiment import checkout
+
+FILES_OF_DVC = ("params.yaml", "dvc.lock", "data.dvc")
+COMMANDS = {"teacher": "teacher", "scratch": "distill", "student": "distill", "detect": "detect"}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A gathered run: its folder, tags, and the settings that it logged."""
+
+    folder: Path
+    tags: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The run that was gathered in a folder. Raises SpkdError where it is none that can be repeated."""
+        tags = portable.tags_of(folder)
+        if tags.get("kind") not in COMMANDS:
+            raise SpkdError(folder, f"a run of kind {', '.join(COMMANDS)}", tags.get("kind"), "choose another run")
+        return cls(folder, tags, portable.logged_settings(folder))
+
+    @property
+    def command(self) -> str:
+        """The command that makes such a run."""
+        return COMMANDS[self.tags["kind"]]
+
+    @property
+    def dataset(self) -> str:
+        """The name of its data set; "coco" for a detection run's."""
+        return self.tags.get("data.dataset", "coco")
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """The first thing that is not as recorded. what: names it. do: the remedy."""
+
+    what: str
+    recorded: str
+    here: str
+    do: str
+
+
+def setting(recorded: Recorded) -> Wrong | None:
+    """The first setting that the record tells in two ways."""
+    found = portable.changed_setting(recorded.folder)
+    do = "one of the two was changed after the run: use an untouched copy of the run or bundle"
+    return Wrong(f"setting {found[0]}", found[1], found[2], do) if found else None
+
+
+def lock(recorded: Recorded, code: Path) -> Wrong | None:
+    """Whether the checkout has the lock file of the run."""
+    wanted, path = portable.lock_sha256(recorded.folder), code / checkout.LOCK
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
+    do = "the run used a lock file that its commit does not have: commit requirements.lock, then run and repeat again"
+    return Wrong("lock sha256", wanted[:16], found[:16], do) if wanted and wanted != found else None
+
+
+def teachers(recorded: Recorded) -> Wrong | None:
+    """The first network, of those the run builds on and its own, whose weights are not what the run recorded."""
+    for name in portable.ancestors(recorded.tags):
+        path = recorded.folder / "teachers" / name.removeprefix("teacher.") / portable.WEIGHTS
+        if not path.is_file():
+            raise SpkdError(f"weights of {name}", "a file of the record", "none", "restore its run, or export again")
+        if recorded.command != "detect" and (
+            wrong := _weights(f"weights of {name}", path, recorded.tags[f"{name}.sha256"])
+        ):
+            return wrong
+    own = next((recorded.folder / "artifacts" / "model").glob("*.safetensors"), None)
+    return _weights("final weights of the record", own, recorded.tags.get("weights.sha256", "")) if own else None
+
+
+def _weights(what: str, path: Path, recorded: str) -> Wrong | None:
+    found = portable.weights_sha256(path)
+    do = "these are not the weights of that run: use an untouched copy of the run or bundle"
+    return None if found == recorded else Wrong(what, recorded[:16], found[:16], do)
+
+
+def stored_teachers(recorded: Recorded, parent: tracking.Run, work: Path) -> dict[str, str]:
+    """{name: id of a run of this store that holds its weights}, copied into the store where it has no such run."""
+    found = {}
+    for name in portable.ancestors(recorded.tags):
+        folder = recorded.folder / "teachers" / name.removeprefix("teacher.")
+        run_id = recorded.tags[f"{name}.run_id"]
+        if recorded.command == "detect":
+            tracking.get(run_id)  # its weights do not travel in a bundle: ultralytics wants a pickle
+        found[name] = run_id if recorded.command == "detect" or _holds(run_id, recorded.tags[f"{name}.sha256"]) else ""
+        if not found[name]:
+            tags = {"kind": "imported", "imported.run_id": run_id, "weights.sha256": recorded.tags[f"{name}.sha256"]}
+            with tracking.open_run(f"{name} of {run_id}", work / f"import {name}", "", parent, tags, fresh=True) as run:
+                run.file(folder / portable.WEIGHTS, f"model/{portable.WEIGHTS}")
+            found[name] = run.id
+    return found
+
+
+def _holds(run_id: str, sha256: str) -> bool:
+    try:
+        return tracking.get(run_id).tags.get("weights.sha256") == sha256
+    except SpkdError:
+        return False
+
+
+def settings(recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str], machine: Mapping[str, Any]) -> Any:
+    """The settings tree that repeats the run: the checkout's params.yaml under what the run recorded.
+
+    stored: what stored_teachers gave. machine: `run` settings that may be others here (device, threads).
+    """
+    made, said = copy.deepcopy(tree), copy.deepcopy(dict(recorded.settings))
+    if recorded.command == "detect":
+        made["run"] |= said["run"] | machine
+        made["detect"] = _over(made["detect"], said["detect"])
+        if stored:
+            made["detect"]["distill"]["teacher"] = f"run:{stored['teacher.detector']}"
+        if "device" in machine:
+            made["detect"]["device"] = str(machine["device"]).removeprefix("cuda:").replace("cuda", "0")
+        return made
+    (name, dataset), model = next(iter(said["dataset"].items())), said["model"]
+    made |= {"dataset": name, "fold": said["fold"], "train": said["train"]}
+    made["run"] |= said["run"] | machine
+    made["datasets"][name], made["networks"][model["network"]] = dataset, said["network"]
+    made["views"][model["view"]] = said["view"]
+    made["teacher" if recorded.command == "teacher" else "student"] = model
+    made["tracking"]["register"] = False
+    if per_class := portable.probe_per_class(recorded.folder):
+        made["tracking"]["probe_per_class"] = per_class
+    if "distill" in said:
+        made["distill"], made["losses"] = said["distill"], said["losses"]
+        made["distill"]["teachers"] = [f"run:{stored[f'teacher.{n}']}" for n in teacher_order(recorded)]
+        made["distill"]["init"] = f"run:{stored['init']}" if "init" in stored else "none"
+    return made
+
+
+def teacher_order(recorded: Recorded) -> list[str]:
+    """Names of the run's teachers in the order of its alphas."""
+    named = [n.removeprefix("teacher.") for n in portable.ancestors(recorded.tags) if n != "init"]
+    if len(named) < 2:
+        return named
+    order = recorded.tags.get("teachers", "").split()
+    if sorted(order) != sorted(named):
+        raise SpkdError("teachers", "their order in the record", "none", "repeat a run that this version made")
+    return order
+
+
+def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(made.get(key), dict) and bool(value)
+        made[key] = _over(made[key], value) if nested else value
+    return made
+
+
+def data(recorded: Recorded, project: Path, code: Path, python: Path, tree: dict[str, Any]) -> Wrong | None:
+    """Give the checkout its data: the project's where they are the recorded ones, rebuilt with the old code otherwise.
+
+    Returns what is wrong where rebuilt data are not the recorded ones; a detection run's are compared after the run.
+    """
+    if recorded.command == "detect":
+        if (project / "data" / "coco").is_dir():
+            _borrow(project, code)
+        else:
+            checkout.repro(code, python, ["coco"])
+        return None
+    name, wanted = recorded.dataset, recorded.tags["data.digest"]
+    views = _stored_views(recorded, tree)
+    folders = [project / "data" / "views" / name / view for view in views]
+    if _digest(project / "data" / "windows" / name) == wanted and all(_fits(f, wanted, tree) for f in folders):
+        _borrow(project, code)
+        return None
+    stages = [f"windows@{name}"]
+    stages += [f"views@{k}" for k, p in tree["prepare"].items() if p["dataset"] == name and p["view"] in views]
+    with _with_params(code, tree):
+        checkout.repro(code, python, stages)
+    found = _digest(code / "data" / "windows" / name)
+    do = "the raw recordings or the code that reads them are not those of the run: bring them back, then dvc repro"
+    return None if found == wanted else Wrong(f"data digest of {name}", wanted, found or "damaged", do)
+
+
+def _stored_views(recorded: Recorded, tree: Mapping[str, Any]) -> set[str]:
+    """Views of the run and its teachers that are prepared beforehand."""
+    seen = {str(recorded.tags["view"])}
+    for name in portable.ancestors(recorded.tags):
+        seen.add(portable.tags_of(recorded.folder / "teachers" / name.removeprefix("teacher."))["view"])
+    return seen & {p["view"] for p in tree["prepare"].values() if p["dataset"] == recorded.dataset}
+
+
+def _digest(folder: Path) -> str:
+    """The digest of prepared windows, computed from their content; "" where they are missing or damaged."""
+    try:
+        return windowset.load(folder).digest
+    except SpkdError:
+        return ""
+
+
+def _fits(folder: Path, digest: str, tree: Mapping[str, Any]) -> bool:
+    """Whether a prepared view is of these windows and settings."""
+    try:
+        _, manifest = arrays.load(folder, "")
+    except SpkdError:
+        return False
+    return bool(manifest.get("digest") == digest and manifest.get("settings") == tree["views"][folder.name])
+
+
+def _borrow(project: Path, code: Path) -> None:
+    """Let the checkout read the project's data: links below a folder of its own, which git ignores as it does data/."""
+    (code / "data").mkdir()
+    for folder in (project / "data").iterdir():
+        (code / "data" / folder.name).symlink_to(folder, target_is_directory=folder.is_dir())
+
+
+@contextmanager
+def _with_params(code: Path, tree: dict[str, Any]) -> Iterator[None]:
+    """Let DVC see the run's settings; its files are afterwards as they were, so that the code stays the run's."""
+    files = {code / name: (code / name).read_text(encoding="utf-8") for name in FILES_OF_DVC if (code / name).is_file()}
+    if config.read(code / config.PARAMS) != tree:
+        atomic.write_text(code / config.PARAMS, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    try:
+        yield
+    finally:
+        for path, text in files.items():
+            atomic.write_text(path, text)

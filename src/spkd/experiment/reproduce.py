@@ -1,0 +1,158 @@
+"""A recorded run, repeated with its own code, environment, data and teachers, and judged.
+
+Checked in this order: commit, lock, data digests, settings, teachers' weights; the first that is not as recorded is
+named with its remedy. The verdict is a run of its own (kind = reproduction, tag `reproduces`), the repeated trials are
+nested below it and are never taken for a teacher or a trial of a table.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spkd import config
+from spkd.data import atomic
+from spkd.errors import SpkdError
+from spkd.evidence import bundle, judge, portable, tracking
+from spkd.evidence.judge import Limits, Record, Row, Verdict
+from spkd.evidence.outbox import Outbox
+from spkd.experiment import checkout, repetition
+from spkd.experiment.repetition import Recorded, Wrong
+from spkd.settings import Reproduce, Settings
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user allows. build, here: of the environment, see checkout.interpreter. trust: run a bundle's patch.
+
+    machine: `run` settings that may be others here: device, threads.
+    """
+
+    build: bool
+    here: bool
+    trust: bool
+    machine: Mapping[str, Any]
+
+
+def reproduce(source: str, project: Path, settings: Settings, choices: Choices) -> Verdict:
+    """The verdict on a run id of the store, or on a bundle file, tracked as a run."""
+    work = (project / settings.run.folder / f"reproduce-{os.getpid()}").absolute()
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        recorded = fetch(source, project, work / "recorded", choices.trust)
+        record = portable.record(recorded.folder)
+        tags = {"kind": "reproduction", "reproduces": record.run_id, "reproduces.name": record.name}
+        box = work.with_name(f"reproduction of {record.run_id} {os.getpid()}")
+        title = f"reproduce {record.name}"
+        with tracking.open_run(title, box, settings.tracking.experiment, tags=tags, fresh=True) as run:
+            verdict = _repeated(recorded, record, project, settings.reproduce, choices, run, work)
+            tell(run, verdict, title)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if not Outbox(box).pending():
+        shutil.rmtree(box)
+    return verdict
+
+
+def fetch(source: str, project: Path, folder: Path, trust: bool) -> Recorded:
+    """The recorded run as a folder of files. Raises SpkdError for a bundle that brings code and is not trusted."""
+    if Path(source).suffix != ".zip":
+        portable.gather(source, project, folder)
+        return Recorded.read(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bundle.unpack(Path(source), folder)
+    patch = folder / "artifacts" / "code.patch"
+    if patch.is_file() and not trust:
+        n = len(patch.read_text(encoding="utf-8").splitlines())
+        do = "read artifacts/code.patch in it (unzip -p), then say --trust true: it will be run"
+        raise SpkdError(source, "a bundle of committed code", f"one that brings a patch of {n} lines", do)
+    return Recorded.read(folder)
+
+
+def tell(run: tracking.Run, verdict: Verdict, title: str) -> None:
+    """The verdict as tags, table and description of its run."""
+    run.tags({"verdict": verdict.status, "verdict.level": verdict.level, "verdict.reason": verdict.reason})
+    run.table("side_by_side", judge.columns(verdict))
+    run.note(judge.markdown(verdict, title))
+
+
+def _repeated(
+    recorded: Recorded,
+    record: Record,
+    project: Path,
+    wanted: Reproduce,
+    choices: Choices,
+    run: tracking.Run,
+    work: Path,
+) -> Verdict:
+    """Check, repeat and judge in a worktree of the recorded commit."""
+    run.params({"reproduce": wanted.model_dump()})
+    commit, patch = recorded.tags["code.commit"], recorded.folder / "artifacts" / "code.patch"
+    checkout.require_commit(project, commit)
+    with checkout.worktree(project, commit, patch if patch.is_file() else None, work / "code") as code:
+        if wrong := repetition.lock(recorded, code):
+            return refused(wrong)
+        environments = work.parent / checkout.ENVIRONMENTS
+        python = checkout.interpreter(code / checkout.LOCK, environments, choices.build, choices.here)
+        tree = config.read(code / config.PARAMS)
+        planned = repetition.settings(recorded, tree, _references(recorded), choices.machine)
+        wrong = (
+            repetition.data(recorded, project, code, python, planned)
+            or repetition.setting(recorded)
+            or repetition.teachers(recorded)
+        )
+        if wrong:
+            return refused(wrong)
+        stored = repetition.stored_teachers(recorded, run, work)
+        planned = repetition.settings(recorded, tree, stored, choices.machine)
+        trials = _chosen(record, portable.trials(recorded.folder), wanted.trials)
+        pairs = []
+        for trial in trials:
+            planned["run"]["seed"] = int(trial.seed)
+            folder = work / f"repeated{trial.seed}"
+            _run_again(recorded, run, code, python, planned, trial.name, project, folder)
+            pairs.append((trial, portable.record(folder)))
+    limits = Limits(wanted.first_step, wanted.maps, wanted.margin, wanted.alpha, wanted.min_trials)
+    return judge.judge(pairs, portable.trials(recorded.folder), limits)
+
+
+def refused(wrong: Wrong) -> Verdict:
+    """`different`, without running anything."""
+    reason = f"{wrong.what}: recorded {wrong.recorded}, here {wrong.here}; {wrong.do}"
+    return Verdict("different", 0, reason, [Row(wrong.what, wrong.recorded, wrong.here, False)])
+
+
+def _references(recorded: Recorded) -> dict[str, str]:
+    """The recorded ids of the networks that the run builds on, by name."""
+    return {name: recorded.tags[f"{name}.run_id"] for name in portable.ancestors(recorded.tags)}
+
+
+def _chosen(record: Record, trials: list[Record], n: int) -> list[Record]:
+    """The asked run first, then others of its trials, n in all as far as there are so many."""
+    return [record, *(t for t in trials if t.seed != record.seed)][:n]
+
+
+def _run_again(
+    recorded: Recorded, run: tracking.Run, code: Path, python: Path, settings: dict[str, Any],
+    name: str, project: Path, folder: Path,
+) -> None:  # fmt: skip
+    """Run the recorded code on these settings and gather what it logged."""
+    run_id, environ = tracking.reserve(f"repeat of {name}", run, {"repeats": recorded.tags.get("weights.sha256", "")})
+    params = folder.with_suffix(".yaml")
+    atomic.write_text(params, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    command = [str(python), "-m", "spkd", recorded.command, "--params", str(params), "--preset", "none"]
+    try:
+        environ = {**os.environ, **checkout.inside(code, python), **environ}
+        done = subprocess.run(command, cwd=code, env=environ, check=False)
+        if done.returncode != 0:
+            do = "its messages are above; the run's page has them as `failure`"
+            raise SpkdError(f"repeat of {name}", "success", f"exit status {done.returncode}", do)
+        portable.gather(run_id, project, folder)
+    finally:
+        tracking.abandon(run_id, "the repeating process ended early")
+        tracking.retag(run_id, {"kind": "repetition"})

@@ -1,0 +1,277 @@
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from spkd.data import windowset
+from spkd.data.batches import order
+from spkd.errors import SpkdError
+from spkd.evidence import bundle, judge, portable, provenance, tracking
+from spkd.evidence.judge import Limits
+from spkd.experiment import checkout, har, record, reproduce
+from spkd.training import loop
+
+ROOT = Path(__file__).parents[2]
+LIMITS = Limits(first_step=0.005, maps=0.01, margin=0.05, alpha=0.05, min_trials=2)
+NOTHING = reproduce.Choices(build=False, here=False, trust=False, machine={})
+SHORT = {"train__epochs": 1}
+
+
+def git(folder, *words):
+    who = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
+    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def repo(store, waves, new_project, tmp_path_factory):
+    """A git checkout with the project's code and the waves as its windows, after a teacher and its student."""
+    folder = tmp_path_factory.mktemp("repo")
+    made = new_project(folder, waves)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "requirements.lock").write_text(f"numpy=={metadata.version('numpy')}\n")
+    (folder / ".gitignore").write_text("/data/\n/runs/\n__pycache__/\n")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "all")
+    made.student = made.train("student", **SHORT)
+    return made
+
+
+@pytest.fixture(scope="module")
+def packed(repo):
+    """The student as a bundle."""
+    portable.gather(repo.student, repo.folder, repo.folder / "runs" / "gathered")
+    bundle.pack(repo.folder / "runs" / "gathered", repo.folder / "runs" / "student.zip")
+    return repo.folder / "runs" / "student.zip"
+
+
+@pytest.fixture
+def forged(packed, tmp_path):
+    """forged(change) -> a bundle with a right index whose files were changed by change(folder)."""
+
+    def make(change):
+        bundle.unpack(packed, tmp_path / "open")
+        change(tmp_path / "open")
+        bundle.pack(tmp_path / "open", tmp_path / "forged.zip")
+        return str(tmp_path / "forged.zip")
+
+    return make
+
+
+def verdict_of(repo, source, **choices):
+    settings, _ = repo.settings(reproduce__min_trials=2)
+    return reproduce.reproduce(str(source), repo.folder, settings, replace(NOTHING, **choices))
+
+
+def records(repo, tmp_path, *run_ids):
+    found = []
+    for run_id in run_ids:
+        portable.gather(run_id, repo.folder, tmp_path / run_id)
+        found.append(portable.record(tmp_path / run_id))
+    return found
+
+
+@contextmanager
+def elsewhere(monkeypatch):
+    """The environment record of another machine, whose arithmetic the caller makes another."""
+    real = provenance.environment
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "environment", lambda *a: {**real(*a), "cpu": "another"})
+        yield
+
+
+def no_training(*_):
+    raise AssertionError("the run was repeated although its inputs are not as recorded")
+
+
+@pytest.fixture
+def task(repo):
+    return har.assemble(repo.plan("student", distill__teachers=[]), SimpleNamespace(), [], None)
+
+
+def test_the_first_step_is_that_of_the_loop(repo, task, tmp_path):
+    settings, _ = repo.settings(train__batch=48, train__epochs=1)
+    losses = record.first_step(task, order(task.train, 0, 0)[:48])
+    state = loop.fit(task, settings.train, 0, tmp_path / "checkpoint", "key", lambda state: None)
+    assert losses["loss"] == losses["cross_entropy"] == pytest.approx(state.history[0].losses["total"], rel=1e-6)
+
+
+def test_looking_at_the_first_step_leaves_the_network_as_it_was(task):
+    before = provenance.state_sha256(task.network.state_dict())
+    record.first_step(task, task.train[:16])
+    assert provenance.state_sha256(task.network.state_dict()) == before
+
+
+def test_another_first_batch_is_different_and_named(repo, tmp_path):
+    (recorded,) = records(repo, tmp_path, repo.student)
+    assert len(recorded.inputs["first batch"]) == 64
+    other = replace(recorded, inputs={**recorded.inputs, "first batch": "0" * 64}, machine={}, weights="other")
+    verdict = judge.judge([(recorded, other)], [recorded], LIMITS)
+    assert (verdict.status, verdict.level) == ("different", 0)
+    assert "first batch" in verdict.reason
+
+
+def test_a_run_repeated_from_its_bundle_in_a_worktree_is_identical(repo, packed):
+    verdict = verdict_of(repo, packed)
+    assert (verdict.status, verdict.level) == ("identical", 1)
+    run = tracking.find(f"tags.kind = 'reproduction' AND tags.reproduces = '{repo.student}'", limit=1)[0]
+    assert (run.status, run.tags["verdict"]) == ("FINISHED", "identical")
+    assert json.loads(tracking.artifact(run.id, "side_by_side.json").read_text())["data"]
+    repeated = tracking.find(f"tags.`mlflow.parentRunId` = '{run.id}'", limit=1)[0]
+    assert (repeated.tags["kind"], repeated.status) == ("repetition", "FINISHED")
+    assert repeated.tags["weights.sha256"] == tracking.get(repo.student).tags["weights.sha256"]
+    assert len(git(repo.folder, "worktree", "list").splitlines()) == 1
+    assert git(repo.folder, "status", "--porcelain") == ""
+
+
+def test_other_thread_counts_are_another_machine_and_one_trial_is_inconclusive(repo, tmp_path):
+    two = repo.train("student", run__threads=2, **SHORT)
+    recorded, repeated = records(repo, tmp_path, repo.student, two)
+    assert not judge.same_kind(recorded, repeated)
+    verdict = judge.judge([(recorded, repeated)], [recorded], replace(LIMITS, min_trials=5))
+    assert verdict.status == ("identical" if recorded.weights == repeated.weights else "inconclusive")
+
+
+def test_bfloat16_arithmetic_passes_the_first_step_and_is_judged_by_its_trials(repo, tmp_path, monkeypatch):
+    with elsewhere(monkeypatch), torch.autocast("cpu", torch.bfloat16):
+        other = repo.train("student", **SHORT)
+    recorded, repeated = records(repo, tmp_path, repo.student, other)
+    assert recorded.weights != repeated.weights
+    steps = judge.step_rows(recorded, repeated, LIMITS)
+    assert len(steps) == 10 and all(row.agrees for row in steps)
+    assert judge.judge([(recorded, repeated)], [recorded], LIMITS).status == "inconclusive"
+    twice = judge.judge([(recorded, repeated)] * 2, [recorded] * 2, replace(LIMITS, margin=0.999))
+    assert twice.status == "equivalent", twice.reason
+
+
+def test_the_recorded_trials_are_those_of_the_same_settings(repo, monkeypatch):
+    info = tracking.get(repo.student)
+
+    def like(run_id, **params):
+        changed = {f"cfg/{key.replace('__', '.')}": value for key, value in params.items()}
+        return replace(info, id=run_id, params={**info.params, **changed})
+
+    others = [like("b", run__seed="10"), like("c", run__seed="2"), like("d", run__seed="3", train__lr="0.01")]
+    again = replace(info, id="e", tags={**info.tags, "teacher.signal-wrn16-1.sha256": "other"})
+    monkeypatch.setattr(tracking, "find", lambda *_: [*others, again, like("f", run__seed="2")])
+    assert [run.id for run in portable._trials(info)] == [info.id, "c", "b"]
+
+
+def test_a_setting_changed_in_the_record_is_different_and_named(repo, forged, monkeypatch):
+    def change(folder):
+        path = folder / "artifacts" / "settings.json"
+        path.write_text(path.read_text().replace('"lr": 0.05', '"lr": 0.06'))
+
+    monkeypatch.setattr(reproduce, "_run_again", no_training)
+    verdict = verdict_of(repo, forged(change))
+    assert (verdict.status, verdict.level) == ("different", 0)
+    assert "setting train.lr: recorded 0.05, here 0.06" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("teachers/signal-wrn16-1/weights.safetensors", "weights of teacher.signal-wrn16-1"),
+        ("artifacts/model/weights.safetensors", "final weights of the record"),
+    ],
+)
+def test_tampered_weights_are_different_and_named(repo, forged, monkeypatch, path, named):
+    def change(folder):
+        tensors = load_file(folder / path)
+        name = sorted(tensors)[0]
+        save_file({**tensors, name: tensors[name] + np.float32(1e-3)}, folder / path)
+
+    monkeypatch.setattr(reproduce, "_run_again", no_training)
+    verdict = verdict_of(repo, forged(change))
+    assert (verdict.status, verdict.level) == ("different", 0)
+    assert named in verdict.reason
+
+
+def test_changed_data_are_different_and_named_after_an_attempt_to_rebuild_them(repo, packed, monkeypatch):
+    folder = repo.folder / "data" / "windows" / "chest"
+    kept = repo.folder / "data" / "kept"
+    shutil.copytree(folder, kept)
+    windows = windowset.load(folder)
+    content = {name: np.array(getattr(windows, name)) for name in ("signal", "starts", "label", "subject")}
+    content["signal"][0, 0] += 1
+    changed = windowset.build(content, windows.manifest)
+    rebuilt = []
+
+    def rebuild(code, python, stages):
+        rebuilt.extend(stages)
+        changed.save(code / "data" / "windows" / "chest")
+
+    monkeypatch.setattr(reproduce, "_run_again", no_training)
+    monkeypatch.setattr(checkout, "repro", rebuild)
+    try:
+        changed.save(folder)
+        verdict = verdict_of(repo, packed)
+    finally:
+        shutil.rmtree(folder)
+        kept.rename(folder)
+    assert rebuilt == ["windows@chest"]
+    assert (verdict.status, verdict.level) == ("different", 0)
+    assert windows.digest in verdict.reason and changed.digest in verdict.reason
+
+
+def test_an_absent_commit_is_an_error_with_the_remedy(repo, forged):
+    def change(folder):
+        info = json.loads((folder / "run.json").read_text())
+        info["tags"]["code.commit"] = "1" * 40
+        (folder / "run.json").write_text(json.dumps(info))
+
+    with pytest.raises(SpkdError, match="git fetch"):
+        verdict_of(repo, forged(change))
+    run = tracking.find("tags.kind = 'reproduction'", limit=1)[0]
+    assert run.status == "FAILED"
+
+
+def test_another_lock_is_not_built_without_consent_and_its_size_is_said(repo, tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"numpy==1.0.0 \\\n    --hash=sha256:0\npyyaml=={metadata.version('pyyaml')}\n")
+    with pytest.raises(SpkdError, match=r"numpy: locked 1.0.0.*--build true.*GB"):
+        checkout.interpreter(lock, tmp_path, build=False, here=False)
+    assert checkout.interpreter(lock, tmp_path, build=False, here=True) == Path(sys.executable)
+    assert checkout.environment_bytes(lock) > 20_000_000
+
+
+def test_a_bundle_that_brings_code_is_not_run_without_consent(repo, forged, tmp_path):
+    path = forged(lambda folder: (folder / "artifacts" / "code.patch").write_text("diff --git a/x b/x\n"))
+    with pytest.raises(SpkdError, match="--trust true"):
+        reproduce.fetch(path, repo.folder, tmp_path / "there", trust=False)
+
+
+def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
+    changed = repo.folder / "params.yaml"
+    text = changed.read_text()
+    try:
+        changed.write_text(text.replace("preset: quick", "preset: none "))
+        (repo.folder / "new.txt").write_text("new\n")
+        code = provenance.code(repo.folder)
+    finally:
+        changed.write_text(text)
+        (repo.folder / "new.txt").unlink()
+    (tmp_path / "code.patch").write_text(code["patch"])
+    with checkout.worktree(repo.folder, code["commit"], tmp_path / "code.patch", tmp_path / "code") as there:
+        assert "preset: none" in (there / "params.yaml").read_text()
+        assert (there / "new.txt").read_text() == "new\n"
+        assert provenance.code(there)["patch"] == code["patch"]
+    assert not (tmp_path / "code").exists()
+
+
+def test_only_finished_runs_of_a_trainer_are_repeated(repo, tmp_path):
+    run = tracking.find("tags.kind = 'reproduction' AND attributes.status = 'FINISHED'", limit=1)
+    for run_id in [r.id for r in run] or ["nothing"]:
+        with pytest.raises(SpkdError, match=r"a run of"):
+            portable.gather(run_id, repo.folder, tmp_path / "x")
