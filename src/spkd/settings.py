@@ -12,6 +12,7 @@ from spkd.config import Section
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -165,6 +166,17 @@ class Compare(Section):
     most: Count
 
 
+class Robustness(Section):
+    """Which runs are disturbed, how strongly, how often."""
+
+    runs: Annotated[str, Field(coerce_numbers_to_str=True)]
+    draws: Count
+    noise: list[Positive]
+    gain: list[Positive]
+    segments: list[Share]
+    channels: list[Share]
+
+
 class TableRow(Section):
     """One row of a table, or one for every combination of the values in `each`, filled in where `{name}` stands."""
 
@@ -222,6 +234,7 @@ class Settings(Section):
     detect: Detect
     yolo_versions: YoloVersions
     compare: Compare
+    robustness: Robustness
     table: Table
     tables: dict[str, TableDefinition]
     presets: dict[str, dict[str, Any]]

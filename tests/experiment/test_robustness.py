@@ -1,0 +1,133 @@
+"""A trained run, tested again: undisturbed it is what it was, and its card alone says how its input is made."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spkd.cli import robustness as command
+from spkd.data import arrays, batches, disturb, windowset
+from spkd.errors import SpkdError
+from spkd.evidence import tracking
+from spkd.evidence.tracking_reading import get
+from spkd.experiment import robustness
+from spkd.views import persistence
+
+LEVELS = {"noise": [0.5], "channels": [1.0]}
+
+
+def loaded(trained, run_id):
+    return robustness.load(get(run_id), trained.places.data, trained.folder / "robust", torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def candidate(trained):
+    return loaded(trained, trained.student)
+
+
+def test_level_zero_is_the_recorded_accuracy_and_the_recorded_predictions(trained, candidate):
+    result = next(robustness.measure([candidate], LEVELS, 1, 0))
+    assert result.level == 0
+    assert result.accuracy == result.recorded == candidate.run.metrics["validation/accuracy"]
+    table = json.loads(tracking.artifact(trained.student, "predictions.json").read_text("utf-8"))
+    columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
+    assert list(columns["row"]) == candidate.rows.tolist()
+    clean = disturb.as_set(candidate.windows.windows(candidate.rows), candidate.windows, candidate.rows)
+    assert list(columns["predicted"]) == robustness.predict(candidate, clean).tolist()
+
+
+@pytest.mark.parametrize("view", ["gaf", "persistence"])
+def test_level_zero_is_the_recorded_accuracy_of_an_image_view_too(trained, view):
+    folder = trained.places.data / "views" / "chest" / view
+    if view == "persistence":
+        windows = windowset.load(trained.places.data / "windows" / "chest")
+        settings = persistence.Settings(**trained.settings()[1]["views"]["persistence"])
+        batches.store(folder, windows, persistence.prepare(windows, settings), {"view": view})
+    run_id = trained.train("teacher", teacher__view=view, train__epochs=1, views__persistence__size=16)
+    if view == "persistence":
+        before = arrays.load(folder, "")[0]["points"].copy()
+    own = loaded(trained, run_id)
+    clean, disturbed = robustness.measure([own], {"noise": [2.0]}, 1, 0)
+    assert clean.accuracy == clean.recorded == own.run.metrics["headline/accuracy"]
+    if view == "persistence":
+        assert (arrays.load(folder, "")[0]["points"] == before).all()
+
+
+def test_persistence_diagrams_are_those_of_the_disturbed_windows(trained, candidate, monkeypatch):
+    """The stored ones would make a persistence network look immune to everything."""
+    seen = []
+    original = persistence.prepare
+    monkeypatch.setattr(
+        persistence, "prepare", lambda w, s: seen.append(w.windows(np.arange(len(w)))) or original(w, s)
+    )
+    card = replace(candidate.card, view="persistence", view_settings=trained.settings()[1]["views"]["persistence"])
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    own = replace(candidate, card=card, network=network)
+    windows = own.windows.windows(own.rows) + 1.5
+    network(torch.zeros(1, 2, 64, 64))
+    robustness.predict(own, disturb.as_set(windows, own.windows, own.rows))
+    assert (seen[0] == windows).all()
+
+
+def test_every_run_meets_the_same_disturbance(trained, candidate):
+    again = loaded(trained, trained.student)
+    one, other = (list(robustness.measure([c], LEVELS, 2, 0)) for c in (candidate, again))
+    assert one == other
+    assert [(r.kind, r.level, r.draw) for r in one] == [
+        ("noise", 0.0, 0), ("noise", 0.5, 0), ("noise", 0.5, 1),
+        ("channels", 0.0, 0), ("channels", 1.0, 0), ("channels", 1.0, 1),
+    ]  # fmt: skip
+    assert one[0].accuracy == one[3].accuracy
+
+
+def test_a_network_without_any_channel_says_one_class(candidate):
+    *_, blind = robustness.measure([candidate], {"channels": [1.0]}, 1, 0)
+    labels = np.asarray(candidate.windows.label)[candidate.rows]
+    assert blind.accuracy in (np.bincount(labels) / len(labels)).tolist()
+
+
+def test_the_cards_own_scaling_is_used(candidate):
+    """A network read with other statistics gives another answer: the numbers come from the card, not from the data."""
+    wrong = replace(candidate, statistics=replace(candidate.statistics, mean=candidate.statistics.mean + 3.0))
+    clean = disturb.as_set(candidate.windows.windows(candidate.rows), candidate.windows, candidate.rows)
+    right, other = (robustness.predict(c, clean).tolist() for c in (candidate, wrong))
+    assert right != other
+
+
+def test_windows_of_another_digest_are_refused_with_the_command(trained, tmp_path, waves):
+    manifest = {**windowset.load(trained.places.data / "windows" / "chest").manifest, "step": 7}
+    content = {name: getattr(waves, name) for name in ("signal", "starts", "label", "subject")}
+    windowset.build(content, manifest).save(tmp_path / "windows" / "chest")
+    with pytest.raises(SpkdError, match="dvc repro windows@chest"):
+        robustness.load(get(trained.student), tmp_path, tmp_path / "w", torch.device("cpu"))
+
+
+def test_the_kept_weights_of_the_last_epoch_have_the_accuracy_of_the_last_epoch(candidate):
+    run = replace(candidate.run, tags={**candidate.run.tags, "weights.epoch": "3"})
+    run = replace(run, metrics={**run.metrics, "validation/epoch": 2.0, "last/accuracy": 0.123})
+    assert robustness.recorded(run) == 0.123
+
+
+def test_the_command_leaves_curves_table_and_markdown(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained.folder)
+    small = {f"robustness__{kind}": [0.5] for kind in disturb.KINDS}
+    runs = f"{trained.student},{trained.scratch}"
+    settings, tree = trained.settings(robustness__runs=runs, robustness__draws=2, **small)
+    assert command.main([], settings, tree) == 0
+    out = capsys.readouterr().out
+    assert "Simulated data" in out and "± " in out
+    run = tracking.find("tags.kind = 'robustness'")[0]
+    assert run.tags["tested"] == f"{trained.student} {trained.scratch}"
+    table = json.loads(tracking.artifact(run.id, "robustness.json").read_text("utf-8"))
+    assert table["columns"] == ["run", "id", "disturbance", "level", "draw", "accuracy", "macro_f1", "recorded"]
+    assert len(table["data"]) == 2 * 4 * (1 + 2)
+    assert all(row[5] == row[7] for row in table["data"] if row[3] == 0)
+    assert tracking.artifact(run.id, "plots/robustness.png").stat().st_size > 10_000
+    assert "| recorded |" in tracking.artifact(run.id, "robustness.md").read_text("utf-8")
+
+
+def test_names_that_occur_twice_get_their_id():
+    ids = ["a" * 32, "b" * 32, "c" * 32]
+    assert list(command.unique(["x", "x", "y"], ids).values()) == ["x aaaaaaaa", "x bbbbbbbb", "y"]
