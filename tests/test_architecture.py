@@ -145,7 +145,7 @@ def test_every_number_of_params_is_typed():
     for preset in raw["presets"]:
         tree = config.resolve(raw, {"preset": preset})
         config.check(Settings, tree, "")
-        for shelf in ("datasets", "views", "losses"):
+        for shelf in ("datasets", "views", "losses", "weightings"):
             assert sorted(tree[shelf]) == plugin.names(shelf)
             for name in tree[shelf]:
                 config.part(shelf, name, tree)

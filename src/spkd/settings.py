@@ -1,6 +1,6 @@
 """Types and limits of the sections of params.yaml. No values: those are in params.yaml alone.
 
-Shelf sections (datasets, views, losses) are typed in the part's own file, so a new part edits nothing here.
+Shelf sections (datasets, views, losses, weightings) are typed in the part's own file, so a new part edits nothing here.
 """
 
 from typing import Annotated, Any, Literal
@@ -37,9 +37,11 @@ class Model(Section):
 class Distill(Section):
     """Which teachers, and how strongly they pull."""
 
-    teachers: list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:[\w.-]+)$")]]
+    teachers: list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:[\w.-]+)(@early)?$")]]
     alphas: list[Weight]
+    weighting: str
     lambda_: Fraction = Field(alias="lambda")
+    base: Weight
     beta: dict[str, Weight]
     taps: list[str]
     init: Annotated[str, Field(pattern=r"^(none|latest|run:\w+)$")]
@@ -63,6 +65,7 @@ class Train(Section):
     teacher_cache_gib: Weight
     teacher_cache_keep: bool
     checkpoint_every: Count
+    early: Fraction
 
 
 class Tracking(Section):
@@ -224,6 +227,7 @@ class Settings(Section):
     prepare: dict[str, dict[str, str]]
     networks: dict[str, dict[str, Any]]
     losses: dict[str, dict[str, Any]]
+    weightings: dict[str, dict[str, Any]]
     teacher: Model
     student: Model
     distill: Distill

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spkd.losses.kd import kd
+from spkd.losses.kd import each, kd
 
 
 def pair(b: int = 6, n_classes: int = 5, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,3 +85,12 @@ def test_different_shapes_are_refused():
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(ValueError, match="batchmean or paper"):
         kd(torch.zeros(2, 3), torch.zeros(2, 3), 4.0, "sum")
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "paper"])
+def test_the_mean_of_each_input_is_the_loss_of_the_batch(reduction):
+    student, teacher = pair()
+    costs = each(student, teacher, 4.0, reduction)
+    assert costs.shape == (6,)
+    assert costs.mean().item() == pytest.approx(kd(student, teacher, 4.0, reduction).item(), rel=1e-12)
+    assert costs[2].item() == pytest.approx(kd(student[2:3], teacher[2:3], 4.0, reduction).item(), rel=1e-12)

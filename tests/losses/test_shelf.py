@@ -35,8 +35,11 @@ def test_its_function_takes_every_setting(name):
 def test_its_value_is_a_finite_scalar_with_a_gradient(name):
     module = plugin.load("losses", name)
     settings = config.part("losses", name, TREE).model_dump()
-    student = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    teacher = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    shape = (6, 5, 4) if module.SEES == "features" else (6, 5)
+    student = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    teacher = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    if hasattr(module, "parts"):
+        settings["parts"] = module.parts(student, teacher, torch.Generator(), **settings)
     if module.SEES == "labels":
         value = getattr(module, name)(student, torch.arange(6) % 5, **settings)
     elif hasattr(module, "mixed"):

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from spkd import config
 from spkd.errors import SpkdError
 from spkd.training import checkpoint, loop
+from spkd.training.objective import Objective
+from spkd.training.teachers import LiveTeacher
 
 KEY = "key"
+LOSSES = config.read(Path(__file__).parents[2] / "params.yaml")["losses"]
 
 
 def ignore(state):
@@ -179,3 +183,48 @@ def test_noise_is_the_same_for_student_and_teacher_and_repeats(make_task, settin
     first, second = make_task(teachers=1), make_task(teachers=1)
     assert numbers(fit(first, noisy, tmp_path / "a")) == numbers(fit(second, noisy, tmp_path / "b"))
     assert bits(first) == bits(second)
+
+
+@pytest.fixture
+def contrasting(make_task):
+    """contrasting() -> a task whose loss has trainable parts, the same first weights every time."""
+
+    def make():
+        task = make_task(teachers=1)
+        objective = Objective(0.5, [], {"dcd": 1.0}, LOSSES)
+        teacher = LiveTeacher("t0", task.teachers[0].network, task.render, task.windows, ["norm"])
+        features = {"norm": torch.zeros(2, 64, 8)}
+        known = teacher(task.train[:2])
+        objective.grow(features, [(known.name, known.logits, known.features)], torch.Generator().manual_seed(3))
+        return replace(task, objective=objective, teachers=[teacher], tap_names=["norm"])
+
+    return make
+
+
+def test_the_trainable_parts_of_a_loss_learn_with_the_network(contrasting, settings, tmp_path):
+    task, before = contrasting(), contrasting().objective.parts.state_dict()
+    fit(task, settings, tmp_path / "c")
+    after = task.objective.parts.state_dict()
+    assert not torch.equal(after["dcd-norm-0.teacher.weight"], before["dcd-norm-0.teacher.weight"])
+    tensors, _ = checkpoint.load(tmp_path / "c")
+    assert torch.equal(tensors["parts.dcd-norm-0.teacher.weight"], after["dcd-norm-0.teacher.weight"])
+    assert "momentum.parts.dcd-norm-0.teacher.weight" in tensors
+    assert not any("parts" in name for name in tensors if name.startswith(("network.", "chosen.")))
+
+
+def test_a_stopped_run_with_trainable_parts_ends_with_the_bits_of_an_uninterrupted_one(contrasting, settings, tmp_path):
+    whole, stopped, resumed = contrasting(), contrasting(), contrasting()
+    expected, answers = fit(whole, settings, tmp_path / "whole"), []
+
+    def teacher(rows, noise=None):
+        answers.append(rows)
+        if len(answers) == 5:  # three steps an epoch: in the middle of the second
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stopped.teachers[0](rows, noise)
+
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        fit(replace(stopped, teachers=[teacher]), settings, tmp_path / "stopped")
+    assert numbers(fit(resumed, settings, tmp_path / "stopped")) == numbers(expected)
+    assert bits(resumed) == bits(whole)
+    ended, unbroken = resumed.objective.parts.state_dict(), whole.objective.parts.state_dict()
+    assert all(torch.equal(ended[name], tensor) for name, tensor in unbroken.items())

@@ -167,9 +167,9 @@ def new_loss(tmp_path, monkeypatch):
 
     def add(name: str, sees: str) -> None:
         shelf = tmp_path / "losses"
-        shelf.mkdir(exist_ok=True)
-        for part in (plugin.PACKAGE / "losses").glob("*.py"):
-            (tmp_path / "losses" / part.name).write_text(part.read_text())
+        for part in [p for name in ("losses", "weightings") for p in (plugin.PACKAGE / name).glob("*.py")]:
+            (tmp_path / part.parent.name).mkdir(exist_ok=True)
+            (tmp_path / part.parent.name / part.name).write_text(part.read_text())
         (shelf / f"{name}.py").write_text(NEW_LOSS.format(name=name, sees=sees))
         monkeypatch.setattr(plugin, "PACKAGE", tmp_path)
         monkeypatch.setattr("spkd.losses.__path__", [str(shelf)])
@@ -198,3 +198,107 @@ def test_a_new_logit_loss_needs_no_taps(new_loss, student, labels):
     assert not objective.needs_features
     gap = (student[0].mean() - logits.mean()).abs()
     torch.testing.assert_close(total, cross_entropy(student[0], labels) + 2 * gap)
+
+
+WEIGHTINGS = config.read(Path(__file__).parents[2] / "params.yaml")["weightings"]
+
+
+def test_the_default_total_is_bit_for_bit_that_of_the_formula_without_base_and_weighting(student, labels):
+    logits, features = student[0].float(), {tap: feature.float() for tap, feature in student[1].items()}
+    teachers = [teacher("a", 10), teacher("b", 20)]
+    teachers = [(n, z.float(), {tap: f.float() for tap, f in known.items()}) for n, z, known in teachers]
+    softened = [kd(logits, z, 4.0) for _, z, _ in teachers]
+    maps = torch.stack([mixed(features[t], [k[2][t] for k in teachers], [0.3, 0.7]) for t in TAPS]).sum()
+    written_out = (1 - 0.99) * cross_entropy(logits, labels)
+    written_out = written_out + 0.99 * torch.stack([0.3 * softened[0], 0.7 * softened[1]]).sum() + 200.0 * maps
+    for extra in ({}, {"base": 1.0, "weighting": "fixed", "weightings": WEIGHTINGS, "taps": list(TAPS)}):
+        objective = Objective(0.99, [0.3, 0.7], {"sp": 200.0}, LOSSES, **extra)
+        total, _ = objective(logits, features, teachers, labels)
+        assert torch.equal(total, written_out)
+
+
+@pytest.mark.parametrize("name", ["ebkd", "camkd"])
+def test_a_weighting_weighs_each_windows_kd(name, student, labels):
+    a, b = teacher("a", 10), teacher("b", 20)
+    objective = Objective(0.9, [0.2, 0.8], {"sp": 2.0}, LOSSES, weighting=name, weightings=WEIGHTINGS)
+    total, parts = objective(*student, [a, b], labels)
+    weights = getattr(plugin.load("weightings", name), name)([a[1], b[1]], labels)
+    soft = sum(
+        weights[k, i] * kd(student[0][i : i + 1], t[1][i : i + 1], 4.0) for i in range(B) for k, t in enumerate((a, b))
+    )
+    maps = sum(mixed(student[1][t], [a[2][t], b[2][t]], [0.2, 0.8]) for t in TAPS)
+    torch.testing.assert_close(total, 0.1 * cross_entropy(student[0], labels) + 0.9 * soft / B + 2 * maps)
+    assert set(parts) == {"cross_entropy", "kd/a", "kd/b", "weight/a", "weight/b", "sp"}
+    torch.testing.assert_close(parts["kd/a"], kd(student[0], a[1], 4.0).detach())
+    torch.testing.assert_close(parts["weight/b"], weights[1].mean())
+
+
+def test_aver_is_kd_to_the_mean_of_the_logits(student, labels):
+    a, b = teacher("a", 10), teacher("b", 20)
+    objective = Objective(0.9, [], {}, LOSSES, weighting="aver", weightings=WEIGHTINGS)
+    total, parts = objective(student[0], {}, [a, b], labels)
+    soft = kd(student[0], (a[1] + b[1]) / 2, 4.0)
+    torch.testing.assert_close(total, 0.1 * cross_entropy(student[0], labels) + 0.9 * soft)
+    torch.testing.assert_close(parts["kd"], soft.detach())
+
+
+@pytest.mark.parametrize("name", ["aver", "ebkd", "camkd"])
+def test_one_teacher_under_any_weighting_is_plain_kd(name, student, labels):
+    a = [teacher("a", 10)]
+    plain, _ = Objective(0.9, [], {}, LOSSES)(student[0], {}, a, labels)
+    total, _ = Objective(0.9, [], {}, LOSSES, weighting=name, weightings=WEIGHTINGS)(student[0], {}, a, labels)
+    torch.testing.assert_close(total, plain)
+
+
+def test_no_gradient_reaches_a_teacher_through_its_weight(student, labels):
+    a, b = teacher("a", 10), teacher("b", 20)
+    for _, logits, _ in (a, b):
+        logits.requires_grad_()
+    total, _ = Objective(0.9, [], {}, LOSSES, weighting="camkd", weightings=WEIGHTINGS)(student[0], {}, [a, b], labels)
+    total.backward()
+    assert a[1].grad is None
+    assert b[1].grad is None
+
+
+def test_base_zero_leaves_the_other_losses_alone(student, labels):
+    a = [teacher("a", 10)]
+    total, parts = Objective(0.7, [], {"sp": 3.0}, LOSSES, base=0.0)(*student, a, labels)
+    torch.testing.assert_close(total, 3 * sum(sp(student[1][t], a[0][2][t]) for t in TAPS))
+    assert set(parts) == {"cross_entropy", "kd/a", "sp"}
+    with pytest.raises(SpkdError, match=r"distill.base"):
+        Objective(0.7, [], {"sp": 0.0}, LOSSES, base=0.0)
+
+
+def test_an_unknown_weighting_is_refused_with_the_nearest():
+    with pytest.raises(SpkdError, match="did you mean 'camkd'"):
+        Objective(0.7, [], {}, LOSSES, weighting="cakd", weightings=WEIGHTINGS)
+
+
+def test_a_loss_with_layers_of_its_own_leaves_the_taps_to_the_others(student, labels):
+    logits, features = student
+    name, t_logits, t_features = teacher("a", 10)
+    projected = draw(30, B, 7, 5).requires_grad_()
+    features, t_features = {**features, "projector": projected}, {**t_features, "norm": draw(31, B, 7, 5)}
+    objective = Objective(0.7, [], {"sp": 1.0, "simkd": 1.0}, LOSSES, taps=list(TAPS))
+    assert objective.tapped() == ([*TAPS, "projector"], [*TAPS, "norm"])
+    _, parts = objective(logits, features, [(name, t_logits, t_features)], labels)
+    maps = sum(sp(features[t], t_features[t]) for t in TAPS)
+    torch.testing.assert_close(parts["sp"], maps.detach())
+    torch.testing.assert_close(parts["simkd/a"], (projected - t_features["norm"].relu()).square().mean().detach())
+
+
+def test_every_pair_of_layer_and_teacher_has_trainable_parts_of_its_own(student, labels):
+    features = {"norm": draw(30, B, 7, 5).float()}
+    teachers = [
+        (n, draw(s, B, N_CLASSES).float(), {"norm": draw(s, B, 4 + s).float()}) for n, s in (("a", 1), ("b", 2))
+    ]
+    objective = Objective(0.7, [], {"dcd": 1.0}, LOSSES)
+    assert objective.needs_parts
+    objective.grow(features, teachers, torch.Generator().manual_seed(0))
+    assert set(objective.parts) == {"dcd-norm-0", "dcd-norm-1"}
+    assert [objective.parts[f"dcd-norm-{k}"].teacher.in_features for k in (0, 1)] == [5, 6]
+    total, parts = objective(student[0].float(), features, teachers, labels)
+    total.backward()
+    assert set(parts) == {"cross_entropy", "kd/a", "kd/b", "dcd/a", "dcd/b"}
+    assert all(p.grad is not None for p in objective.parts.parameters())
+    assert not Objective(0.7, [], {"sp": 1.0}, LOSSES).needs_parts

@@ -14,6 +14,7 @@ SECTIONS = (
     "student",
     "distill",
     "losses",
+    "weightings",
     "networks",
     "views",
     "train",

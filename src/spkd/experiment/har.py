@@ -15,11 +15,11 @@ from spkd.data import atomic, scaling
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.outbox import Outbox
-from spkd.experiment import lineage, outcome, plan, record
+from spkd.experiment import lineage, outcome, plan, record, student
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Places, Plan, Role
 from spkd.settings import Settings
-from spkd.training import loop, weights
+from spkd.training import loop
 from spkd.training.objective import Objective
 from spkd.training.remembered import remember
 from spkd.training.teachers import LiveTeacher, Teacher
@@ -98,8 +98,9 @@ def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[lis
             start = _train_scratch(made, run)
         pinned = {"teachers": runs, "init": start}
         atomic.write_text(pinned_file, json.dumps(pinned))
+    early = [reference.endswith(lineage.EARLY) for reference in distill.teachers]
     teachers = [
-        lineage.load(made, run_id, f"t{k}" if len(distill.teachers) > 1 else "t", run.folder / f"ancestor{k}")
+        lineage.load(made, run_id, "early" if early[k] else "", run.folder / f"ancestor{k}", early[k])
         for k, run_id in enumerate(pinned["teachers"])
     ]
     teachers = _named(teachers)
@@ -111,8 +112,8 @@ def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[lis
 
 
 def _named(teachers: list[Ancestor]) -> list[Ancestor]:
-    """Teachers named by view and network, with a number where two are alike."""
-    names = [f"{t.card.view}-{t.card.network}" for t in teachers]
+    """Teachers named by view, network and, where they are early-stopped, that; with a number where two are alike."""
+    names = ["-".join(filter(None, (t.card.view, t.card.network, t.name))) for t in teachers]
     return [
         replace(t, name=n if names.count(n) == 1 else f"{n}-{names[:k].count(n) + 1}")
         for k, (t, n) in enumerate(zip(teachers, names, strict=True))
@@ -139,33 +140,38 @@ def _train_scratch(made: Plan, run: tracking.Run) -> str:
 
 def assemble(made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: Ancestor | None) -> loop.Task:
     """The task of the training loop: network, views, rows and frozen teachers on the device."""
-    settings, device = made.settings, made.device
-    card = plan.card(made)
-    network = weights.build(card, plan.generator(made)).to(device)
-    if scratch is not None:
-        network.load_state_dict(scratch.network.state_dict())
+    network = student.network(made, ancestors, scratch)
+    render = plan.render(made, made.model.view, plan.card(made).view_settings)
     windows = plan.on_device(made, made.scaling)
     rows = {n: windows.rows(getattr(made.split, n)) for n in ("train", "validation", "test")}
-    alphas = list(settings.distill.alphas) if ancestors else []
-    objective = Objective(
-        settings.distill.lambda_ if ancestors else 0.0, alphas, _beta(made, ancestors), made.raw["losses"]
-    )
-    tap_names = list(settings.distill.taps) if objective.needs_features else []
+    objective = _objective(made, ancestors)
+    tap_names, teacher_taps = objective.tapped()
     teachers: list[Teacher] = []
     for ancestor in ancestors:
         own = scaling.from_dict(ancestor.card.scaling)
         seen = windows if own.to_dict() == made.scaling.to_dict() else plan.on_device(made, own)
         rendered = plan.render(made, ancestor.card.view, ancestor.card.view_settings)
-        live = LiveTeacher(ancestor.name, ancestor.network, rendered, seen, tap_names)
+        live = LiveTeacher(ancestor.name, ancestor.network, rendered, seen, teacher_taps)
         teachers.append(_remembered(made, live, ancestor, objective, rows["train"], run))
+    if objective.needs_parts:
+        first = rows["train"][:2]
+        student.grow(objective, made, network, windows.batch(first), render, first, teachers)
     return loop.Task(
-        network, plan.render(made, card.view, card.view_settings), windows,
+        network, render, windows,
         rows["train"], rows["validation"], rows["test"], objective, teachers, tap_names, plan.name(made),
     )  # fmt: skip
 
 
-def _beta(made: Plan, ancestors: list[Ancestor]) -> dict[str, float]:
-    return {name: beta for name, beta in made.settings.distill.beta.items() if beta > 0 and ancestors}
+def _objective(made: Plan, ancestors: list[Ancestor]) -> Objective:
+    """What this run minimises; the plain cross entropy without teachers."""
+    if not ancestors:
+        return Objective(0.0, [], {}, made.raw["losses"])
+    distill, raw = made.settings.distill, made.raw
+    beta = student.betas(made, ancestors)
+    return Objective(
+        distill.lambda_, list(distill.alphas), beta, raw["losses"],
+        distill.base, distill.weighting, raw["weightings"], list(distill.taps),
+    )  # fmt: skip
 
 
 def _remembered(

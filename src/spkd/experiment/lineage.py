@@ -17,6 +17,8 @@ from spkd.training import weights
 from spkd.training.weights import Card
 
 WEIGHTS = "model/weights.safetensors"
+EARLY_WEIGHTS = "model/early.safetensors"
+EARLY = "@early"
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,16 @@ class Ancestor:
 
 def wanted(reference: str) -> Model | None:
     """The view and network that a reference such as gaf:wrn16-3 asks for; None for run:<id> and model:<name>."""
-    kind, _, rest = reference.partition(":")
+    kind, _, rest = reference.removesuffix(EARLY).partition(":")
     return None if kind in ("run", "model") else Model(view=kind, network=rest)
 
 
 def find(plan: Plan, reference: str) -> str | None:
-    """The run id that a teacher reference means, or None where the latest match does not exist yet."""
-    kind, _, rest = reference.partition(":")
+    """The run id that a teacher reference means, or None where the latest match does not exist yet.
+
+    @early behind a reference names other weights of the same run.
+    """
+    kind, _, rest = reference.removesuffix(EARLY).partition(":")
     if kind == "run":
         return rest
     if kind == "model":
@@ -68,9 +73,12 @@ def _latest(plan: Plan, kind: str, model: Model) -> str | None:
     return runs[0].id if runs else None
 
 
-def load(plan: Plan, run_id: str, name: str, folder: Path) -> Ancestor:
-    """The weights of a run, checked against this plan. folder: where to download them."""
-    path = tracking.artifact(run_id, WEIGHTS, folder)
+def load(plan: Plan, run_id: str, name: str, folder: Path, early: bool = False) -> Ancestor:
+    """The weights of a run, or its early-stopped ones, checked against this plan. folder: where to download them."""
+    if early and "weights.early_epoch" not in tracking.get(run_id).tags:
+        do = "train the teacher again with train.early > 0, or leave @early out"
+        raise SpkdError(f"run {run_id}", "a teacher that kept its early-stopped weights", "none of them", do)
+    path = tracking.artifact(run_id, EARLY_WEIGHTS if early else WEIGHTS, folder)
     network, card = weights.load(path)
     check(plan, run_id, card)
     return Ancestor(name, run_id, network.to(plan.device), card, provenance.state_sha256(network.state_dict()))
@@ -98,7 +106,10 @@ def check(plan: Plan, run_id: str, card: Card) -> None:
 
 def check_shape(plan: Plan, ancestor: Ancestor) -> None:
     """Raise SpkdError where the annealing student has another shape or view than the student."""
-    expected, got = (plan.model.view, plan.model.network), (ancestor.card.view, ancestor.card.network)
+    wanted_settings = dict(plan.raw["networks"][plan.model.network])
+    expected, got = (plan.model.view, wanted_settings), (ancestor.card.view, ancestor.card.network_settings)
     if expected != got:
         do = "use distill.init latest, or a scratch run of the same view and network"
-        raise SpkdError(f"distill.init run:{ancestor.run_id}", ":".join(expected), ":".join(got), do)
+        what = f"{plan.model.view}:{plan.model.network} {wanted_settings}"
+        found = f"{ancestor.card.view}:{ancestor.card.network} {ancestor.card.network_settings}"
+        raise SpkdError(f"distill.init run:{ancestor.run_id}", what, found, do)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from spkd.evidence import description, figures, provenance, tracking
-from spkd.experiment import plan, record
+from spkd.experiment import plan, record, student
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
 from spkd.training import cost, loop, metrics, weights
@@ -36,7 +36,7 @@ def ending(run: tracking.Run, made: Plan, task: loop.Task, state: loop.State, te
     run.metrics({f"cost/{name}": value for name, value in costs.items()}, made.settings.train.epochs)
     sha256 = provenance.state_sha256(task.network.state_dict())
     run.tags({"weights.sha256": sha256, "weights.epoch": kept.number})
-    _keep_weights(run, made, task, sha256)
+    _keep_weights(run, made, task, sha256, teachers)
     run.note(description.description(_facts(run, made, epochs, teachers)))
     shown = epochs["headline"]
     numbers = f"accuracy {shown.test['accuracy']:.4f}, macro-F1 {shown.test['macro_f1']:.4f}"
@@ -116,8 +116,8 @@ def measured_cost(made: Plan, task: loop.Task) -> dict[str, float]:
     }
 
 
-def _keep_weights(run: tracking.Run, made: Plan, task: loop.Task, sha256: str) -> None:
-    card, settings = plan.card(made), made.settings
+def _keep_weights(run: tracking.Run, made: Plan, task: loop.Task, sha256: str, teachers: list[Ancestor]) -> None:
+    card, settings = student.card(made, teachers), made.settings
     path = run.folder / WEIGHTS
     weights.save(path, task.network, card)
     run.json(asdict(card), "model/card.json")

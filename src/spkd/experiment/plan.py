@@ -145,8 +145,10 @@ def name(plan: Plan) -> str:
     if plan.role == "teacher":
         words.append("teacher")
     elif settings.distill.teachers:
-        terms = [n for n, beta in settings.distill.beta.items() if beta > 0]
-        words += ["<-", "+".join(settings.distill.teachers), *(["kd"] if settings.distill.lambda_ > 0 else []), *terms]
+        distill = settings.distill
+        terms = [n for n, beta in distill.beta.items() if beta > 0]
+        soft = "kd" if distill.weighting == "fixed" else distill.weighting
+        words += ["<-", "+".join(distill.teachers), *([soft] if distill.base * distill.lambda_ > 0 else []), *terms]
     else:
         words.append("scratch")
     if plan.role == "student" and settings.distill.init != "none":
@@ -173,7 +175,11 @@ def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> di
         "train": raw["train"],
     }
     if role == "student":
-        chosen |= {"distill": raw["distill"], "losses": raw["losses"]}
+        # Losses that the run does not use stay out: a new file on the shelf leaves finished runs what they were.
+        used = ["cross_entropy", "kd", *(name for name, beta in settings.distill.beta.items() if beta > 0)]
+        chosen["distill"] = raw["distill"]
+        chosen["losses"] = {name: raw["losses"][name] for name in used if name in raw["losses"]}
+        chosen["weighting"] = raw["weightings"].get(settings.distill.weighting)
     return chosen
 
 

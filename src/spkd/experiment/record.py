@@ -16,9 +16,10 @@ from spkd.data import scaling
 from spkd.data.batches import DeviceWindows, order
 from spkd.evidence import provenance, similarity, tracking
 from spkd.experiment import plan
-from spkd.experiment.lineage import Ancestor
+from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor
 from spkd.experiment.plan import Plan
-from spkd.training import loop
+from spkd.settings import Train
+from spkd.training import loop, weights
 from spkd.training.taps import taps
 from spkd.training.teachers import Render
 
@@ -119,7 +120,7 @@ class Witness:
         self.taught: dict[str, Products] = {}
 
     def __call__(self, state: loop.State) -> None:
-        """Log the newest epoch (the run drops what it has already) and the maps where they are due."""
+        """Log the newest epoch (the run drops what it has already), early weights and maps where they are due."""
         for epoch in state.history[-1:]:
             self.run.metrics(epoch_metrics(epoch), epoch.number)
         settings = self.made.settings
@@ -129,6 +130,10 @@ class Witness:
             self.run.tags({"first_step.rows_sha256": hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()})
             losses = first_step(self.task, rows)
             self.run.metrics({f"first_step/{name}": value for name, value in losses.items()}, 0)
+        if self.made.role == "teacher" and state.epoch == early_epoch(settings.train):
+            weights.save(self.run.folder / "early.safetensors", self.task.network, plan.card(self.made))
+            self.run.file(self.run.folder / "early.safetensors", EARLY_WEIGHTS)
+            self.run.tags({"weights.early_epoch": state.epoch})
         if state.epoch % settings.tracking.maps_every == 0 or state.epoch == settings.train.epochs:
             self.maps(state.epoch)
 
@@ -186,6 +191,11 @@ def first_step(task: loop.Task, rows: torch.Tensor) -> dict[str, float]:
     outputs = [(k.name, k.logits, k.features) for k in known]
     total, parts = task.objective(logits, features, outputs, task.windows.label[rows])
     return {"loss": float(total), **{name: float(value) for name, value in parts.items()}}
+
+
+def early_epoch(train: Train) -> int | None:
+    """The epoch, counted from 1, after which a teacher keeps its early-stopped weights; None = never."""
+    return max(1, round(train.early * train.epochs)) if train.early > 0 else None
 
 
 def epoch_metrics(epoch: loop.Epoch) -> dict[str, float]:

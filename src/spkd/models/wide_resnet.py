@@ -81,11 +81,14 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (b, in_channels, T) or (b, in_channels, H, W) -> logits (b, n_classes)."""
-        features = self.group3(self.group2(self.group1(self.stem(x))))
-        activated = functional.relu(self.norm(features), inplace=True)
         # A mean over the flattened axes, not AdaptiveAvgPool: the latter's CUDA gradient is not deterministic.
-        logits: Tensor = self.head(activated.flatten(2).mean(dim=2))
+        logits: Tensor = self.head(self.encode(x).flatten(2).mean(dim=2))
         return logits
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(b, 64 width, *space / 4): the last feature, which the head averages over space."""
+        features = self.group3(self.group2(self.group1(self.stem(x))))
+        return functional.relu(self.norm(features), inplace=True)
 
 
 def initialise(model: nn.Module, generator: torch.Generator | None) -> None:

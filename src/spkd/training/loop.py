@@ -93,15 +93,21 @@ def evaluate(task: Task, rows: torch.Tensor, batch: int) -> dict[str, float]:
     return {**asdict(scores(task.windows.label[rows].cpu().numpy(), predicted)), "loss": loss}
 
 
-def _optimiser(network: torch.nn.Module, settings: Train) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        network.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
+def _trained(task: Task) -> dict[str, torch.nn.Parameter]:
+    """Every parameter that learns, by name: of the network, then of the losses' own parts (`parts.<name>`)."""
+    own = {f"parts.{n}": p for n, p in task.objective.parts.named_parameters()}
+    return dict(task.network.named_parameters()) | own
+
+
+def _optimiser(task: Task, settings: Train) -> torch.optim.SGD:
+    learning = _trained(task).values()
+    return torch.optim.SGD(learning, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
 def _save(path: Path, task: Task, optimiser: torch.optim.SGD, state: State, key: str) -> None:
     tensors = {f"network.{n}": t for n, t in task.network.state_dict().items()}
-    for name, parameter in task.network.named_parameters():
+    tensors |= {f"parts.{n}": t for n, t in task.objective.parts.state_dict().items()}
+    for name, parameter in _trained(task).items():
         momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
@@ -120,8 +126,9 @@ def _restore(path: Path, task: Task, optimiser: torch.optim.SGD, key: str) -> St
         return {n.removeprefix(prefix): t.to(device) for n, t in tensors.items() if n.startswith(prefix)}
 
     task.network.load_state_dict(part("network."))
+    task.objective.parts.load_state_dict(part("parts."))
     momentum = part("momentum.")
-    for name, parameter in task.network.named_parameters():
+    for name, parameter in _trained(task).items():
         if name in momentum:
             optimiser.state[parameter]["momentum_buffer"] = momentum[name]
     history = [Epoch(**e) for e in plain["history"]]
@@ -202,7 +209,7 @@ def fit(task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: 
     Raises SpkdError on a non-finite loss (the checkpoint keeps the last good weights), KeyboardInterrupt after a
     signal (the checkpoint then holds this very step).
     """
-    optimiser = _optimiser(task.network, settings)
+    optimiser = _optimiser(task, settings)
     state = _restore(path, task, optimiser, key) if path.exists() else State()
     if not path.exists():
         on_epoch(state)
@@ -223,6 +230,7 @@ def _epoch(
 ) -> None:  # fmt: skip
     """Train from state.step to the end of the epoch and evaluate it."""
     task.network.train()
+    task.objective.parts.train()
     lr = learning_rate(state.epoch, settings.epochs, settings.lr, settings.lr_final, settings.schedule)
     for group in optimiser.param_groups:
         group["lr"] = lr

@@ -1,6 +1,7 @@
-"""What a student minimises: weighted, named terms of the losses on the shelf. Pure: tensors in, loss and parts out.
+"""What a student minimises: weighted, named terms of the losses on the shelf. Tensors in, loss and parts out.
 
-L = (1 - lambda) CE + lambda sum_k alpha_k KD_k + sum_name beta_name sum_tap loss_name(tap)      (TPKD eq. 9)
+L = base ((1 - lambda) CE + lambda sum_k w_k KD_k) + sum_name beta_name sum_tap loss_name(tap)      (TPKD eq. 9, base 1)
+w_k is alpha_k, or what a file of weightings/ says for each window; feature losses weigh teachers by alpha always.
 A further loss is one file in losses/ and one entry under `losses` in params.yaml, weighted by its name in `beta`.
 """
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spkd import config, plugin
 from spkd.errors import SpkdError
@@ -20,7 +21,10 @@ TeacherOutput = tuple[str, Tensor, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of the shelf with its weight and its checked settings. `mixed` is None where the loss has no such."""
+    """One loss of the shelf with its weight and its checked settings. `mixed` is None where the loss has no such.
+
+    taps: {student's layer: teacher's layer} where the loss has layers of its own. parts: makes its trainable parts.
+    """
 
     name: str
     sees: str
@@ -28,6 +32,18 @@ class Term:
     settings: dict[str, Any]
     function: Callable[..., Tensor]
     mixed: Callable[..., Tensor] | None
+    taps: Mapping[str, str] | None
+    parts: Callable[..., nn.Module] | None
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How much each teacher's logits count for each window. mixes: "logits" or "losses"; None = by alpha."""
+
+    name: str
+    mixes: str | None
+    settings: dict[str, Any]
+    function: Callable[..., Tensor] | None
 
 
 class Objective:
@@ -35,16 +51,30 @@ class Objective:
 
     lambda_: share of KD against cross entropy, 0-1. alphas: weight of each teacher, in order; empty = equal.
     beta: {loss name: weight}; a weight of 0 leaves the loss out. losses: the `losses` tree of params.yaml.
+    base: weight of cross entropy and KD together. weighting: a file of weightings/, weightings: their tree.
+    taps: layers that the feature losses compare; None = every one that a student's output holds.
     Raises SpkdError on an unknown loss, on settings that do not fit it, and on a loss that beta cannot weigh.
     """
 
     def __init__(
-        self, lambda_: float, alphas: Sequence[float], beta: Mapping[str, float], losses: Mapping[str, Any]
+        self,
+        lambda_: float,
+        alphas: Sequence[float],
+        beta: Mapping[str, float],
+        losses: Mapping[str, Any],
+        base: float = 1.0,
+        weighting: str = "fixed",
+        weightings: Mapping[str, Any] | None = None,
+        taps: Sequence[str] | None = None,
     ) -> None:
-        self.lambda_, self.alphas = lambda_, list(alphas)
-        self.cross_entropy = _term("cross_entropy", 1 - lambda_, losses)
-        self.kd = _term("kd", lambda_, losses)
+        self.alphas, self.taps = list(alphas), taps
+        self.cross_entropy = _term("cross_entropy", base * (1 - lambda_), losses)
+        self.kd = _term("kd", base * lambda_, losses)
+        self.weighting = _weighting(weighting, weightings or {"fixed": {}})
         self.extra = [_term(name, weight, losses) for name, weight in beta.items() if weight > 0]
+        self.parts = nn.ModuleDict()
+        if base == 0 and not self.extra:
+            raise SpkdError("distill.base", "more than 0, or a loss in distill.beta", base, "nothing would be learnt")
         for term in self.extra:
             if term.sees == "labels" or term.name == "kd":
                 do = "set lambda for kd and cross_entropy; beta weighs losses between student and teacher"
@@ -54,6 +84,31 @@ class Objective:
     def needs_features(self) -> bool:
         """Whether any loss looks at taps: without it neither student nor teachers need to be tapped."""
         return any(term.sees == "features" for term in self.extra)
+
+    @property
+    def needs_parts(self) -> bool:
+        """Whether any loss has trainable parts, which `grow` makes."""
+        return any(term.parts is not None for term in self.extra)
+
+    def tapped(self) -> tuple[list[str], list[str]]:
+        """(layers of the student, layers of every teacher) that the losses look at, each once."""
+        pairs = [pair for term in self.extra if term.sees == "features" for pair in self._pairs(term, self.taps or [])]
+        return list(dict.fromkeys(own for own, _ in pairs)), list(dict.fromkeys(known for _, known in pairs))
+
+    def grow(
+        self, features: Mapping[str, Tensor], teachers: Sequence[TeacherOutput], generator: torch.Generator
+    ) -> None:
+        """Make the trainable parts of every loss that has such, in `parts`, for outputs of these shapes.
+
+        features, teachers: as in a call, for any number of windows. The parts lie on the features' device.
+        """
+        for term in self.extra:
+            if term.parts is None:
+                continue
+            for tap, feature, known in self._layers(term, features, teachers):
+                for k, teacher in enumerate(known):
+                    made = term.parts(feature, teacher, generator, **term.settings)
+                    self.parts[_key(term.name, tap, k)] = made.to(feature.device)
 
     def shares(self, n_teachers: int) -> list[float]:
         """alpha of each teacher. Raises SpkdError where alphas were given for another number of teachers."""
@@ -71,7 +126,8 @@ class Objective:
         logits: (b, n_classes) of the student. features: {tap: (b, ...)} of the student, read only where
         needs_features. labels: (b,) int64. Without teachers the total is the plain cross entropy.
         Parts: "cross_entropy", "kd/<teacher>", "<loss>" (summed over taps) where the loss mixes teachers itself,
-        else "<loss>/<teacher>". Raises SpkdError where teachers share a name or lack a tap.
+        else "<loss>/<teacher>"; with a weighting also the mean "weight/<teacher>", and one "kd" where it mixes logits.
+        Raises SpkdError where teachers share a name or lack a tap.
         """
         plain = self.cross_entropy.function(logits, labels, **self.cross_entropy.settings)
         parts = {"cross_entropy": plain}
@@ -83,50 +139,97 @@ class Objective:
         shares = self.shares(len(teachers))
         total = self.cross_entropy.weight * plain
         for term in (self.kd, *self.extra):
-            weighted, named = _distilled(term, logits, features, teachers, shares)
+            if term is self.kd and self.weighting.mixes is not None:
+                weighted, named = self._weighed(logits, teachers, labels)
+            else:
+                weighted, named = self._distilled(term, logits, features, teachers, shares)
             # A weight of 0 leaves the term out of the sum, so that an infinite part cannot turn it into NaN.
             total = total + term.weight * weighted if term.weight > 0 else total
             parts |= named
         return total, {name: value.detach() for name, value in parts.items()}
+
+    def _weighed(
+        self, logits: Tensor, teachers: Sequence[TeacherOutput], labels: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(KD with the weighting's weight for each window and teacher, its parts by name)."""
+        known = [teacher_logits.detach() for _, teacher_logits, _ in teachers]
+        assert self.weighting.function is not None
+        weights = self.weighting.function(known, labels, **self.weighting.settings)
+        named = {f"weight/{name}": weight.mean() for (name, _, _), weight in zip(teachers, weights, strict=True)}
+        if self.weighting.mixes == "logits":
+            mixed = (weights.unsqueeze(2) * torch.stack(known)).sum(dim=0)
+            value = self.kd.function(logits, mixed, **self.kd.settings)
+            return value, {**named, "kd": value}
+        each = plugin.load("losses", "kd").each
+        costs = torch.stack([each(logits, teacher_logits, **self.kd.settings) for teacher_logits in known])
+        named |= {f"kd/{name}": cost.mean() for (name, _, _), cost in zip(teachers, costs, strict=True)}
+        return (weights * costs).sum(dim=0).mean(), named
+
+    def _distilled(
+        self,
+        term: Term,
+        logits: Tensor,
+        features: Mapping[str, Tensor],
+        teachers: Sequence[TeacherOutput],
+        shares: Sequence[float],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(the term over all teachers and layers, its parts by name)."""
+        if term.sees == "features":
+            layers = self._layers(term, features, teachers)
+        else:
+            layers = [("logits", logits, [teacher_logits for _, teacher_logits, _ in teachers])]
+        if term.mixed is not None:
+            value = _sum([term.mixed(student, known, shares, **term.settings) for _, student, known in layers])
+            return value, {term.name: value}
+        parts = {}
+        for k, (name, _, _) in enumerate(teachers):
+            values = [
+                term.function(s, known[k], **term.settings, **self._own(term, tap, k)) for tap, s, known in layers
+            ]
+            parts[f"{term.name}/{name}"] = _sum(values)
+        return _sum([share * value for share, value in zip(shares, parts.values(), strict=True)]), parts
+
+    def _own(self, term: Term, tap: str, k: int) -> dict[str, nn.Module]:
+        """The trainable parts of one term, layer and teacher as an argument; nothing where the loss has none."""
+        return {} if term.parts is None else {"parts": self.parts[_key(term.name, tap, k)]}
+
+    def _pairs(self, term: Term, taps: Sequence[str]) -> list[tuple[str, str]]:
+        """(student's layer, teacher's layer) that a feature loss compares: its own, or the same ones in both."""
+        return [(tap, tap) for tap in taps] if term.taps is None else list(term.taps.items())
+
+    def _layers(
+        self, term: Term, features: Mapping[str, Tensor], teachers: Sequence[TeacherOutput]
+    ) -> list[tuple[str, Tensor, list[Tensor]]]:
+        """(tap, the student's feature, those of all teachers) for every layer that the term compares."""
+        pairs = self._pairs(term, list(features) if self.taps is None else self.taps)
+        if not pairs:
+            raise SpkdError("distill.taps", "at least one layer, since beta weighs a feature loss", "none", "name one")
+        found = [("student", features, own) for own, _ in pairs]
+        found += [(f"teacher {name}", known, tap) for name, _, known in teachers for _, tap in pairs]
+        for whose, known, tap in found:
+            if tap not in known:
+                raise SpkdError(whose, f"a feature of {tap!r}", "none", plugin.nearest(tap, list(known)))
+        return [(own, features[own], [known[tap] for _, _, known in teachers]) for own, tap in pairs]
 
 
 def _term(name: str, weight: float, losses: Mapping[str, Any]) -> Term:
     """The loss of that name, found on the shelf and set up from its own entry."""
     module = plugin.load("losses", name)
     settings = config.part("losses", name, {"losses": losses}).model_dump()
-    return Term(name, module.SEES, weight, settings, getattr(module, name), getattr(module, "mixed", None))
+    optional = {key: getattr(module, key, None) for key in ("mixed", "TAPS", "parts")}
+    return Term(name, module.SEES, weight, settings, getattr(module, name), *optional.values())
 
 
-def _distilled(
-    term: Term,
-    logits: Tensor,
-    features: Mapping[str, Tensor],
-    teachers: Sequence[TeacherOutput],
-    shares: Sequence[float],
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """(the term over all teachers and layers, its parts by name): student and teachers meet here and nowhere else."""
-    if term.sees == "features":
-        pairs = _layers(features, teachers)
-    else:
-        pairs = [(logits, [teacher_logits for _, teacher_logits, _ in teachers])]
-    if term.mixed is not None:
-        value = _sum([term.mixed(student, known, shares, **term.settings) for student, known in pairs])
-        return value, {term.name: value}
-    parts = {}
-    for k, (name, _, _) in enumerate(teachers):
-        parts[f"{term.name}/{name}"] = _sum([term.function(s, known[k], **term.settings) for s, known in pairs])
-    return _sum([share * value for share, value in zip(shares, parts.values(), strict=True)]), parts
+def _weighting(name: str, weightings: Mapping[str, Any]) -> Weighting:
+    """The weighting of that name, found on the shelf and set up from its own entry."""
+    module = plugin.load("weightings", name)
+    settings = config.part("weightings", name, {"weightings": weightings}).model_dump()
+    return Weighting(name, module.MIXES, settings, getattr(module, name, None))
 
 
-def _layers(features: Mapping[str, Tensor], teachers: Sequence[TeacherOutput]) -> list[tuple[Tensor, list[Tensor]]]:
-    """For every tap of the student: its feature and those of all teachers."""
-    if not features:
-        raise SpkdError("distill.taps", "at least one layer, since beta weighs a feature loss", "none", "name one")
-    for name, _, known in teachers:
-        for tap in features:
-            if tap not in known:
-                raise SpkdError(f"teacher {name}", f"a feature of {tap!r}", "none", plugin.nearest(tap, list(known)))
-    return [(feature, [known[tap] for _, _, known in teachers]) for tap, feature in features.items()]
+def _key(term: str, tap: str, k: int) -> str:
+    """The name of a term's trainable parts for one layer and teacher; a module's name has no dots."""
+    return f"{term}-{tap}-{k}".replace(".", "_")
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:

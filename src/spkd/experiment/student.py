@@ -1,0 +1,77 @@
+"""The network that a run trains, and its card: a plain one, or the one that a loss makes of student and teacher.
+
+A loss with a constant STUDENT names the file of models/ that the student becomes (SimKD: its teacher's classifier
+behind a projector); with it, the weights, their card and every result are those of the whole.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from spkd import plugin, seeding
+from spkd.errors import SpkdError
+from spkd.experiment import plan
+from spkd.experiment.lineage import Ancestor
+from spkd.experiment.plan import Plan
+from spkd.training import weights
+from spkd.training.objective import Objective
+from spkd.training.taps import taps
+from spkd.training.teachers import Render, Teacher
+from spkd.training.weights import Card
+
+
+def betas(made: Plan, teachers: list[Ancestor]) -> dict[str, float]:
+    """The feature losses that weigh something, with their weights; none without teachers."""
+    return {name: beta for name, beta in made.settings.distill.beta.items() if beta > 0 and teachers}
+
+
+def _remade(made: Plan, teachers: list[Ancestor]) -> str | None:
+    """The file of models/ that a loss makes of the student, or None. Raises SpkdError unless it has one teacher."""
+    found = {name: getattr(plugin.load("losses", name), "STUDENT", None) for name in betas(made, teachers)}
+    for name, model in found.items():
+        if model is not None:
+            if len(teachers) != 1:
+                do = f"name one teacher, or set distill.beta.{name} 0"
+                raise SpkdError(f"distill.beta.{name}", "one teacher, whose classifier is kept", len(teachers), do)
+            return str(model)
+    return None
+
+
+def card(made: Plan, teachers: list[Ancestor]) -> Card:
+    """What travels with the weights of this run's network."""
+    plain, model = plan.card(made), _remade(made, teachers)
+    if model is None:
+        return plain
+    channels = teachers[0].network.get_submodule("head").in_features
+    return replace(plain, network_settings={**plain.network_settings, "model": model, "teacher_channels": channels})
+
+
+def network(made: Plan, teachers: list[Ancestor], scratch: Ancestor | None) -> torch.nn.Module:
+    """The network with its first weights: the seed's, the scratch student's where there is one, the teacher's head."""
+    own, model = card(made, teachers), _remade(made, teachers)
+    built = weights.build(own, plan.generator(made))
+    if model is None:
+        if scratch is not None:
+            built.load_state_dict(scratch.network.state_dict())
+        return built.to(made.device)
+    if scratch is not None:
+        encoder = {n: t for n, t in scratch.network.state_dict().items() if not n.startswith("head.")}
+        built.load_state_dict(encoder, strict=False)
+    plugin.load("models", model).reuse(built, teachers[0].network)
+    return built.to(made.device)
+
+
+@torch.no_grad()
+def grow(
+    objective: Objective, made: Plan, built: torch.nn.Module, seen: torch.Tensor, render: Render,
+    rows: torch.Tensor, teachers: list[Teacher],
+) -> None:  # fmt: skip
+    """Make the losses' trainable parts, from the run's seed, for the shapes of a first look at `rows`.
+
+    seen: (k, C, T) scaled windows of those rows. Eval mode: no batch norm learns from the look.
+    """
+    built.eval()
+    with taps(built, objective.tapped()[0]) as features:
+        built(render(seen, rows))
+    known = [(k.name, k.logits, k.features) for k in (teacher(rows) for teacher in teachers)]
+    objective.grow(features, known, seeding.torch_stream(made.settings.run.seed, "weights", "losses"))

@@ -1,0 +1,37 @@
+"""Every weighting of the folder keeps the shelf's contract, whichever weightings there are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spkd import config, plugin
+
+TREE = config.read(Path(__file__).parents[2] / "params.yaml")
+NAMES = plugin.names("weightings")
+COMPUTED = [name for name in NAMES if plugin.load("weightings", name).MIXES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_entry_in_params_fits_its_settings(name):
+    assert config.part("weightings", name, TREE) is not None
+    assert plugin.load("weightings", name).MIXES in (None, "losses", "logits")
+
+
+@pytest.mark.parametrize("n_teachers", [1, 2, 3])
+@pytest.mark.parametrize("name", COMPUTED)
+def test_its_weights_are_shares_that_sum_to_one_for_every_window(name, n_teachers):
+    logits = list(torch.randn(n_teachers, 7, 4, generator=torch.Generator().manual_seed(0)) * 3)
+    settings = config.part("weightings", name, TREE).model_dump()
+    weights = getattr(plugin.load("weightings", name), name)(logits, torch.arange(7) % 4, **settings)
+    assert weights.shape == (n_teachers, 7)
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(0), torch.ones(7))
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_equal_teachers_have_equal_weights(name):
+    logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    settings = config.part("weightings", name, TREE).model_dump()
+    weights = getattr(plugin.load("weightings", name), name)([logits, logits], torch.arange(7) % 4, **settings)
+    torch.testing.assert_close(weights, torch.full((2, 7), 0.5))
