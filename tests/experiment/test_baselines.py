@@ -9,9 +9,11 @@ import torch
 
 from spkd.errors import SpkdError
 from spkd.evidence.tracking_reading import get
-from spkd.experiment import har, lineage, plan, record, student
+from spkd.experiment import har, lineage, plan, record, source, student, table
+from spkd.settings import TableDefinition, TableRow
 from spkd.training import loop
 
+TINY = {"dataset": "chest", "preset": "quick", "run.threads": 1}
 PAIR = ["gaf:wrn16-1", "signal:wrn16-1"]
 BASELINES = {
     "aver": {"distill__teachers": PAIR, "distill__weighting": "aver"},
@@ -160,3 +162,17 @@ def test_a_loss_that_a_run_does_not_use_leaves_its_fingerprint_alone(trained):
     )
     assert len(unused) == 1
     assert len(used) == 2
+
+
+def test_a_table_knows_the_code_and_the_teacher_behind_a_baseline(trained):
+    settings, tree = trained.settings(**BASELINES["simkd"])
+    files = {p.name for p in source.used(plan.relevant_settings("student", settings, tree), tree["networks"])}
+    assert {"simkd.py", "_space.py", "reused_classifier.py", "wide_resnet.py", "gaf.py", "fixed.py"} <= files
+    assert not {"dcd.py", "camkd.py"} & files
+    definition = TableDefinition(
+        about="", set={**TINY, **{key.replace("__", "."): value for key, value in BASELINES["eskd"].items()}},
+        folds=[0], trials=[0], teacher_trials="first", rows={"ESKD": TableRow()},
+    )  # fmt: skip
+    cells = list(table.cells(definition, trained.settings()[1], {}, [0]).values())
+    assert [cell.role for cell in cells] == ["teacher", "student"]
+    assert cells[1].needs == {"signal:wrn16-1@early": cells[0].key}

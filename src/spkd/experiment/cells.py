@@ -115,8 +115,9 @@ def outside(cell: Cell) -> dict[str, str]:
     """Run ids of teachers and starting students that were named by run or model, not by what they are."""
     distill = cell.relevant.get("distill", {})
     named = {r: r for r in distill.get("teachers", []) if lineage.wanted(r) is None}
-    found = {name: r.partition(":")[2] for name, r in named.items() if r.startswith("run:")}
-    for name, reference in named.items():
+    plain = {name: r.removesuffix(lineage.EARLY) for name, r in named.items()}
+    found = {name: r.partition(":")[2] for name, r in plain.items() if r.startswith("run:")}
+    for name, reference in plain.items():
         if reference.startswith("model:"):
             model, _, version = reference.partition(":")[2].partition("/")
             found[name] = tracking.registered(model, version or None)

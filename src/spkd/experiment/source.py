@@ -22,10 +22,13 @@ SHELVES = ("views", "models", "losses", "weightings")
 def used(relevant: dict[str, Any], networks: dict[str, dict[str, Any]], root: Path = ROOT) -> list[Path]:
     """The files behind one run, sorted. relevant: its settings. networks: the section of params.yaml.
 
-    A part of a shelf counts where its name stands in the settings, or in those of a teacher's network.
+    A part of a shelf counts where its name stands in the settings, or in those of a teacher's network, or where a loss
+    makes it of the student (STUDENT).
     """
     named = words(relevant) | {"cross_entropy"}
     named |= {str(network["model"]) for name, network in networks.items() if name in named}
+    remade = [plugin.describe("losses", name)[1].get("STUDENT") for name in named & set(plugin.names("losses"))]
+    named |= {str(model) for model in remade if model}
     parts = [root / shelf / f"{name}.py" for shelf in SHELVES for name in named]
     return closure([root / name for name in ROOTS] + [p for p in parts if p.is_file()], root)
 

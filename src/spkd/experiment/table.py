@@ -7,6 +7,7 @@ rows share is trained once, and the scratch student of a trial is also the start
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -132,7 +133,7 @@ def canonical(relevant: dict[str, Any]) -> dict[str, Any]:
         return relevant
     distill = relevant["distill"]
     if not distill["teachers"]:
-        rest = {key: value for key, value in relevant.items() if key != "distill"}
+        rest = {key: value for key, value in relevant.items() if key not in ("distill", "weighting")}
         start = {} if distill["init"] == "none" else {"distill": {"init": distill["init"]}}
         return {**rest, **start, "losses": {"cross_entropy": relevant["losses"]["cross_entropy"]}}
     distill = {**distill, "beta": {name: beta for name, beta in distill["beta"].items() if beta > 0}}
@@ -147,7 +148,7 @@ def words(value: Any) -> set[str]:
         return {str(key) for key in value}.union(*(words(v) for v in value.values()))
     if isinstance(value, list):
         return set().union(*(words(v) for v in value))
-    return set(str(value).replace("+", ":").split(":")) if isinstance(value, str) else set()
+    return set(re.split("[+:@]", value)) if isinstance(value, str) else set()
 
 
 def digest(value: Any) -> str:
@@ -158,7 +159,8 @@ def digest(value: Any) -> str:
 def _name(role: Role, settings: Settings) -> str:
     model = settings.teacher if role == "teacher" else settings.student
     d = settings.distill
-    terms = ["kd"] * (d.lambda_ > 0) + [name for name, beta in d.beta.items() if beta > 0]
+    soft = "kd" if d.weighting == "fixed" else d.weighting
+    terms = [soft] * (d.base * d.lambda_ > 0) + [name for name, beta in d.beta.items() if beta > 0]
     how = f"<- {'+'.join(d.teachers)} {' '.join(terms)}" if d.teachers else "scratch"
     if role == "student" and d.init != "none":
         how += " annealed"
