@@ -158,8 +158,10 @@ def test_a_long_value_keeps_its_identity():
 
 
 def test_names_lose_the_words_that_all_share():
-    assert shortened(["pamap2 s1 wrn t0", "pamap2 s1 gaf:wrn teacher t0"]) == ["wrn", "gaf:wrn teacher"]
-    assert shortened(["a b", "a b"]) == ["b", "b"]
+    names = ["pamap2 s1 wrn scratch t0", "pamap2 s1 gaf:wrn teacher t0"]
+    assert shortened(names) == ["wrn scratch", "gaf:wrn teacher"]
+    assert shortened(["coco yolo t0", "coco yolo <- sp t0"]) == ["yolo t0", "yolo <- sp t0"]
+    assert shortened(["a b", "a b"]) == ["a b", "a b"]
     assert shortened(["only one"]) == ["only one"]
 
 
@@ -171,7 +173,7 @@ def pixels(svg):
 def test_maps_of_one_layer_and_step_share_one_colour_scale():
     """Two runs whose maps have entries in common show those in one colour, whatever their other entries are."""
     product = np.array([[4.0, 3, 0, 0], [3, 4, 0, 0], [0, 0, 4, 3], [0, 0, 3, 4]])
-    other = np.array([[4.0, 3, 0, 0], [3, 4, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    other = np.array([[4.0, 3, 0, 0], [3, 4, 0, 0], [0, 0, 1, -1], [0, 0, -1, 1]])
     maps = [{3: {"g": Map(LABELS, {"student": p})}} for p in (product, other)]
     html = compare_maps.section(shown(record(maps=maps[0]), record("b", 1, maps=maps[1])))
     first, first_diff, second, second_diff = pixels(html)

@@ -63,7 +63,7 @@ def _block(group: Sequence[Entry]) -> str:
     bar = (
         f'<div class="bar"><label>epoch <select data-steps>{options}</select></label>'
         f'<label><input type="checkbox" data-class="diffs"> difference to {esc(first.letter)}</label>'
-        '<span class="quiet">windows sorted by class; each row of a map is scaled to length 1, as the SP loss does; '
+        '<span class="quiet">sorted by class; each row of a map is scaled to length 1, as the SP loss does; '
         "one colour scale a row</span></div>"
     )
     parts = [f'<div class="maps">{bar}']
@@ -131,7 +131,8 @@ def _card(
 ) -> str:  # fmt: skip
     if card.entry is None:
         of = ", ".join(dict.fromkeys(e.letter for e in card.learners))
-        head, hide = f"teacher {esc(card.title)} <span class='quiet'>of {esc(of)}</span>", ""
+        name = "teacher" if card.title == "teacher" else f"teacher {card.title}"
+        head, hide = f"{esc(name)} <span class='quiet'>of {esc(of)}</span>", ""
     else:
         head = f'<b style="color:{card.entry.colour}">{card.entry.letter}</b> {esc(card.title)}'
         hide = f" r{card.entry.number}"

@@ -107,9 +107,9 @@ def entries(records: Sequence[Record]) -> tuple[list[Entry], list[Entry]]:
 
 
 def shortened(names: Sequence[str]) -> list[str]:
-    """The names without the first and last words that all of them share; at least one word stays."""
+    """The names without the first and last words that all of them share; at least two words stay."""
     words = [name.split() for name in names]
-    most = min((len(w) for w in words), default=1) - 1 if len(words) > 1 else 0
+    most = max(min(len(w) for w in words) - 2, 0) if len(words) > 1 else 0
     front = next((k for k in range(most) if len({w[k] for w in words}) > 1), most)
     back = next((k for k in range(most - front) if len({w[-1 - k] for w in words}) > 1), most - front)
     return [" ".join(w[front : len(w) - back]) for w in words]

@@ -194,6 +194,6 @@ def costs(shown: Sequence[Entry], worth: str, what: str, scale: float) -> str:
     if not any(charts):
         return ""
     machines = {(str(e.record.environment.get("cpu")), str(e.record.environment.get("gpus"))) for e in shown}
-    told = "Grey steps: the Pareto front (nothing cheaper is better). Latency: one input, the view included."
+    told = "Grey steps: the Pareto front (nothing cheaper is better). Latency: one input at a time."
     warn = '<p class="warn">Latency was measured on different machines.</p>' if len(machines) > 1 else ""
     return f'<div class="charts">{"".join(charts)}</div><p class="quiet">{told}</p>{warn}'
