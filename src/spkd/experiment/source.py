@@ -40,11 +40,13 @@ def closure(start: list[Path], root: Path = ROOT) -> list[Path]:
     while todo:
         file = todo.pop()
         seen.add(file)
-        todo |= {f for f in _imports(file, root) if not str(f.relative_to(root)).startswith(REPORTING)} - seen
+        imports = _imports(file, root, file.stat().st_mtime_ns)
+        todo |= {f for f in imports if not str(f.relative_to(root)).startswith(REPORTING)} - seen
     return sorted(seen)
 
 
-def _imports(file: Path, root: Path) -> set[Path]:
+@functools.cache
+def _imports(file: Path, root: Path, changed_ns: int) -> frozenset[Path]:
     modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -52,7 +54,8 @@ def _imports(file: Path, root: Path) -> set[Path]:
         elif isinstance(node, ast.ImportFrom):
             modules |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
     names = [m.split(".")[1:] for m in modules if m.split(".")[0] == "spkd"]
-    return {path for name in names if name and (path := root.joinpath(*name).with_suffix(".py")).is_file()}
+    paths = [root.joinpath(*name).with_suffix(".py") for name in names if name]
+    return frozenset(path for path in paths if path.is_file())
 
 
 @functools.cache

@@ -1,0 +1,168 @@
+import math
+import re
+
+import pytest
+from scipy import stats
+
+from spkd.errors import SpkdError
+from spkd.evidence import published, report, report_html, report_text
+from spkd.evidence.report import Record
+from spkd.evidence.report_text import About
+
+KEY = "headline/accuracy"
+
+
+def record(row, fold, trial, accuracy, windows=10, **more):
+    results = {f"{k}/{s}": accuracy for k in report.RESULTS for s in report.SCORES}
+    return Record(row, fold, trial, f"10{fold + 1}", results=results, windows=windows, run_id="abc", rule="chosen so",
+                  **{"origin": "UCI", **more})  # fmt: skip
+
+
+@pytest.fixture
+def two_folds():
+    """scratch 0.5 and 0.7 (trial 0), 0.6 and 0.9 (trial 1); fold 1 has 3 times the windows of fold 0."""
+    values = {(0, 0): 0.5, (1, 0): 0.7, (0, 1): 0.6, (1, 1): 0.9}
+    return [record("scratch", f, t, v, windows=10 if f == 0 else 30) for (f, t), v in values.items()]
+
+
+def test_the_mean_over_trials_of_the_mean_over_folds_with_the_sample_deviation(two_folds):
+    found = report.spread(two_folds, "scratch", KEY, report.mean_of_folds(KEY))
+    assert found.values == pytest.approx({0: 0.6, 1: 0.75})
+    assert (found.mean, found.sd, found.n) == pytest.approx((0.675, 0.15 / math.sqrt(2), 2))
+
+
+def test_pooled_accuracy_weighs_folds_by_their_windows(two_folds):
+    found = report.spread(two_folds, "scratch", KEY, report.pooled(KEY))
+    assert found.values == pytest.approx({0: (5 + 21) / 40, 1: (6 + 27) / 40})
+
+
+def test_a_fold_can_be_left_out_of_the_mean(two_folds):
+    found = report.spread(two_folds, "scratch", KEY, report.mean_of_folds(KEY), [0])
+    assert found.values == pytest.approx({0: 0.5, 1: 0.6})
+    block = report_text.over_folds(two_folds, About("t", "", without_folds=(1,)))
+    assert block.columns[1:] == ["mean of 2 folds %", "without fold 1 %", "window-pooled %"]
+    assert block.rows[0][2] == "55.00 ± 7.07 (n=2)"
+
+
+def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
+    hole = Record("scratch", 1, 1, status="failed", reason="ValueError: loss is nan")
+    records = [*two_folds[:3], hole]
+    found = report.spread(records, "scratch", KEY, report.mean_of_folds(KEY))
+    assert found.values == pytest.approx({0: 0.6})
+    assert report_text.plus_minus(found) == "60.00 (n=1 of 2)"
+    text = report_text.markdown(records, About("t", "words"))
+    assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | - |" in text
+    assert "3 of 4 cells done, 1 not" in text
+    assert ",failed,ValueError: loss is nan," in report_text.csv_trials(records)
+    assert "loss is nan" in report_html.page(records, About("t", "words"), {})
+
+
+def test_holm_by_hand():
+    assert report.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    assert report.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+
+
+def test_a_row_is_compared_with_the_baseline_fold_by_fold():
+    before, gaps = [0.5, 0.6, 0.7, 0.8], [0.01, 0.03, 0.02, 0.06]
+    records = [record("scratch", f, t, v + 0.1 * t) for f, v in enumerate(before) for t in (0, 1)]
+    records += [
+        record("SP", f, t, v + 0.1 * t + g) for f, (v, g) in enumerate(zip(before, gaps, strict=True)) for t in (0, 1)
+    ]
+    (found,) = report.tests(records, "scratch", KEY)
+    sd = math.sqrt(sum((g - 0.03) ** 2 for g in gaps) / 3)
+    half = 3.182446 * sd / 2
+    assert (found.unit, found.n) == ("fold", 4)
+    assert (found.difference, found.dz) == pytest.approx((0.03, 0.03 / sd))
+    assert (found.low, found.high) == pytest.approx((0.03 - half, 0.03 + half), rel=1e-5)
+    assert found.p == pytest.approx(2 * stats.t.sf(0.03 / (sd / 2), 3))
+    assert found.p_holm == found.p
+
+
+def test_a_table_of_one_fold_pairs_trials_and_too_few_pairs_get_no_test():
+    records = [
+        record(row, 0, t, v) for row, vs in {"scratch": [0.5, 0.6], "SP": [0.6, 0.8]}.items() for t, v in enumerate(vs)
+    ]
+    (found,) = report.tests(records, "scratch", KEY)
+    assert (found.unit, found.n, found.difference) == ("trial", 2, pytest.approx(0.15))
+    assert math.isnan(found.p)
+
+
+def test_only_what_both_rows_have_is_paired():
+    records = [record("scratch", 0, t, 0.5) for t in (0, 1, 2)] + [record("SP", 0, t, 0.6) for t in (1, 2, 3)]
+    assert report.pairs(records, "scratch", "SP", KEY) == ([0.5, 0.5], [0.6, 0.6])
+
+
+def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
+    records = [record("a", 0, t, 0.5, settings={"train.batch": "128", "lr": "1"}, context={"env/gpu": gpu})
+               for t, gpu in enumerate(("x", "y"))]  # fmt: skip
+    records.append(record("b", 0, 0, 0.5, settings={"train.batch": "64", "lr": "1"}, context={"env/gpu": "x"}))
+    assert report.differing(records, "settings") == {"train.batch": {"a": "128", "b": "64"}}
+    assert report.differing(records, "context") == {"env/gpu": {"a": "x | y", "b": "x"}}
+
+
+def test_published_values_stand_beside_ours():
+    records = [record("gaf", 0, t, v, published=82.0) for t, v in enumerate((0.80, 0.82))]
+    block = report_text.summary(records, About("t", ""))
+    assert block.rows[0][-3:] == ["82.00", "-1.00", "-1.00"]
+    assert "published %" not in report_text.summary([record("gaf", 0, 0, 0.8)], About("t", "")).columns
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("pamap2.teacher.gaf[wrn16-3]", 82.29), ("pamap2.student_scratch", 82.99),
+        ("pamap2.gaf+signal.annealed[wrn16-1]", 88.68), ("geneactiv_14_500.teacher.signal[wrn16-1]", None),
+        ("pamap2.lambda_sweep_gaf_to_signal_wrn16-1[0.99]", 86.75), ("geneactiv_7.teacher.gaf[wrn16-1]", None),
+    ],
+)  # fmt: skip
+def test_a_published_value_is_found_by_its_path(path, value):
+    assert published.value(path) == value
+
+
+def test_a_published_column_that_does_not_exist_is_a_mistake():
+    with pytest.raises(SpkdError, match="a column of"):
+        published.value("pamap2.teacher.gaf[wrn99-1]")
+
+
+def test_simulated_recordings_are_called_so_everywhere(two_folds):
+    records = [record("a", 0, t, 0.5, origin="simulated") for t in (0, 1)]
+    about = About("t", "words")
+    for text in (
+        report_text.markdown(records, about),
+        report_text.latex(records, about),
+        report_html.page(records, about, {}),
+    ):
+        assert "SIMULATED" in text
+    assert "simulated" in report_text.csv_trials(records)
+    assert "SIMULATED" not in report_text.markdown(two_folds, about)
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(two_folds):
+    curved = [record("<b>&", 0, 0, 0.5, curves={"test/accuracy": [(1, 0.3), (2, 0.5)]})]
+    page = report_html.page([*two_folds, *curved], About("<i>", "a < b"), {"map": b"\x89PNG"})
+    assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []
+    assert "http" not in page
+    assert "<b>&" not in page
+    assert "&lt;b&gt;&amp;" in page
+    assert page.count("<polyline") == 1
+    assert "data:image/png;base64,iVBORw==" in page
+
+
+def test_the_mean_curve_is_over_the_cells_that_have_the_epoch():
+    curves = [[(1, 0.2), (2, 0.4)], [(1, 0.4)]]
+    records = [record("a", 0, t, 0.5, curves={"test/accuracy": c}) for t, c in enumerate(curves)]
+    assert report.mean_curve(records, "a", "test/accuracy") == [(1, pytest.approx(0.3)), (2, pytest.approx(0.4))]
+
+
+def test_latex_escapes_and_keeps_every_row(two_folds):
+    text = report_text.latex([*two_folds, record("50_%", 0, 0, 0.5)], About("t", "a & b"))
+    assert r"50\_\%" in text
+    assert r"a \& b" in text
+    assert text.count(r"\\") == 3
+
+
+@pytest.mark.parametrize(("low", "high"), [(40, 65), (0.1, 0.2), (80, 80.001), (0, 100)])
+def test_ticks_are_few_round_and_inside(low, high):
+    found = report_html.ticks(low, high)
+    assert 1 <= len(found) <= 9
+    assert all(low - 1e-6 <= tick <= high + 1e-6 for tick in found)

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+
+from spkd import config
+from spkd.errors import SpkdError
+from spkd.evidence import published
+from spkd.experiment import table
+from spkd.settings import Settings, TableDefinition
+
+ROOT = Path(__file__).parents[2]
+RAW = config.read(ROOT / "params.yaml")
+SLIM = {**RAW, "tables": {}}
+SHIPPED = config.check(Settings, config.resolve(RAW, {}), "").tables
+BASE = {
+    "about": "", "set": {"dataset": "chest", "distill.teachers": ["gaf:wrn16-1"]}, "folds": [0, 1], "trials": [5, 6],
+    "teacher_trials": "first",
+    "rows": {"scratch": {"set": {"distill.teachers": []}}, "KD": {"set": {"distill.beta": {}}}},
+}  # fmt: skip
+
+
+def cells(given=None, **changes):
+    definition = config.check(TableDefinition, {**BASE, **changes}, "")
+    return list(table.cells(definition, SLIM, given or {}, definition.folds).values())
+
+
+def of(found, row):
+    return [c for c in found if row in c.rows]
+
+
+def test_a_table_has_its_rows_times_folds_times_trials_and_one_teacher_a_fold():
+    found = cells()
+    assert [len(of(found, row)) for row in ("scratch", "KD")] == [4, 4]
+    teachers = [c for c in found if c.role == "teacher"]
+    assert [(t.fold, t.trial, t.rows) for t in teachers] == [(0, 5, {}), (1, 5, {})]
+    assert len(found) == 10
+
+
+def test_each_trial_has_its_own_teacher_where_the_table_says_so():
+    found = cells(teacher_trials="same")
+    by_key = {c.key: c for c in found}
+    assert sum(c.role == "teacher" for c in found) == 4
+    assert all(by_key[c.needs["gaf:wrn16-1"]].trial == c.trial for c in of(found, "KD"))
+
+
+def test_what_a_cell_needs_comes_before_it_and_has_its_fold():
+    found = cells(rows={"annealed": {"set": {"distill.init": "latest"}}})
+    place = {c.key: k for k, c in enumerate(found)}
+    by_key = {c.key: c for c in found}
+    for c in of(found, "annealed"):
+        assert set(c.needs) == {"gaf:wrn16-1", "init"}
+        assert all(place[needed] < place[c.key] and by_key[needed].fold == c.fold for needed in c.needs.values())
+        assert by_key[c.needs["init"]].trial == c.trial
+
+
+def test_the_scratch_row_is_the_start_of_the_annealed_row():
+    rows = {"annealed": {"set": {"distill.init": "latest"}}, "scratch": {"set": {"distill.teachers": []}}}
+    found = cells(rows=rows)
+    assert {c.needs["init"] for c in of(found, "annealed")} == {c.key for c in of(found, "scratch")}
+
+
+def test_rows_that_differ_in_what_they_do_not_use_are_one_cell():
+    rows = {
+        "a": {"set": {"distill.teachers": [], "distill.lambda": 0.1}},
+        "b": {"set": {"distill.teachers": [], "distill.beta": {"sp": 7}, "losses.kd.temperature": 2}},
+        "c": {"set": {"distill.beta": {"sp": 0}}},
+        "d": {"set": {"distill.beta": {}, "losses.sp.mixing": "paper"}},
+    }
+    found = cells(rows=rows, folds=[0], trials=[0])
+    assert [sorted(c.rows) for c in found if c.rows] == [["a", "b"], ["c", "d"]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"distill.lambda": 0.5}, {"distill.beta": {"sp": 1}}, {"distill.taps": ["group1"]}, {"train.lr": 0.01},
+        {"losses.kd.temperature": 2.0}, {"student.network": "wrn28-1"}, {"networks.wrn16-1.width": 2},
+        {"run.threads": 1}, {"views.gaf.size": 12}, {"datasets.chest.scaling": "training"},
+    ],
+)  # fmt: skip
+def test_a_changed_setting_is_another_cell(change):
+    before, after = (of(cells(rows={"KD": {"set": own}}), "KD") for own in ({}, change))
+    assert not {c.key for c in before} & {c.key for c in after}
+
+
+@pytest.mark.parametrize(
+    "change", [{"run.folder": "x"}, {"tracking.maps_every": 9}, {"detect.epochs": 1}, {"train.epochs": 200}]
+)
+def test_a_setting_that_changes_no_number_is_the_same_cell(change):
+    plain = {"preset": "none"}
+    before, after = (of(cells(rows={"KD": {"set": {**plain, **own}}}), "KD") for own in ({}, change))
+    assert {c.key for c in before} == {c.key for c in after}
+
+
+def test_each_multiplies_rows_and_keeps_the_type_of_its_values():
+    row = {
+        "each": {"net": ["wrn16-1", "wrn16-3"], "alphas": [[0.1, 0.9], [0.5, 0.5]]},
+        "set": {"distill.teachers": ["gaf:{net}", "signal:{net}"], "distill.alphas": "{alphas}"},
+        "published": "x[{net}]",
+    }
+    found = cells(rows={"{net} {alphas}": row}, folds=[0], trials=[0], published="pamap2")
+    chosen = {name: (c.given["distill.teachers"], c.given["distill.alphas"]) for c in found for name in c.rows}
+    assert chosen["wrn16-3 [0.5, 0.5]"] == (["gaf:wrn16-3", "signal:wrn16-3"], [0.5, 0.5])
+    assert len(chosen) == 4
+    assert of(found, "wrn16-1 [0.1, 0.9]")[0].rows == {"wrn16-1 [0.1, 0.9]": "pamap2.x[wrn16-1]"}
+
+
+def test_two_rows_of_one_name_are_refused():
+    with pytest.raises(SpkdError, match="put every name of `each` in braces"):
+        cells(rows={"KD": {"each": {"lambda": [0.1, 0.2]}, "set": {"distill.lambda": "{lambda}"}}})
+
+
+def test_the_command_line_is_over_the_table_and_under_the_row():
+    rows = {"KD": {"set": {"distill.lambda": 0.3}}}
+    found = of(cells({"train.epochs": 4, "distill.lambda": 0.9, "fold": 7, "table.name": "x"}, rows=rows), "KD")
+    assert {(c.relevant["train"]["epochs"], c.relevant["distill"]["lambda"]) for c in found} == {(4, 0.3)}
+    assert {c.fold for c in found} == {0, 1}
+
+
+def test_a_key_that_params_does_not_have_is_refused_with_the_near_one():
+    with pytest.raises(SpkdError, match="did you mean 'train.epochs'"):
+        cells(rows={"KD": {"set": {"train.epoch": 4}}})
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_table_is_made_of_known_settings_and_published_columns(name):
+    definition = SHIPPED[name]
+    found = table.cells(definition, SLIM, {}, [0] if definition.folds == "all" else definition.folds)
+    assert definition.baseline in {"", *(row for c in found.values() for row in c.rows)}
+    values = published.tree()
+    paths = [path for c in found.values() for path in c.rows.values() if path]
+    got = [published.value(path, values) for path in paths]
+    assert all(v is None or 50 < v < 100 for v in got)
+    assert not name.startswith(("pamap2-teachers", "pamap2-three", "pamap2-annealed")) or None not in got

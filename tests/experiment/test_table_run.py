@@ -1,0 +1,163 @@
+"""The order of work, and what counts as done, with runs and an executor that are only pretended."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from spkd import config
+from spkd.errors import SpkdError
+from spkd.evidence.tracking import RunInfo
+from spkd.executor import Outcome
+from spkd.experiment import cells, plan, table_run
+from spkd.experiment.table import digest
+from spkd.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TABLE = {
+    "about": "", "set": {"dataset": "chest", "distill.teachers": ["gaf:wrn16-1"]}, "folds": [0], "trials": [0, 1],
+    "teacher_trials": "first",
+    "rows": {"scratch": {"set": {"distill.teachers": []}}, "KD": {"set": {"distill.beta": {}}}},
+}  # fmt: skip
+
+
+def run_info(fingerprint, status="FINISHED", weights="w", number=0, **tags):
+    own = {"cell": fingerprint, "weights.sha256": weights, "process": "host:1:2.0", **tags}
+    return RunInfo(f"run{number}-{fingerprint}", "", status, "0", 1000, 3000, {}, {"headline/accuracy": 0.5}, own)
+
+
+@pytest.fixture
+def board(waves, tmp_path):
+    raw = config.read(ROOT / "params.yaml")
+    raw["tables"] = {"t": TABLE}
+    (tmp_path / "data" / "windows").mkdir(parents=True)
+    waves.save(tmp_path / "data" / "windows" / "chest")
+    places = plan.Places(tmp_path / "data", tmp_path / "runs", tmp_path)
+    return cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, places)
+
+
+class Pretended:
+    """Ends jobs as it is told, two at a time; keeps the store of runs that they would leave."""
+
+    def __init__(self, ends=None):
+        self.runs, self.ends, self.started, self.busy = {}, ends or {}, [], []
+
+    def free(self):
+        return len(self.busy) < 2
+
+    def submit(self, key, job):
+        self.started.append((key, job))
+        self.busy.append((key, job))
+
+    def collect(self, timeout_s):
+        if not self.busy:
+            return []
+        key, job = self.busy.pop(0)
+        times = [k for k, _ in self.started].count(key)
+        ended = self.ends.get(job["role"], ["done"] * 9)[times - 1]
+        fingerprint = job["tags"]["cell"]
+        status = {"done": "FINISHED", "error": "FAILED", "died": "RUNNING"}[ended]
+        self.runs[fingerprint] = [run_info(fingerprint, status, weights=f"weights {key}", failure="it broke")]
+        return [Outcome(key, ended, "as told")]
+
+    def complete(self, board, retries=1):
+        survey = lambda b: cells.survey(b, self.runs, alive=lambda tags: False)  # noqa: E731
+        return table_run.complete(board, self, "parent", retries, 2, survey), survey(board)
+
+
+def test_every_cell_runs_once_and_after_what_it_needs(board, capsys):
+    executor = Pretended()
+    failures, states = executor.complete(board)
+    assert failures == {}
+    assert {s.status for s in states.values()} == {"done"}
+    order = [key for key, _ in executor.started]
+    assert sorted(order) == sorted(board.cells)
+    teacher = next(key for key, c in board.cells.items() if c.role == "teacher")
+    for key, job in executor.started:
+        for name, needed in board.cells[key].needs.items():
+            assert order.index(needed) < order.index(key)
+            assert job["ancestors"][name].endswith(states[teacher].fingerprint)
+    assert "all 5 cells are done" in capsys.readouterr().out
+
+
+def test_finished_cells_are_not_run_again(board):
+    first = Pretended()
+    first.complete(board)
+    second = Pretended()
+    second.runs = first.runs
+    assert second.complete(board)[0] == {}
+    assert second.started == []
+
+
+def test_a_dead_process_is_continued_as_often_as_allowed(board, monkeypatch):
+    monkeypatch.setattr(table_run.tracking, "sweep", lambda folder: [])
+    executor = Pretended({"teacher": ["died", "done"]})
+    failures, _ = executor.complete(board)
+    assert failures == {}
+    assert len(executor.started) == 6
+    executor = Pretended({"teacher": ["died", "done"]})
+    assert list(executor.complete(board, retries=0)[0].values()) == ["as told"]
+
+
+def test_a_failed_cell_blocks_only_what_needs_it_and_says_why(board):
+    executor = Pretended({"teacher": ["error"]})
+    failures, states = executor.complete(board)
+    assert list(failures.values()) == ["as told"]
+    assert sorted(s.status for s in states.values()) == ["done", "done", "failed", "waiting", "waiting"]
+    text = table_run.status_text(board, states, 2)
+    assert "2 done, 1 failed, 2 missing" in text
+    assert "it broke" in text
+    retried = Pretended()
+    retried.runs = executor.runs
+    assert retried.complete(board)[0] == {}
+    assert len(retried.started) == 3
+
+
+def test_a_run_of_a_living_process_is_waited_for_and_not_started_twice(board, monkeypatch):
+    waits = []
+    key = next(iter(board.cells))
+    fingerprint = cells.survey(board, {})[key].fingerprint
+    executor = Pretended()
+    executor.runs[fingerprint] = [run_info(fingerprint, "RUNNING")]
+
+    def sleep(seconds):
+        waits.append(seconds)
+        executor.runs[fingerprint] = [run_info(fingerprint)]
+
+    monkeypatch.setattr(table_run.time, "sleep", sleep)
+    survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
+    table_run.complete(board, executor, "parent", 1, 2, survey)
+    assert waits
+    assert key not in [k for k, _ in executor.started]
+
+
+def test_the_fingerprint_changes_with_teacher_data_and_code(board, monkeypatch):
+    teacher, student = (next(k for k, c in board.cells.items() if wanted in c.rows or (not wanted and not c.rows))
+                        for wanted in ("", "KD"))  # fmt: skip
+    own = cells.survey(board, {})[teacher].fingerprint
+
+    def student_print(weights="w"):
+        found = cells.survey(board, {own: [run_info(own, weights=weights)]})
+        return found[student].fingerprint
+
+    before = student_print()
+    assert before
+    assert student_print("other weights") != before
+    monkeypatch.setattr(cells.source, "code_digest", lambda files: "other code")
+    assert cells.survey(board, {})[teacher].fingerprint != own
+    monkeypatch.undo()
+    digest_before = cells.identity(board, board.cells[teacher])
+    board.windows["chest"] = SimpleNamespace(digest="other data")
+    assert digest(cells.identity(board, board.cells[teacher])) != digest(digest_before)
+
+
+def test_time_left_is_the_median_of_finished_cells_over_the_workers(board):
+    executor = Pretended({"teacher": ["error"]})
+    _, states = executor.complete(board)
+    assert table_run.left_s(board, states, 2) == pytest.approx((2 + 2 + 2) / 2)
+
+
+def test_windows_that_the_table_is_not_meant_for_are_refused(board):
+    definition = board.definition.model_copy(update={"expects": {"classes": 14}})
+    with pytest.raises(SpkdError, match="windows with classes 14, got 3"):
+        cells.check_expected("t", definition, board.windows["chest"])

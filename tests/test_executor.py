@@ -1,0 +1,93 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spkd import executor
+from spkd.errors import SpkdError
+
+
+def work(job):
+    """What the workers run: it does what the job says."""
+    if "wait" in job:
+        Path(job["note"]).write_text(str(os.getpid()))
+        time.sleep(job["wait"])
+    if "kill" in job:
+        os.kill(os.getpid(), job["kill"])
+    if "error" in job:
+        raise SpkdError("here", "x", "y", job["error"])
+    return f"{job.get('value')} {os.getpid()}"
+
+
+def drain(made, n):
+    found = {}
+    deadline = time.monotonic() + 60
+    while len(found) < n and time.monotonic() < deadline:
+        found |= {o.key: o for o in made.collect(1.0)}
+    return found
+
+
+def check_outcomes(made):
+    made.submit("a", {"value": 1})
+    made.submit("b", {"error": "mend it"})
+    found = drain(made, 2)
+    assert (found["a"].ended, found["a"].text.split()[0]) == ("done", "1")
+    assert found["b"].ended == "error"
+    assert "mend it" in found["b"].text
+    made.submit("c", {"kill": signal.SIGKILL})
+    made.submit("d", {"value": 2})
+    found = drain(made, 2)
+    assert found["c"].ended == "died"
+    assert found["d"].ended == "done"
+
+
+def test_a_job_ends_done_in_error_or_dead_and_costs_no_other_job():
+    with executor.opened("local", work, 2, 0.0) as made:
+        check_outcomes(made)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ray_ends_jobs_as_the_local_executor_does(monkeypatch):
+    pytest.importorskip("ray", reason="ray is not installed: pip install -r requirements-ray.in")
+    root = Path(__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", f"{root / 'src'}:{root}")
+    with executor.opened("ray", work, 2, 0.0) as made:
+        check_outcomes(made)
+
+
+def test_ray_says_how_to_get_it_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SpkdError, match=r"requirements-ray\.in"):
+        executor.Ray(work, 1, 0.0)
+
+
+def test_no_worker_outlives_a_parent_that_was_killed(tmp_path):
+    note = tmp_path / "pid"
+    code = f"""
+        from tests_executor import work
+        from spkd import executor
+        if __name__ == "__main__":
+            made = executor.Local(work, 1)
+            made.submit("a", {{"wait": 60, "note": {str(note)!r}}})
+            made.collect(60)
+    """
+    (tmp_path / "tests_executor.py").write_text(Path(__file__).read_text())
+    (tmp_path / "parent.py").write_text(textwrap.dedent(code))
+    environment = {**os.environ, "PYTHONPATH": f"{Path(executor.__file__).parents[1]}:{tmp_path}"}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], env=environment)
+    try:
+        while not (note.exists() and note.read_text()) and parent.poll() is None:
+            time.sleep(0.05)
+        worker = psutil.Process(int(note.read_text()))
+        parent.kill()
+        parent.wait()
+        worker.wait(timeout=10)
+    finally:
+        parent.kill()
+        parent.wait()
