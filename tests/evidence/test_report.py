@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from spkd.errors import SpkdError
-from spkd.evidence import published, report, report_html, report_text
+from spkd.evidence import published, report, report_html, report_plot, report_text
 from spkd.evidence.report import Record
 from spkd.evidence.report_text import About
 
@@ -163,6 +163,6 @@ def test_latex_escapes_and_keeps_every_row(two_folds):
 
 @pytest.mark.parametrize(("low", "high"), [(40, 65), (0.1, 0.2), (80, 80.001), (0, 100)])
 def test_ticks_are_few_round_and_inside(low, high):
-    found = report_html.ticks(low, high)
+    found = report_plot.ticks(low, high)
     assert 1 <= len(found) <= 9
     assert all(low - 1e-6 <= tick <= high + 1e-6 for tick in found)

@@ -140,6 +140,8 @@ def test_a_table_killed_in_the_middle_goes_on_where_it_stopped(fresh, whole):
 
 def test_ray_gives_the_numbers_of_one_process(fresh, whole):
     pytest.importorskip("ray", reason="ray is not installed: pip install -r requirements-ray.in")
-    text, _ = start(fresh, "--table.executor", "ray", "--table.gpu_share", "0", "--table.workers", "2").communicate(timeout=300)
+    text, _ = start(fresh, "--table.executor", "ray", "--table.gpu_share", "0", "--table.workers", "2").communicate(
+        timeout=300
+    )
     assert "all 3 cells are done" in text, text
     assert numbers(results(fresh.raw, fresh.folder)) == numbers(whole)
