@@ -60,7 +60,7 @@ def compared(found: Mapping[str, Any]) -> dict[str, Any]:
         "os": found["os"],
         "python": found["python"],
         "cpu": f"{found['cpu']}, {found['cores']} cores",
-        "gpu": f"{len(found['gpus'])} x {gpu['name']} (sm_{gpu['capability']})" if gpu else "none",
+        "gpu": f"{len(found['gpus'])} x {gpu['name']} (sm_{gpu['capability']}, {gpu['sms']} SMs)" if gpu else "none",
         "driver": found["driver"] or "none",
         "cuda": found["cuda"] or "none",
         "cudnn": found["cudnn"] or "none",
@@ -97,7 +97,8 @@ def _gpus() -> list[dict[str, Any]]:
         properties = torch.cuda.get_device_properties(index)
         capability = f"{properties.major}{properties.minor}"
         memory_gib = round(properties.total_memory / 2**30, 1)
-        found.append({"name": properties.name, "capability": capability, "memory_gib": memory_gib})
+        sms = properties.multi_processor_count
+        found.append({"name": properties.name, "capability": capability, "sms": sms, "memory_gib": memory_gib})
     return found
 
 

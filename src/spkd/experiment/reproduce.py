@@ -115,7 +115,7 @@ def _repeated(
         for trial in trials:
             planned["run"]["seed"] = int(trial.seed)
             folder = work / f"repeated{trial.seed}"
-            _run_again(recorded, run, code, python, planned, trial.name, project, folder)
+            _run_again(recorded, run, code, python, planned, trial, project, folder)
             pairs.append((trial, portable.record(folder)))
     limits = Limits(wanted.first_step, wanted.maps, wanted.margin, wanted.alpha, wanted.min_trials)
     return judge.judge(pairs, portable.trials(recorded.folder), limits)
@@ -139,10 +139,11 @@ def _chosen(record: Record, trials: list[Record], n: int) -> list[Record]:
 
 def _run_again(
     recorded: Recorded, run: tracking.Run, code: Path, python: Path, settings: dict[str, Any],
-    name: str, project: Path, folder: Path,
+    trial: Record, project: Path, folder: Path,
 ) -> None:  # fmt: skip
     """Run the recorded code on these settings and gather what it logged."""
-    run_id, environ = tracking.reserve(f"repeat of {name}", run, {"repeats": recorded.tags.get("weights.sha256", "")})
+    name = f"repeat of {trial.name}"
+    run_id, environ = tracking.reserve(name, run, {"repeats": trial.run_id})
     params = folder.with_suffix(".yaml")
     atomic.write_text(params, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     command = [str(python), "-m", "spkd", recorded.command, "--params", str(params), "--preset", "none"]
@@ -151,8 +152,8 @@ def _run_again(
         done = subprocess.run(command, cwd=code, env=environ, check=False)
         if done.returncode != 0:
             do = "its messages are above; the run's page has them as `failure`"
-            raise SpkdError(f"repeat of {name}", "success", f"exit status {done.returncode}", do)
+            raise SpkdError(name, "success", f"exit status {done.returncode}", do)
         portable.gather(run_id, project, folder)
     finally:
         tracking.abandon(run_id, "the repeating process ended early")
-        tracking.retag(run_id, {"kind": "repetition"})
+        tracking.retag(run_id, {"kind": "repetition", "mlflow.runName": name})
