@@ -117,7 +117,7 @@ def test_another_first_batch_is_different_and_named(repo, tmp_path):
     (recorded,) = records(repo, tmp_path, repo.student)
     assert len(recorded.inputs["first batch"]) == 64
     other = replace(recorded, inputs={**recorded.inputs, "first batch": "0" * 64}, machine={}, weights="other")
-    verdict = judge.judge([(recorded, other)], [recorded], LIMITS)
+    verdict = judge.judge([(recorded, other)], LIMITS)
     assert (verdict.status, verdict.level) == ("different", 0)
     assert "first batch" in verdict.reason
 
@@ -140,7 +140,7 @@ def test_other_thread_counts_are_another_machine_and_one_trial_is_inconclusive(r
     two = repo.train("student", run__threads=2, **SHORT)
     recorded, repeated = records(repo, tmp_path, repo.student, two)
     assert not judge.same_kind(recorded, repeated)
-    verdict = judge.judge([(recorded, repeated)], [recorded], replace(LIMITS, min_trials=5))
+    verdict = judge.judge([(recorded, repeated)], replace(LIMITS, min_trials=5))
     assert verdict.status == ("identical" if recorded.weights == repeated.weights else "inconclusive")
 
 
@@ -151,8 +151,8 @@ def test_bfloat16_arithmetic_passes_the_first_step_and_is_judged_by_its_trials(r
     assert recorded.weights != repeated.weights
     steps = judge.step_rows(recorded, repeated, LIMITS)
     assert len(steps) == 10 and all(row.agrees for row in steps)
-    assert judge.judge([(recorded, repeated)], [recorded], LIMITS).status == "inconclusive"
-    twice = judge.judge([(recorded, repeated)] * 2, [recorded] * 2, replace(LIMITS, margin=0.999))
+    assert judge.judge([(recorded, repeated)], LIMITS).status == "inconclusive"
+    twice = judge.judge([(recorded, repeated)] * 2, replace(LIMITS, margin=0.999))
     assert twice.status == "equivalent", twice.reason
 
 

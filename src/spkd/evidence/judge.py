@@ -93,41 +93,35 @@ class Equivalence:
 
 
 def tost(recorded: Sequence[float], repeated: Sequence[float], margin: float, alpha: float) -> Equivalence:
-    """Two one-sided Welch t tests of |mean difference| < margin; p is the larger of the two.
+    """Two one-sided paired t tests of |mean difference| < margin; p is the larger of the two.
 
-    Equivalence is shown where p < alpha, which is where the interval lies inside (-margin, margin). Needs two values on
-    either side. Sources: Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987; Lakens, Soc. Psychol. Pers. Sci. 8, 2017.
+    recorded, repeated: the same seeds in the same order, at least two: what a seed does on both sides falls out.
+    Equivalence is shown where p < alpha, which is where the interval lies inside (-margin, margin).
+    Sources: Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987; Lakens, Soc. Psychol. Pers. Sci. 8, 2017.
     """
-    a, b = (np.asarray(values, np.float64) for values in (recorded, repeated))
-    difference = float(b.mean() - a.mean())
-    parts = [v.var(ddof=1) / len(v) for v in (a, b)]
-    error = math.sqrt(sum(parts))
+    gaps = np.asarray(repeated, np.float64) - np.asarray(recorded, np.float64)
+    difference, error = float(gaps.mean()), float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
     if error == 0:
         return Equivalence(difference, difference, difference, 0.0 if abs(difference) < margin else 1.0)
-    freedom = sum(parts) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (a, b), strict=True))
+    freedom = len(gaps) - 1
     p = max(stats.t.sf((difference + margin) / error, freedom), stats.t.cdf((difference - margin) / error, freedom))
     half = float(stats.t.ppf(1 - alpha, freedom)) * error
     return Equivalence(difference, difference - half, difference + half, float(p))
 
 
-def judge(pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits) -> Verdict:
-    """The verdict on repeated trials.
-
-    pairs: (recorded, repeated) of each trial that was run again, the one that was asked for first. recorded: every
-    recorded trial of these settings, run again or not.
-    """
+def judge(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> Verdict:
+    """The verdict on (recorded, repeated) of each seed that was run again, the run that was asked for first."""
     first = pairs[0]
     rows = [*input_rows(*first), *machine_rows(*first), *bit_rows(*first), *step_rows(*first, limits)]
     rows += [row for pair in pairs[1:] for row in _named(input_rows(*pair), pair)]
     rows += [row for pair in pairs[1:] for row in _named([*bit_rows(*pair), *step_rows(*pair, limits)], pair)]
-    results = result_rows(pairs, recorded, limits)
     decided = [_of_one(*pair, limits) for pair in pairs]
-    worst = next((v for v in decided if v.status == "different"), None)
-    open_ones = [v for v in decided if v.status != "identical"]
-    if worst is None and open_ones:
-        worst = open_ones[0] if open_ones[0].level == 2 else _of_results(pairs, recorded, limits)
-    chosen = worst or decided[0]
-    return Verdict(chosen.status, chosen.level, chosen.reason, rows + results)
+    chosen = next((v for v in decided if v.status == "different"), None)
+    if chosen is None:
+        open_ones = [v for v in decided if v.status != "identical"]
+        chosen = min(open_ones, key=lambda v: v.level) if open_ones else decided[0]
+        chosen = _of_results(pairs, limits) if chosen.level == 3 else chosen
+    return Verdict(chosen.status, chosen.level, chosen.reason, rows + result_rows(pairs, limits))
 
 
 def _named(rows: Sequence[Row], pair: tuple[Record, Record]) -> list[Row]:
@@ -156,24 +150,21 @@ def _of_one(recorded: Record, repeated: Record, limits: Limits) -> Verdict:
     return Verdict("inconclusive", 3, "")
 
 
-def _of_results(pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits) -> Verdict:
-    n_recorded, n_repeated = len(recorded), len(pairs)
-    agreed = "first step and maps agree"
-    if min(n_recorded, n_repeated) < limits.min_trials:
-        trials = f"{n_recorded} recorded and {n_repeated} repeated trials are too few (reproduce.min_trials)"
-        return Verdict("inconclusive", 3, f"{agreed}, but {trials} to say that the results are equivalent")
-    tests = _tests(pairs, recorded, limits)
+def _of_results(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> Verdict:
+    n, agreed = len(pairs), "first step and maps agree"
+    if n < limits.min_trials:
+        few = f"{n} of the {limits.min_trials} trials (reproduce.min_trials) that it takes"
+        return Verdict("inconclusive", 3, f"{agreed}, but {few} to say that the results are equivalent")
+    tests = _tests(pairs, limits)
     for name, test in tests.items():
         if test.low > limits.margin or test.high < -limits.margin:
             interval = f"{100 * test.low:+.2f} to {100 * test.high:+.2f} points"
             return Verdict("different", 3, f"{name} differs by {interval}, beyond {100 * limits.margin:g}")
     shown = {name: test for name, test in tests.items() if test.p < limits.alpha}
     if tests and len(shown) == len(tests):
-        return Verdict(
-            "equivalent", 3, f"{agreed}, results within {100 * limits.margin:g} points (TOST, n {n_repeated})"
-        )
+        return Verdict("equivalent", 3, f"{agreed}, results within {100 * limits.margin:g} points (TOST, n {n})")
     missing = ", ".join(name for name in tests if name not in shown) or "no common result"
-    return Verdict("inconclusive", 3, f"{agreed}, but the trials neither show nor exclude equivalence: {missing}")
+    return Verdict("inconclusive", 3, f"{agreed}, but {n} trials neither show nor exclude equivalence: {missing}")
 
 
 def same_kind(recorded: Record, repeated: Record) -> bool:
@@ -245,23 +236,23 @@ def step_rows(recorded: Record, repeated: Record, limits: Limits) -> list[Row]:
     return rows
 
 
-def _tests(
-    pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits
-) -> dict[str, Equivalence]:
-    found = {}
-    for key in sorted(pairs[0][0].results.keys() & pairs[0][1].results.keys()):
-        old = [r.results[key] for r in recorded if key in r.results]
-        new = [b.results[key] for _, b in pairs if key in b.results]
-        if min(len(old), len(new)) >= 2:
-            found[key] = tost(old, new, limits.margin, limits.alpha)
-    return found
+def _results(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Metric -> (recorded, repeated) values, seed by seed, of the results that both sides have."""
+    keys = sorted(pairs[0][0].results.keys() & pairs[0][1].results.keys())
+    both = {key: [(a.results[key], b.results[key]) for a, b in pairs if {key} <= a.results.keys() & b.results.keys()]
+            for key in keys}  # fmt: skip
+    return {key: ([a for a, _ in values], [b for _, b in values]) for key, values in both.items()}
 
 
-def result_rows(pairs: Sequence[tuple[Record, Record]], recorded: Sequence[Record], limits: Limits) -> list[Row]:
+def _tests(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> dict[str, Equivalence]:
+    found = _results(pairs)
+    return {key: tost(*both, limits.margin, limits.alpha) for key, both in found.items() if len(both[0]) >= 2}
+
+
+def result_rows(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> list[Row]:
     """Mean +- sample standard deviation of each result on either side, and the test where there are two trials."""
-    rows, tests = [], _tests(pairs, recorded, limits)
-    for key in sorted(pairs[0][0].results.keys() & pairs[0][1].results.keys()):
-        old, new = ([r.results[key] for r in side if key in r.results] for side in (recorded, [b for _, b in pairs]))
+    rows, tests = [], _tests(pairs, limits)
+    for key, (old, new) in _results(pairs).items():
         test, agrees = "", None
         if key in tests:
             t = tests[key]

@@ -118,7 +118,7 @@ def _repeated(
             _run_again(recorded, run, code, python, planned, trial, project, folder)
             pairs.append((trial, portable.record(folder)))
     limits = Limits(wanted.first_step, wanted.maps, wanted.margin, wanted.alpha, wanted.min_trials)
-    return judge.judge(pairs, portable.trials(recorded.folder), limits)
+    return judge.judge(pairs, limits)
 
 
 def refused(wrong: Wrong) -> Verdict:
