@@ -56,7 +56,8 @@ def gather(run_id: str, project: Path, folder: Path) -> None:
         if Path(path).suffix in bundle.SUFFIXES:
             _copy(tracking.artifact(run_id, path), folder / "artifacts" / path)
     for name in ancestors(info.tags):
-        _teacher(info.tags[f"{name}.run_id"], folder / "teachers" / name.removeprefix("teacher."))
+        sha256 = info.tags.get(f"{name}.sha256", "")
+        _teacher(info.tags[f"{name}.run_id"], sha256, folder / "teachers" / name.removeprefix("teacher."))
     _lock(folder, info.tags["code.commit"], project)
     _write(folder / "trials.json", [asdict(t) for t in _trials(info)])
 
@@ -78,13 +79,23 @@ def _copy(source: Path, to: Path) -> None:
     shutil.copyfile(source, to)
 
 
-def _teacher(run_id: str, folder: Path) -> None:
+def _teacher(run_id: str, sha256: str, folder: Path) -> None:
     info = tracking.get(run_id)
     _write(folder / "run.json", asdict(info))
     found = [path for path in tracking.listing(run_id, "model") if path.endswith(".safetensors")]
     if not found:
         raise SpkdError(f"run {run_id}", "the weights of a teacher", "none", "restore its artifacts")
-    _copy(tracking.artifact(run_id, found[0]), folder / WEIGHTS)
+    _copy(stored_weights(run_id, sha256) or tracking.artifact(run_id, found[-1]), folder / WEIGHTS)
+
+
+def stored_weights(run_id: str, sha256: str) -> Path | None:
+    """The weights file with that hash of a run of the store; None where the run or such a file is not there."""
+    try:
+        paths = [path for path in tracking.listing(run_id, "model") if path.endswith(".safetensors")]
+    except SpkdError:
+        return None
+    files = (tracking.artifact(run_id, path) for path in paths)
+    return next((file for file in files if weights_sha256(file) == sha256), None)
 
 
 def _lock(folder: Path, commit: str, project: Path) -> None:

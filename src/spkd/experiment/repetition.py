@@ -5,6 +5,7 @@ Contract: teachers are never trained again: their recorded weights are used, and
 
 import copy
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,11 @@ def teachers(recorded: Recorded) -> Wrong | None:
             wrong := _weights(f"weights of {name}", path, recorded.tags[f"{name}.sha256"])
         ):
             return wrong
-    own = next((recorded.folder / "artifacts" / "model").glob("*.safetensors"), None)
+    model = recorded.folder / "artifacts" / "model"
+    own = next(
+        (model / f"{name}.safetensors" for name in ("weights", "best") if (model / f"{name}.safetensors").is_file()),
+        None,
+    )
     return _weights("final weights of the record", own, recorded.tags.get("weights.sha256", "")) if own else None
 
 
@@ -99,24 +104,23 @@ def stored_teachers(recorded: Recorded, parent: tracking.Run, work: Path) -> dic
     """{name: id of a run of this store that holds its weights}, copied into the store where it has no such run."""
     found = {}
     for name in portable.ancestors(recorded.tags):
-        folder = recorded.folder / "teachers" / name.removeprefix("teacher.")
-        run_id = recorded.tags[f"{name}.run_id"]
+        run_id, sha256 = recorded.tags[f"{name}.run_id"], recorded.tags.get(f"{name}.sha256", "")
+        found[name] = run_id
         if recorded.command == "detect":
             tracking.get(run_id)  # its weights do not travel in a bundle: ultralytics wants a pickle
-        found[name] = run_id if recorded.command == "detect" or _holds(run_id, recorded.tags[f"{name}.sha256"]) else ""
-        if not found[name]:
-            tags = {"kind": "imported", "imported.run_id": run_id, "weights.sha256": recorded.tags[f"{name}.sha256"]}
+        elif portable.stored_weights(run_id, sha256) is None:
+            weights = recorded.folder / "teachers" / name.removeprefix("teacher.") / portable.WEIGHTS
+            early = {"weights.early_epoch": "imported"} if _is_early(name) else {}
+            tags = {"kind": "imported", "imported.run_id": run_id, "weights.sha256": sha256, **early}
             with tracking.open_run(f"{name} of {run_id}", work / f"import {name}", "", parent, tags, fresh=True) as run:
-                run.file(folder / portable.WEIGHTS, f"model/{portable.WEIGHTS}")
+                run.file(weights, f"model/{'early.safetensors' if early else portable.WEIGHTS}")
             found[name] = run.id
     return found
 
 
-def _holds(run_id: str, sha256: str) -> bool:
-    try:
-        return tracking.get(run_id).tags.get("weights.sha256") == sha256
-    except SpkdError:
-        return False
+def _is_early(name: str) -> bool:
+    """Whether a teacher of this name is the early-stopped state of its run."""
+    return re.search(r"-early(-\d+)?$", name) is not None
 
 
 def settings(recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str], machine: Mapping[str, Any]) -> Any:
@@ -143,8 +147,14 @@ def settings(recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str]
     if per_class := portable.probe_per_class(recorded.folder):
         made["tracking"]["probe_per_class"] = per_class
     if "distill" in said:
-        made["distill"], made["losses"] = said["distill"], said["losses"]
-        made["distill"]["teachers"] = [f"run:{stored[f'teacher.{n}']}" for n in teacher_order(recorded)]
+        made["distill"] = said["distill"]
+        made["losses"] |= said["losses"]
+        if said.get("weighting"):
+            made["weightings"][said["distill"]["weighting"]] = said["weighting"]
+        order = teacher_order(recorded)
+        made["distill"]["teachers"] = [
+            f"run:{stored[f'teacher.{name}']}{'@early' if _is_early(name) else ''}" for name in order
+        ]
         made["distill"]["init"] = f"run:{stored['init']}" if "init" in stored else "none"
     return made
 
