@@ -20,6 +20,7 @@ from spkd.errors import SpkdError
 
 Function = Callable[[dict[str, Any]], str]
 GRACE_S, WATCH_S = 20.0, 0.5
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class Local:
 
 def _serve(pipe: Connection, function: Function, parent: int) -> None:
     """The life of a worker process: jobs until the pipe closes. Dies at once where its parent did."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in STOPS:
+        signal.signal(number, _interrupt)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     try:
         while True:
@@ -140,6 +142,8 @@ def _attempt(function: Function, job: dict[str, Any]) -> tuple[str, str]:
 
 
 def _interrupt(number: int, frame: object) -> None:
+    for again in STOPS:  # Ctrl-C reaches every process, and close() asks once more: stop once, in peace
+        signal.signal(again, signal.SIG_IGN)
     raise KeyboardInterrupt(f"signal {signal.Signals(number).name}")
 
 
