@@ -30,12 +30,16 @@ def test_every_round_times_every_model_and_the_table_compares_with_the_reference
 ) -> None:
     described = [versions.describe(n, m, 64, p) for (n, m), p in zip(pair.items(), (37.3, None), strict=True)]
     times = versions.time_in_turns(pair, 64, 3, "cpu")  # type: ignore[arg-type]
-    assert [len(t) for t in times.values()] == [3, 3]
+    assert [(len(wall), len(cpu)) for wall, cpu in times.values()] == [(3, 3), (3, 3)]
     from dataclasses import replace
 
-    timed = [replace(v, latency_ms=t) for v, t in zip(described, times.values(), strict=True)]
+    timed = [replace(v, latency_ms=t[0], cpu_ms=t[1]) for v, t in zip(described, times.values(), strict=True)]
     table = versions.columns(timed, "yolov8n")
-    assert table["latency / yolov8n"][0] == 1.0 and table["model"] == ["yolov8n", tiny_yaml.stem]
+    assert (
+        table["time / yolov8n"][0] == 1.0
+        and table["time / yolov8n"][1] < 1.0
+        and table["model"] == ["yolov8n", tiny_yaml.stem]
+    )
     text = versions.markdown(table).splitlines()
     assert len(text) == 4 and text[2].count("|") == text[0].count("|")
     assert versions.figure(timed, "a machine", 64).axes

@@ -29,7 +29,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         opened.json(environment, "environment.json")
         found = [versions.describe(n, m, wanted.imgsz, wanted.models[n]) for n, m in models.items()]
         times = versions.time_in_turns(models, wanted.imgsz, wanted.rounds, device)
-        found = [replace(v, latency_ms=times[n]) for v, n in zip(found, models, strict=True)]
+        found = [replace(v, latency_ms=times[n][0], cpu_ms=times[n][1]) for v, n in zip(found, models, strict=True)]
         for place, name in enumerate(models):
             if name in wanted.weights:
                 folder = opened.folder / "val" / Path(name).stem

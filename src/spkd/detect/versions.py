@@ -43,7 +43,8 @@ class Version:
 
     bins: of the distribution that a box edge is regressed with (1 = a plain number). blocks: what the backbone is
     built of.
-    latency_ms: every round, [] before timing. measured: {"mAP50": ..., "mAP50-95": ...} where weights were given.
+    latency_ms, cpu_ms: wall and CPU time of every round, [] before timing. measured: {"mAP50": ..., "mAP50-95": ...}
+    where weights were given.
     """
 
     name: str
@@ -57,12 +58,18 @@ class Version:
     blocks: str
     published: float | None
     latency_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
     measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def median_ms(self) -> float:
         """Median latency of one image."""
         return statistics.median(self.latency_ms) if self.latency_ms else float("nan")
+
+    @property
+    def cost_ms(self) -> float:
+        """What ratios compare: on a CPU its time, which other programs do not lengthen; on a GPU the latency."""
+        return statistics.median(self.cpu_ms) if self.cpu_ms else self.median_ms
 
 
 def build(name: str) -> nn.Module:
@@ -96,8 +103,13 @@ def describe(name: str, model: Any, imgsz: int, published: float | None) -> Vers
     )
 
 
-def time_in_turns(models: Mapping[str, nn.Module], imgsz: int, rounds: int, device: str) -> dict[str, list[float]]:
-    """{name: [latency in ms of each round]}: one image, fused, no NMS; every round times every model once.
+Timing = tuple[list[float], list[float]]
+
+
+def time_in_turns(models: Mapping[str, nn.Module], imgsz: int, rounds: int, device: str) -> dict[str, Timing]:
+    """{name: (latency, CPU time) in ms of each round}: one image, fused, no NMS; every round times every model once.
+
+    CPU time is left empty on a GPU.
 
     Two rounds before that are not counted.
     """
@@ -107,23 +119,24 @@ def time_in_turns(models: Mapping[str, nn.Module], imgsz: int, rounds: int, devi
             movable: Any = model.to(device)
             fused[name] = movable.fuse(verbose=False)
         image = torch.zeros(1, 3, imgsz, imgsz, device=device)
-        times: dict[str, list[float]] = {name: [] for name in fused}
+        times: dict[str, Timing] = {name: ([], []) for name in fused}
         for turn in range(rounds + 2):
             for name in fused:
                 if image.is_cuda:
                     torch.cuda.synchronize()
-                start = time.perf_counter()
+                start, start_cpu = time.perf_counter(), time.process_time()
                 fused[name](image)
                 if image.is_cuda:
                     torch.cuda.synchronize()
                 if turn >= 2:
-                    times[name].append((time.perf_counter() - start) * 1e3)
+                    times[name][0].append((time.perf_counter() - start) * 1e3)
+                    times[name][1].extend([] if image.is_cuda else [(time.process_time() - start_cpu) * 1e3])
     return times
 
 
 def columns(versions: Sequence[Version], reference: str) -> dict[str, list[Any]]:
-    """The table, a list per column. reference: the model whose latency is 1."""
-    base = next((v.median_ms for v in versions if v.name == reference), versions[0].median_ms)
+    """The table, a list per column. reference: the model whose cost is 1."""
+    base = next((v.cost_ms for v in versions if v.name == reference), versions[0].cost_ms)
     return {
         "model": [v.name for v in versions],
         "parameters [M]": [round(v.parameters / 1e6, 2) for v in versions],
@@ -136,7 +149,8 @@ def columns(versions: Sequence[Version], reference: str) -> dict[str, list[Any]]
         "blocks": [v.blocks for v in versions],
         "latency median [ms]": [round(v.median_ms, 1) for v in versions],
         "latency min-max [ms]": [f"{min(v.latency_ms):.1f}-{max(v.latency_ms):.1f}" for v in versions],
-        f"latency / {reference}": [round(v.median_ms / base, 2) for v in versions],
+        "CPU time median [ms]": [round(statistics.median(v.cpu_ms), 1) if v.cpu_ms else None for v in versions],
+        f"time / {reference}": [round(v.cost_ms / base, 2) for v in versions],
         "mAP50-95 measured": [round(v.measured["mAP50-95"], 4) if v.measured else None for v in versions],
         "mAP50-95 published, full val2017": [v.published for v in versions],
     }
@@ -157,11 +171,14 @@ def _shown(cell: Any) -> str:
 
 
 def figure(versions: Sequence[Version], machine: str, imgsz: int) -> Figure:
-    """Accuracy against measured latency (left) and GFLOPs (right); filled = measured here, hollow = published."""
+    """Accuracy against measured time (left) and GFLOPs (right); filled = measured here, hollow = published."""
     drawn = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
     drawn.suptitle(f"YOLO versions, {imgsz} px, {machine}", fontsize=10)
     axes = drawn.subplots(1, 2, sharey=True)
-    for axis, what, label in ((axes[0], "median_ms", "latency of one image here [ms]"), (axes[1], "gflops", "GFLOPs")):
+    for axis, what, label in (
+        (axes[0], "cost_ms", "time of one image here (CPU time on a CPU) [ms]"),
+        (axes[1], "gflops", "GFLOPs"),
+    ):
         for place, version in enumerate(versions):
             accuracy = version.measured["mAP50-95"] * 100 if version.measured else version.published
             if accuracy is not None:
