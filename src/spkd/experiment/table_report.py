@@ -14,6 +14,7 @@ from spkd.experiment.cells import Board, State
 from spkd.experiment.table import Cell
 
 MOST_MAPS = 12
+LONGEST = 60
 CURVES = ("test/accuracy", "val/accuracy")
 PLACE = ("run.seed", "fold")
 CONTEXT = ["data.digest", "data.window", "code.commit", "code.dirty", "headline"]
@@ -77,8 +78,8 @@ def record(cell: Cell, row: str, path: str, state: State, failure: str) -> Recor
     results = {
         f"{k}/{s}": v for k in report.RESULTS for s in report.SCORES if (v := run.metrics.get(f"{k}/{s}")) is not None
     }
-    flat = {key: config.dump(value) for key, value in config.leaves(cell.relevant) if key not in PLACE}
-    context = {key: run.tags[key] for key in CONTEXT if key in run.tags}
+    flat = {key: config.dump(value) for key, value in config.leaves(cell.relevant) if key not in PLACE and value != {}}
+    context = {key: run.tags[key][:LONGEST] for key in CONTEXT if key in run.tags}
     context |= {key: value for key, value in run.params.items() if key.startswith("env/")}
     return Record(
         row, cell.fold, cell.trial, run.tags.get("test_subjects", ""), run_id=run.id, results=results,
