@@ -29,6 +29,14 @@ def test_an_image_meets_a_signal_row_by_row():
     assert rows.tolist() == [[[0.0, 1.0, 2.0, 3.0]]]
 
 
+def test_an_image_of_height_one_is_a_signal():
+    signal, image = draw(0, 2, 3, 5), draw(1, 2, 4, 6, 6)
+    for written in (signal, signal.unsqueeze(2)):
+        own, known = aligned(written, image)
+        assert torch.equal(own, signal)
+        torch.testing.assert_close(known, functional.adaptive_avg_pool1d(image.flatten(2), 5))
+
+
 def test_equal_shapes_and_features_without_space_stay_as_they_are():
     for shape in ((2, 3, 5), (2, 3)):
         a, b = draw(0, *shape), draw(1, *shape)

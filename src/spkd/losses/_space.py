@@ -12,13 +12,15 @@ from torch import Tensor
 def aligned(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps averaged to the smaller size along every spatial axis.
 
-    student: (b, C, *space), teacher: (b, D, *space) of the same b; features without space, (b, C), count as one place.
+    student: (b, C, *space), teacher: (b, D, *space) of the same b; features without space, (b, C), count as one place,
+    and an image of height 1 as the signal that it is.
     A signal against an image: the image is flattened row by row first, so that a Gramian field keeps its rows, which
     are moments of the window, in the order of time. The bins are those of torch's adaptive average pooling.
     Raises ValueError if b differs.
     """
     if len(student) != len(teacher):
         raise ValueError(f"student and teacher must see the same inputs, got {len(student)} and {len(teacher)}")
+    student, teacher = (f.flatten(2) if f.dim() == 4 and f.shape[2] == 1 else f for f in (student, teacher))
     if student.dim() != teacher.dim():
         student, teacher = student.reshape(*student.shape[:2], -1), teacher.reshape(*teacher.shape[:2], -1)
     for axis in range(2, student.dim()):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spkd.config import Section
-from spkd.models.wide_resnet import BATCH_NORMS, CONVOLUTIONS, STEM_CHANNELS, WideResNet, initialise
+from spkd.models.wide_resnet import STEM_CHANNELS, WideResNet, initialise
 
 # Last width of the encoder per `width`: 64 = 4 x the stem.
 LAST_CHANNELS = 4 * STEM_CHANNELS
@@ -34,7 +34,7 @@ class ReusedClassifier(WideResNet):
     ) -> None:
         super().__init__(settings.depth, settings.width, in_channels, n_classes, dims, generator)
         with torch.random.fork_rng(devices=[]):
-            self.projector = projector(LAST_CHANNELS * settings.width, settings.teacher_channels, dims)
+            self.projector = projector(self, LAST_CHANNELS * settings.width, settings.teacher_channels)
             self.head = nn.Linear(settings.teacher_channels, n_classes)
         initialise(self.projector, generator)
         self.head.requires_grad_(False)
@@ -45,9 +45,12 @@ class ReusedClassifier(WideResNet):
         return logits
 
 
-def projector(in_channels: int, out_channels: int, dims: int) -> nn.Sequential:
-    """The bottleneck, (b, in_channels, *space) -> (b, out_channels, *space), not negative, as the teacher's feature."""
-    conv, norm, middle = CONVOLUTIONS[dims], BATCH_NORMS[dims], max(out_channels // 2, 1)
+def projector(encoder: WideResNet, in_channels: int, out_channels: int) -> nn.Sequential:
+    """The bottleneck, (b, in_channels, *space) -> (b, out_channels, *space), not negative, as the teacher's feature.
+
+    encoder: its convolutions and norms are of the kind that the encoder has.
+    """
+    conv, norm, middle = type(encoder.stem), type(encoder.norm), max(out_channels // 2, 1)
     return nn.Sequential(
         conv(in_channels, middle, 1, bias=False), norm(middle), nn.ReLU(),
         conv(middle, middle, 3, padding=1, bias=False), norm(middle), nn.ReLU(),
