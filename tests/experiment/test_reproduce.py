@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from spkd.data import windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, portable, provenance, tracking
+from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking
 from spkd.evidence.judge import Limits
 from spkd.experiment import checkout, har, record, reproduce
 from spkd.training import loop
@@ -269,6 +269,21 @@ def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
         assert (there / "new.txt").read_text() == "new\n"
         assert provenance.code(there)["patch"] == code["patch"]
     assert not (tmp_path / "code").exists()
+
+
+def test_what_a_killed_reproduction_left_is_removed_by_the_next(repo, tmp_path):
+    left = tmp_path / "reproduce-here-1"
+    left.mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (left / "process.json").write_text(json.dumps({**outbox.this_process(), "pid": dead.pid}))
+    git(repo.folder, "worktree", "add", "--detach", str(left / "code"), "HEAD")
+    mine = tmp_path / "reproduce-here-2"
+    mine.mkdir()
+    (mine / "process.json").write_text(json.dumps(outbox.this_process()))
+    reproduce.sweep(repo.folder, tmp_path)
+    assert not left.exists() and mine.exists()
+    assert len(git(repo.folder, "worktree", "list").splitlines()) == 1
 
 
 def test_only_finished_runs_of_a_trainer_are_repeated(repo, tmp_path):

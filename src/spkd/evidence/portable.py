@@ -191,6 +191,8 @@ def _from_info(info: Mapping[str, Any]) -> Record:
     inputs["first batch"] = tags.get("first_step.rows_sha256", "")
     machine = {key.removeprefix("env/"): text for key, text in params.items() if key.startswith("env/")}
     machine["cpu"] = re.sub(r", \d+ cores$", "", machine.get("cpu", ""))  # how many are used is among the flags
+    if "detect.device" in cfg:
+        machine["flags"] = f"{machine.get('flags', '')}, device={cfg['detect.device']}"
     first = {k.removeprefix("first_step/"): v for k, v in metrics.items() if k.startswith("first_step/")}
     return Record(
         info["id"], info["name"], cfg.get("run.seed", ""), inputs, settings, machine, tags.get("weights.sha256", ""),

@@ -5,8 +5,10 @@ named with its remedy. The verdict is a run of its own (kind = reproduction, tag
 nested below it and are never taken for a teacher or a trial of a table.
 """
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +20,13 @@ import yaml
 from spkd import config
 from spkd.data import atomic
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, portable, tracking
+from spkd.evidence import bundle, judge, outbox, portable, tracking
 from spkd.evidence.judge import Limits, Record, Row, Verdict
-from spkd.evidence.outbox import Outbox
 from spkd.experiment import checkout, repetition
 from spkd.experiment.repetition import Recorded, Wrong
 from spkd.settings import Reproduce, Settings
+
+PROCESS = "process.json"
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,32 @@ class Choices:
 
 def reproduce(source: str, project: Path, settings: Settings, choices: Choices) -> Verdict:
     """The verdict on a run id of the store, or on a bundle file, tracked as a run."""
-    work = (project / settings.run.folder / f"reproduce-{os.getpid()}").absolute()
-    shutil.rmtree(work, ignore_errors=True)
+    runs = (project / settings.run.folder).absolute()
+    sweep(project, runs)
+    work = runs / f"reproduce-{socket.gethostname()}-{os.getpid()}"
+    atomic.write_text(work / PROCESS, json.dumps(outbox.this_process()))
+    box = work.with_name(f"reproduction-{socket.gethostname()}-{os.getpid()}")
     try:
         recorded = fetch(source, project, work / "recorded", choices.trust)
         record = portable.record(recorded.folder)
         tags = {"kind": "reproduction", "reproduces": record.run_id, "reproduces.name": record.name}
-        box = work.with_name(f"reproduction of {record.run_id} {os.getpid()}")
         title = f"reproduce {record.name}"
         with tracking.open_run(title, box, settings.tracking.experiment, tags=tags, fresh=True) as run:
             verdict = _repeated(recorded, record, project, settings.reproduce, choices, run, work)
             tell(run, verdict, title)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if not Outbox(box).pending():
-        shutil.rmtree(box)
+        if box.exists() and not outbox.Outbox(box).pending():
+            shutil.rmtree(box)
     return verdict
+
+
+def sweep(project: Path, runs: Path) -> None:
+    """Remove the worktrees and files of reproductions whose process was killed."""
+    for note in runs.glob(f"reproduce-*/{PROCESS}"):
+        if not outbox.is_alive(json.loads(note.read_text(encoding="utf-8"))):
+            shutil.rmtree(note.parent)
+            checkout.git(project, "worktree", "prune")
 
 
 def fetch(source: str, project: Path, folder: Path, trust: bool) -> Recorded:
