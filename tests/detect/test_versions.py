@@ -16,13 +16,13 @@ def pair(tiny_yaml: Path) -> dict[str, object]:
 def test_yolov8n_has_its_published_size_and_head(pair: dict[str, object]) -> None:
     found = versions.describe("yolov8n.yaml", pair["yolov8n.yaml"], 640, 37.3)
     assert round(found.parameters / 1e6, 1) == 3.2 and 8.5 < found.gflops < 9.0  # docs: 3.2 M, 8.7 GFLOPs
-    assert (found.anchor_free, found.head, found.one_to_one, found.bins) == (True, "Detect (v8)", False, 16)
+    assert (found.anchor_free, found.head, found.one_to_one, found.bins) == (True, "Detect", False, 16)
     assert "C2f" in found.blocks and "C3k2" not in found.blocks
 
 
 def test_yolo26_regresses_plain_numbers_and_has_a_head_without_nms() -> None:
     found = versions.describe("yolo26n.yaml", versions.build("yolo26n.yaml"), 320, None)
-    assert found.one_to_one and found.bins == 1 and "C3k2" in found.blocks
+    assert found.one_to_one and found.bins == 1 and "C3k2" in found.blocks and found.head == "Detect, depthwise"
 
 
 def test_every_round_times_every_model_and_the_table_compares_with_the_reference(

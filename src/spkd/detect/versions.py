@@ -39,7 +39,8 @@ BLOCKS = (
 
 @dataclass(frozen=True)
 class Version:
-    """One model. gflops: of one imgsz image. head: class name. one_to_one: has a head that needs no NMS.
+    """One model. gflops: of one imgsz image. head: class name, and whether its class branch is
+    depthwise. one_to_one: has a head that needs no NMS.
 
     bins: of the distribution that a box edge is regressed with (1 = a plain number). blocks: what the backbone is
     built of.
@@ -95,7 +96,7 @@ def describe(name: str, model: Any, imgsz: int, published: float | None) -> Vers
         gflops=float(get_flops(model, imgsz)),
         layers=sum(1 for kind in kinds if kind in ("Conv2d", "Linear", "ConvTranspose2d")),
         anchor_free=not hasattr(head, "anchor_grid"),
-        head=type(head).__name__ + (" (v8)" if getattr(head, "legacy", False) else ""),
+        head=type(head).__name__ + (", depthwise" if isinstance(head.cv3[0][0], nn.Sequential) else ""),
         one_to_one=getattr(head, "one2one_cv2", None) is not None,
         bins=int(head.reg_max),
         blocks=", ".join(block for block in BLOCKS if block in kinds),
