@@ -49,6 +49,11 @@ def test_other_bits_on_the_same_kind_of_machine_are_different_and_the_first_numb
     assert "train/loss, step 2" in verdict.reason
 
 
+def test_the_same_weights_with_other_numbers_are_different():
+    verdict = one(history={"train/loss": [(1, 1.0), (2, 0.4)]})
+    assert (verdict.status, verdict.level) == ("different", 1)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -117,8 +122,10 @@ def test_a_difference_that_is_not_significant_is_not_called_the_same():
     assert on_another_machine(old, new).status == "inconclusive"
 
 
-def test_results_shown_to_lie_beyond_the_margin_are_different():
-    verdict = on_another_machine([0.80, 0.81, 0.80, 0.79, 0.80], [0.70, 0.71, 0.70, 0.69, 0.70])
+@pytest.mark.parametrize("shift", [-0.1, 0.1])
+def test_results_shown_to_lie_beyond_the_margin_are_different(shift):
+    old = [0.80, 0.81, 0.80, 0.79, 0.80]
+    verdict = on_another_machine(old, [v + shift + 0.001 * k for k, v in enumerate(old)])
     assert (verdict.status, verdict.level) == ("different", 3)
 
 
