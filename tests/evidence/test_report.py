@@ -49,6 +49,7 @@ def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
     records = [*two_folds[:3], hole]
     found = report.spread(records, "scratch", KEY, report.mean_of_folds(KEY))
     assert found.values == pytest.approx({0: 0.6})
+    assert report.spread(two_folds[:3], "scratch", KEY, report.mean_of_folds(KEY)).values == found.values
     assert report_text.plus_minus(found) == "60.00 (n=1 of 2)"
     text = report_text.markdown(records, About("t", "words"))
     assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | - |" in text
