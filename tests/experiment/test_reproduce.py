@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from spkd import config
 from spkd.data import windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
 from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking
 from spkd.evidence.judge import Limits
-from spkd.experiment import checkout, har, record, reproduce
+from spkd.experiment import checkout, har, record, repetition, reproduce
 from spkd.training import loop
 
 ROOT = Path(__file__).parents[2]
@@ -224,6 +225,17 @@ def test_changed_data_are_different_and_named_after_an_attempt_to_rebuild_them(r
     assert rebuilt == ["windows@chest"]
     assert (verdict.status, verdict.level) == ("different", 0)
     assert windows.digest in verdict.reason and changed.digest in verdict.reason
+
+
+def test_data_are_rebuilt_with_the_settings_of_the_run_and_the_files_put_back(repo, tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    before = (tmp_path / "params.yaml").read_text()
+    _, tree = repo.settings(datasets__chest__windows__step=39, distill__beta={"kd": 1.0})
+    with repetition._with_params(tmp_path, tree):
+        seen = config.resolve(config.read(tmp_path / "params.yaml"), {})
+        assert seen["datasets"]["chest"]["windows"]["step"] == 39
+        assert seen["views"]["gaf"] == tree["views"]["gaf"]
+    assert (tmp_path / "params.yaml").read_text() == before
 
 
 def test_an_absent_commit_is_an_error_with_the_remedy(repo, forged):

@@ -238,10 +238,11 @@ def _borrow(project: Path, code: Path) -> None:
 
 @contextmanager
 def _with_params(code: Path, tree: dict[str, Any]) -> Iterator[None]:
-    """Let DVC see the run's settings; its files are afterwards as they were, so that the code stays the run's."""
+    """Let DVC see the run's settings of data and views; its files are put back, so that the code stays the run's."""
     files = {code / name: (code / name).read_text(encoding="utf-8") for name in FILES_OF_DVC if (code / name).is_file()}
-    if config.read(code / config.PARAMS) != tree:
-        atomic.write_text(code / config.PARAMS, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    own = config.read(code / config.PARAMS)
+    wanted = {**own, "preset": "none", "datasets": tree["datasets"], "views": tree["views"]}
+    atomic.write_text(code / config.PARAMS, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
     try:
         yield
     finally:
