@@ -44,6 +44,17 @@ def test_value_is_that_of_a_numpy_twin_for_features_of_other_shapes():
     assert sp(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_channels_last_in_memory_changes_neither_value_nor_gradient():
+    plain = features(0, B, 4, 3, 5)
+    found = []
+    for student in (plain, plain.contiguous(memory_format=torch.channels_last)):
+        student = student.detach().requires_grad_()
+        value = sp(student, features(1, B, 9))
+        found.append((value.detach(), torch.autograd.grad(value, student)[0]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
+
+
 def test_permuting_the_batch_changes_nothing():
     student, teacher = features(0, B, 6), features(1, B, 9)
     order = torch.randperm(B, generator=torch.Generator().manual_seed(2))

@@ -67,14 +67,17 @@ class RememberedTeacher:
         """The remembered knowledge about these rows. Raises ValueError where noise would make it wrong."""
         if noise is not None:
             raise ValueError("remembered answers are for windows without noise; set train.teacher_cache false")
-        found = {name: self._of_batch(name, kept, self.place[rows]) for name, kept in self.answers.items()}
+        at = self.place[rows]
+        pairs = (at.unsqueeze(1) * len(self.answers[LOGITS]) + at).flatten()
+        found: dict[str, Any] = {}
+        for name, kept in self.answers.items():
+            if name in self.products and self.wrap is not None:
+                # Of the flattened products, by one index: a third of the time of indexing both sides.
+                gram = kept.view(-1).index_select(0, pairs.to(kept.device)).to(rows.device)
+                found[name] = self.wrap(gram.view(len(rows), len(rows)))
+            else:
+                found[name] = kept[at.to(kept.device)].to(rows.device)
         return Knowledge(self.name, found.pop(LOGITS), found)
-
-    def _of_batch(self, name: str, kept: torch.Tensor, at: torch.Tensor) -> Any:
-        here = at.to(kept.device)
-        if name not in self.products or self.wrap is None:
-            return kept[here].to(at.device)
-        return self.wrap(kept[here.unsqueeze(1), here].to(at.device))
 
 
 def remember(

@@ -1,0 +1,95 @@
+"""A study of the size of PAMAP2's windows in small: random recordings, three WRN28-3 teachers, a WRN16-1 student."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spkd import config, plugin, seeding
+from spkd.data import scaling, windowset
+from spkd.data.batches import DeviceWindows
+from spkd.models.wide_resnet import WideResNet
+from spkd.settings import Train
+from spkd.training import loop
+from spkd.training.objective import Objective
+from spkd.training.teachers import LiveTeacher
+
+ROOT = Path(__file__).parents[1]
+PARAMS = config.resolve(config.read(ROOT / "params.yaml"), {"preset": "none"})
+TAPS = ["group1", "group2", "group3"]
+CLASSES = 12
+
+
+def windows(n: int, channels: int = 40, length: int = 100, step: int = 22) -> windowset.WindowSet:
+    """n overlapping windows of random walks, in four subjects."""
+    rng = np.random.default_rng(0)
+    n_subjects, each = 4, n // 4
+    samples = step * (each - 1) + length
+    signal = rng.standard_normal((channels, samples * n_subjects)).cumsum(1).astype(np.float32)
+    starts = np.concatenate([s * samples + step * np.arange(each) for s in range(n_subjects)])
+    content = {
+        "signal": signal, "starts": starts, "label": np.arange(len(starts)) % CLASSES,
+        "subject": np.repeat(np.arange(n_subjects), each),
+    }  # fmt: skip
+    manifest = {
+        "dataset": "walks", "channels": [f"c{i}" for i in range(channels)],
+        "classes": [f"class {i}" for i in range(CLASSES)], "subjects": ["1", "2", "3", "4"], "rate_hz": 33.3,
+        "length": length, "step": step, "rule": "sound", "drops": {}, "first_seen": {}, "notes": {}, "settings": {},
+        "origin": "simulated", "licence": "", "citation": "",
+    }  # fmt: skip
+    return windowset.build(content, manifest)
+
+
+def train(**changes: object) -> Train:
+    """`train` of params.yaml, changed."""
+    return config.check(Train, {**PARAMS["train"], **changes}, "train")
+
+
+def device_windows(of: windowset.WindowSet) -> DeviceWindows:
+    return DeviceWindows(of, scaling.measure(of, np.arange(len(of)), "training"), "cpu")
+
+
+def view(name: str, of: windowset.WindowSet):
+    """The rendering of a view of params.yaml, prepared where it needs to be."""
+    module = plugin.load("views", name)
+    settings = config.part("views", name, PARAMS)
+    stored = (
+        {k: torch.from_numpy(v) for k, v in module.prepare(of, settings).items()} if hasattr(module, "prepare") else {}
+    )
+    return module.view(settings, stored), module.DIMS
+
+
+def network(depth: int, width: int, dims: int, channels: int = 40, seed: int = 0) -> WideResNet:
+    return WideResNet(depth, width, channels, CLASSES, dims, torch.Generator().manual_seed(seed))
+
+
+def teacher(name: str, seen: DeviceWindows, taps: list[str] = TAPS, depth: int = 28, width: int = 3) -> LiveTeacher:
+    """A frozen WRN28-3 on a view."""
+    render, dims = view(name, seen.windows)
+    return LiveTeacher(name, network(depth, width, dims, len(seen.channels)), render, seen, taps)
+
+
+def task(seen: DeviceWindows, teachers: list, rows: torch.Tensor) -> loop.Task:
+    """WRN16-1 on the signal, of these teachers, with the losses of params.yaml (KD and SP)."""
+    objective = Objective(0.7 if teachers else 0.0, [], {"sp": 200.0} if teachers else {}, PARAMS["losses"])
+    render, _ = view("signal", seen.windows)
+    student = network(16, 1, 1, len(seen.channels))
+    few = rows[: min(len(rows), 64)]
+    return loop.Task(student, render, seen, rows, few, few, objective, teachers, TAPS if teachers else [], "student")
+
+
+def epoch(of: loop.Task, settings: Train):
+    """A function that trains one more epoch, without evaluation and tracking."""
+    optimiser, state = loop._optimiser(of, settings), loop.State()
+
+    def run() -> None:
+        of.network.train()
+        for rows in loop._batches(of, settings, 0, 0):
+            loop._train_step(of, optimiser, state, rows, None)
+
+    return run
+
+
+def fair() -> None:
+    """One thread and the flags of a default run."""
+    seeding.set_flags(deterministic=True, tf32=False, threads=1)

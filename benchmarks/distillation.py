@@ -1,0 +1,125 @@
+"""What distilling costs beside training the student alone, and beside the loop that people write.
+
+A study in small: 1024 training windows of 40 channels x 100 samples, batch 128, WRN28-3 teachers on the signal, its
+64x64 Gramian field and its 64x64 persistence image, WRN16-1 student. One epoch = 8 steps. CPU seconds, one thread.
+
+    python benchmarks/distillation.py [repeats]
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import _measure
+import _study
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from spkd.losses import kd, sp
+from spkd.training.remembered import remember
+from spkd.training.taps import taps
+
+N, BATCH, IMAGES = 1024, 128, 48
+
+
+def usual_loop(seen, rows, student, teacher, workers: int = 0):
+    """An epoch as public SPKD code has it: DataLoader over tensors, the teacher's forward pass in every step."""
+    x, y = seen.batch(rows), seen.label[rows]
+    loader = DataLoader(TensorDataset(x, y), BATCH, shuffle=True, drop_last=True, num_workers=workers)
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+
+    def run() -> None:
+        student.train()
+        for inputs, labels in loader:
+            with taps(student, _study.TAPS if teacher else []) as features:
+                logits = student(inputs)
+            loss = torch.nn.functional.cross_entropy(logits, labels)
+            if teacher is not None:
+                with torch.no_grad(), taps(teacher, _study.TAPS) as known:
+                    soft = teacher(inputs)
+                pull = sum(sp.sp(features[t], known[t]) for t in _study.TAPS)
+                loss = 0.3 * loss + 0.7 * kd.kd(logits, soft, 4.0) + 200.0 * pull
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return run
+
+
+def students(repeats: int, folder: Path) -> list[dict]:
+    """Epochs after the first: three teachers, one teacher, none; and the usual loops on the same data and models."""
+    seen = _study.device_windows(_study.windows(N))
+    rows, settings = torch.arange(N), _study.train(batch=BATCH)
+    few = _study.device_windows(_study.windows(IMAGES))
+    signal = _study.teacher("signal", seen)
+    of_signal, how = remember(signal, rows, 512, 8 * 2**30, folder, sp.Products)
+    print("signal teacher answers", how, flush=True)
+    images = [_image_answers(name, few, of_signal, folder) for name in ("gaf", "persistence")]
+    alone, one = _study.task(seen, [], rows), _study.task(seen, [of_signal], rows)
+    three = _study.task(seen, [of_signal, *images], rows)
+    calls = {
+        "three": _study.epoch(three, settings), "alone": _study.epoch(alone, settings),
+        "one": _study.epoch(one, settings),
+        "usual": usual_loop(seen, rows, _study.network(16, 1, 1), signal.network),
+        "usual alone": usual_loop(seen, rows, _study.network(16, 1, 1), None),
+    }  # fmt: skip
+    seconds = _measure.turns(calls, repeats)
+    workers = {"alone": calls["alone"], "usual": usual_loop(seen, rows, _study.network(16, 1, 1), None, workers=2)}
+    wall = _measure.turns(workers, repeats, time.perf_counter)
+    usual = "DataLoader and a teacher's forward pass each step"
+    return [
+        _measure.dearer("epoch of three WRN28-3 teachers, later", "the student alone", seconds, "three", "alone", 1.15),
+        _measure.faster("epoch of SPKD", usual, seconds, "one", "usual", 4),
+        _measure.faster("student's epoch", "DataLoader without workers", seconds, "alone", "usual alone", 1.5),
+        _measure.faster("student's epoch (wall clock)", "DataLoader, 2 workers", wall, "alone", "usual", 1.5),
+    ]
+
+
+def _image_answers(name: str, few, like, folder: Path):
+    """Answers as an image teacher's are kept, (n, n) products of every tap, of a few real windows repeated."""
+    real, _ = remember(_study.teacher(name, few), torch.arange(IMAGES), 512, 8 * 2**30, folder, sp.Products)
+    real.name = name
+    index = torch.arange(N) % IMAGES
+    real.answers = {
+        k: a[index][:, index].contiguous() if k in real.products else a[index] for k, a in real.answers.items()
+    }
+    real.place = like.place
+    return real
+
+
+def filling(repeats: int, folder: Path) -> list[dict]:
+    """Remembering against nothing but forward passes over the same windows, by view; images in a smaller number."""
+    rows = []
+    for name, n in (("signal", N), ("gaf", IMAGES)):
+        seen = _study.device_windows(_study.windows(n))
+        teacher, every = _study.teacher(name, seen), torch.arange(n)
+
+        def forward(batch: int, teacher=teacher, every=every) -> None:
+            with torch.no_grad():
+                for part in torch.split(every, batch):
+                    teacher.network(teacher.render(teacher.windows.batch(part), part))
+
+        calls = {f"pass {b}": lambda b=b: forward(b) for b in ((64, 256, 512) if name == "signal" else (8, 16, 64))}
+        calls["fill"] = lambda t=teacher, e=every: remember(t, e, 512, 8 * 2**30, folder, sp.Products)
+        seconds = _measure.turns(calls, repeats)
+        best = min((k for k in calls if k != "fill"), key=lambda k: min(seconds[k]))
+        what = f"filling the cache, {name} teacher, {n} windows"
+        rows.append(_measure.dearer(what, f"one {best} of windows at a time", seconds, "fill", best, 1.1))
+    return rows
+
+
+def main(words: list[str]) -> None:
+    repeats = int(words[0]) if words else 5
+    _study.fair()
+    with tempfile.TemporaryDirectory() as place:
+        rows = students(repeats, Path(place)) + filling(max(2, repeats // 2), Path(place))
+    notes = (
+        f"{N} windows, batch {BATCH}; image teachers answer from products of {IMAGES} real windows repeated; "
+        "a step reads the same number of bytes as it would of N."
+    )
+    _measure.keep("distillation", rows, ("torch", "numpy"), notes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,69 @@
+"""GAF against pyts, persistence diagrams and images against gudhi: the same windows, CPU seconds on one thread.
+
+The peers' own batch calls: pyts' GramianAngularField.fit_transform of all channels at once (numba compiled before), and
+gudhi as its users call it, one series at a time, then PersistenceImage of all diagrams.
+
+    python benchmarks/views.py [repeats]
+"""
+
+import sys
+
+import _measure
+import _study
+import numpy as np
+import torch
+from gudhi import CubicalComplex
+from gudhi.representations import PersistenceImage
+from pyts.image import GramianAngularField
+
+from spkd import config
+from spkd.views import gaf, persistence
+
+WINDOWS, SIZE = 64, 64
+
+
+def gramian(repeats: int) -> dict:
+    """40 channels, 64x64."""
+    seen = _study.device_windows(_study.windows(4 * WINDOWS))
+    x = seen.batch(torch.arange(WINDOWS))
+    flat, field = x.reshape(-1, x.shape[-1]).numpy(), GramianAngularField(image_size=SIZE, method="summation")
+    seconds = _measure.turns({"ours": lambda: gaf.render(x, SIZE), "pyts": lambda: field.fit_transform(flat)}, repeats)
+    return _measure.faster("GAF, 40 channels, 64x64", "pyts, one call", seconds, "ours", "pyts", 20)
+
+
+def images(repeats: int) -> dict:
+    """Diagrams and images of all channels of the same windows."""
+    whole = _study.windows(WINDOWS)
+    settings = config.part("views", "persistence", _study.PARAMS)
+    series = persistence.scaled(whole.windows(np.arange(WINDOWS)).reshape(-1, whole.length))
+    x, rows = torch.zeros(WINDOWS, len(whole.channels), whole.length), torch.arange(WINDOWS)
+    drawn = PersistenceImage(
+        bandwidth=settings.spread, resolution=[SIZE, SIZE], im_range=[settings.low, settings.high] * 2
+    )
+
+    def ours() -> None:
+        stored = {name: torch.from_numpy(a) for name, a in persistence.prepare(whole, settings).items()}
+        persistence.view(settings, stored)(x, rows)
+
+    def peer() -> None:
+        found = []
+        for one in series:
+            pairs = CubicalComplex(vertices=one)
+            pairs.compute_persistence()
+            points = pairs.persistence_intervals_in_dimension(0)
+            found.append(points[np.isfinite(points[:, 1]) & (points[:, 1] - points[:, 0] > settings.min_lifetime)])
+        drawn.fit_transform(found)
+
+    seconds = _measure.turns({"ours": ours, "gudhi": peer}, repeats)
+    return _measure.faster("persistence diagrams and images", "gudhi", seconds, "ours", "gudhi", 50)
+
+
+def main(words: list[str]) -> None:
+    repeats = int(words[0]) if words else 5
+    _study.fair()
+    rows = [gramian(repeats), images(max(2, repeats // 2))]
+    _measure.keep("views", rows, ("torch", "numpy", "pyts", "gudhi"), f"{WINDOWS} windows of 40 x 100")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
