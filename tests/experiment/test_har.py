@@ -38,7 +38,7 @@ def test_the_run_says_what_it_is(student):
 
 def test_all_settings_and_the_ten_environment_facts_are_parameters(student):
     assert student.params["cfg/train.epochs"] == "3"
-    assert student.params["cfg/distill.beta.sp"] == "200.0"
+    assert student.params["cfg/distill.beta.sp"] == "50.0"
     assert len([key for key in student.params if key.startswith("env/")]) == 10
 
 

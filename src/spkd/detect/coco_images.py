@@ -40,6 +40,12 @@ def check(found: Instances, folder: Path, damaged: str, drops: Drops) -> np.ndar
     return usable
 
 
+# ModuleNotFoundError: where ultralytics was imported before, it wraps Image.open and asks for a HEIF package.
+DAMAGE = (
+    OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, ModuleNotFoundError,
+)  # fmt: skip
+
+
 def _problems(found: Instances, folder: Path) -> Iterator[tuple[int, str]]:
     for row, (name, expected) in enumerate(zip(found.files, found.size.tolist(), strict=True)):
         try:
@@ -47,7 +53,7 @@ def _problems(found: Instances, folder: Path) -> Iterator[tuple[int, str]]:
                 size = image.size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size
         except FileNotFoundError:
             yield row, "image missing on disk"
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        except DAMAGE as error:
             yield row, f"image unreadable: {error}"
         else:
             if list(size) != expected:
