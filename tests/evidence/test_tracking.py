@@ -247,12 +247,12 @@ import spkd.__main__, signal
 signal.signal(signal.SIGTERM, spkd.__main__._interrupt)
 with tracking.open_run("run", Path("runs/run"), "test") as run:
     print("open", flush=True)
-    time.sleep(60)
+    time.sleep(120)
 """
     )
     assert child.stdout.readline() == "open\n"
     child.send_signal(signal.SIGTERM)
-    child.wait(30)
+    child.wait(90)
     assert the_run().status == "KILLED" and the_run().tags["ended"] == "stopped by signal SIGTERM"
 
 
