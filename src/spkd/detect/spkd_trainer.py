@@ -51,6 +51,7 @@ class SpkdTrainer(DetectionTrainer):
         """Resume our own checkpoint: take the guard out of a copy of it, then as ultralytics does."""
         if self.args.resume:
             path = Path(str(self.args.resume))
+            # A pickle, as ultralytics writes them: this run's own last.pt, which ultralytics loads again right after.
             content = torch.load(path, map_location="cpu", weights_only=False)
             if content["train_args"].pop(GUARD, None):  # workers of multi-GPU training get the clean copy
                 clean = path.with_name("resume.pt")

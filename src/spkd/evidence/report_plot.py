@@ -3,29 +3,15 @@
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from spkd.evidence import report
+from spkd.evidence.compare_svg import Axis
 from spkd.evidence.report import Record
 
 COLOURS = ("#2563a8", "#c2571a", "#2b8a4b", "#a2347d", "#7a6200", "#5b4bb5", "#0f7f86", "#8f2d2d")
 DASHES = ("", "6 3", "2 3")
 HEADLINE = "headline/accuracy"
 Curve = list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Values from low to high at pixels from start to end."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        """The pixel of a value."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
 def ticks(low: float, high: float, most: int = 8) -> list[float]:
