@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.models.plain_wide_resnet import PlainWideResNet
 
 from spkd.errors import SpkdError
 from spkd.models.wide_resnet import Settings, WideResNet, build
@@ -36,7 +37,8 @@ def test_groups_halve_the_space_twice_and_widen(dims, space):
     for group in (model.group1, model.group2, model.group3):
         group.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
     assert model(x).shape == (2, 5)
-    halves = [tuple(n // step for n in space) for step in (1, 2, 4)]
+    image = (1, *space) if dims == 1 else space
+    halves = [tuple(max(n // step, 1) for n in image) for step in (1, 2, 4)]
     assert shapes == [(2, 48, *halves[0]), (2, 96, *halves[1]), (2, 192, *halves[2])]
 
 
@@ -45,7 +47,7 @@ def test_shortcut_reads_the_activated_input_only_where_the_shape_changes():
     assert model.group1[0].shortcut is None
     block = model.group2[0]
     torch.nn.init.zeros_(block.conv2.weight)
-    x = torch.randn(1, 16, 8, generator=stream(1))
+    x = torch.randn(1, 16, 1, 8, generator=stream(1))
     expected = block.shortcut(torch.relu(block.norm1(x)))
     torch.testing.assert_close(block(x), expected)
 
@@ -54,9 +56,26 @@ def test_forward_is_the_published_sequence_of_layers():
     model = WideResNet(16, 1, 2, 3, 1, stream(0)).eval()
     x = torch.randn(4, 2, 32, generator=stream(1))
     h = torch.nn.functional.conv1d(x, model.stem.weight, padding=1)
-    h = model.group3(model.group2(model.group1(h)))
-    pooled = torch.nn.functional.adaptive_avg_pool1d(torch.relu(model.norm(h)), 1)[:, :, 0]
+    h = model.group3(model.group2(model.group1(h.unsqueeze(2))))
+    pooled = torch.nn.functional.adaptive_avg_pool2d(torch.relu(model.norm(h)), 1)[:, :, 0, 0]
     torch.testing.assert_close(model(x), model.head(pooled))
+
+
+@pytest.mark.parametrize(("dims", "space"), [(1, (30,)), (2, (12, 8))])
+def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(dims, space):
+    ours = WideResNet(16, 2, 3, 5, dims, stream(0)).double()
+    plain = PlainWideResNet(16, 2, 3, 5, dims).double()
+    plain.load_state_dict(ours.state_dict())
+    x, labels = torch.randn(6, 3, *space, generator=stream(1)).double(), torch.tensor([0, 1, 2, 3, 4, 0])
+    logits = {}
+    for name, model in (("ours", ours), ("plain", plain)):
+        logits[name] = model(x)
+        torch.nn.functional.cross_entropy(logits[name], labels).backward()
+    torch.testing.assert_close(logits["ours"], logits["plain"], rtol=0, atol=1e-10)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-10)
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer, rtol=0, atol=1e-10)
 
 
 def test_same_generator_seed_gives_the_same_weights_whatever_the_global_state():

@@ -21,7 +21,7 @@ def test_features_are_the_outputs_of_the_named_layers(model):
     model.eval()
     with taps(model, ["group1", "group3"]) as features:
         model(x)
-    first = model.group1(model.stem(x))
+    first = model.group1(model.stem(x.unsqueeze(2)))
     assert set(features) == {"group1", "group3"}
     torch.testing.assert_close(features["group1"], first)
     torch.testing.assert_close(features["group3"], model.group3(model.group2(first)))
@@ -53,7 +53,7 @@ def test_features_are_not_changed_by_the_layers_behind_them(model):
 def test_a_nested_layer_is_named_with_dots(model):
     with taps(model, ["group2.1.conv1"]) as features:
         model(torch.zeros(1, 2, 32))
-    assert features["group2.1.conv1"].shape == (1, 32, 16)
+    assert features["group2.1.conv1"].shape == (1, 32, 1, 16)
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
@@ -87,4 +87,4 @@ def test_a_compiled_model_is_tapped_by_the_same_names(model):
     with taps(compiled, ["group1"]) as features:
         compiled(x)
         compiled(x)
-    torch.testing.assert_close(features["group1"], model.group1(model.stem(x)))
+    torch.testing.assert_close(features["group1"], model.group1(model.stem(x.unsqueeze(2))))

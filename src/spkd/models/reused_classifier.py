@@ -41,7 +41,7 @@ class ReusedClassifier(WideResNet):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (b, in_channels, T) or (b, in_channels, H, W) -> logits (b, n_classes)."""
-        logits: Tensor = self.head(self.projector(self.encode(x)).flatten(2).mean(dim=2))
+        logits: Tensor = self.head(self.projector(self.encode(x)).mean(dim=(2, 3)))
         return logits
 
 

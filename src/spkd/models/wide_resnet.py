@@ -1,7 +1,8 @@
 """Wide residual networks on signals (1D) and images (2D), from one block.
 
 Contract: `WideResNet(...)(x)` gives logits; the three groups are submodules `group1`, `group2`, `group3`, so that
-they can be tapped by name. Knows nothing of teachers, views or losses.
+they can be tapped by name. A signal passes as an image of height 1, with its channels last in memory on a CPU: torch
+has no such layout for signals, whose convolutions take half as long again. Knows nothing of teachers, views or losses.
 Source: Zagoruyko & Komodakis, BMVC 2016; widths and counts as in the wearables-distillation line (Jeon et al.).
 """
 
@@ -13,8 +14,6 @@ from spkd.config import Section
 from spkd.errors import SpkdError
 
 STEM_CHANNELS = 16
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
-BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
 
 class Settings(Section):
@@ -22,6 +21,17 @@ class Settings(Section):
 
     depth: int
     width: int
+
+
+class SignalConvolution(nn.Conv1d):
+    """A convolution of signals, weights (out, in, kernel), for signals that pass as images of height 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (b, in, 1, T) -> (b, out, 1, T / stride)."""
+        return functional.conv2d(x, self.weight.unsqueeze(2), self.bias, (1, *self.stride), (0, *self.padding))
+
+
+CONVOLUTIONS: dict[int, type[SignalConvolution] | type[nn.Conv2d]] = {1: SignalConvolution, 2: nn.Conv2d}
 
 
 class Block(nn.Module):
@@ -32,16 +42,16 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, dims: int) -> None:
         super().__init__()
-        conv, norm = CONVOLUTIONS[dims], BATCH_NORMS[dims]
-        self.norm1 = norm(in_channels)
+        conv = CONVOLUTIONS[dims]
+        self.norm1 = nn.BatchNorm2d(in_channels)
         self.conv1 = conv(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.norm2 = norm(out_channels)
+        self.norm2 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels, 3, padding=1, bias=False)
         same_shape = in_channels == out_channels and stride == 1
         self.shortcut = None if same_shape else conv(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (b, in_channels, *space) -> (b, out_channels, *space / stride)."""
+        """x: (b, in_channels, H, W) -> (b, out_channels, *space / stride); H stays 1 for signals."""
         activated = functional.relu(self.norm1(x), inplace=True)
         residual = self.conv2(functional.relu(self.norm2(self.conv1(activated)), inplace=True))
         passed: Tensor = x if self.shortcut is None else self.shortcut(activated)
@@ -52,9 +62,10 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """WRN-depth-width: stem of 16 channels, three groups of (depth - 4) / 6 blocks, global average, linear.
 
-    The groups are 16, 32 and 64 times `width` wide, with strides 1, 2, 2. dims: 1 for signals (b, C, T), 2 for images
-    (b, C, H, W). generator: source of the first weights; the global random state is then neither read nor moved.
-    None draws from the global state, as any torch module does. Raises SpkdError on an impossible shape.
+    The groups are 16, 32 and 64 times `width` wide, with strides 1, 2, 2. dims: 1 for signals (b, C, T), whose
+    groups give (b, C, 1, T), 2 for images (b, C, H, W).
+    generator: source of the first weights; the global random state is then neither read nor moved. None draws from
+    the global state, as any torch module does. Raises SpkdError on an impossible shape.
     """
 
     def __init__(
@@ -75,19 +86,23 @@ class WideResNet(nn.Module):
             self.group1 = _group(n_blocks, widths[0], widths[1], 1, dims)
             self.group2 = _group(n_blocks, widths[1], widths[2], 2, dims)
             self.group3 = _group(n_blocks, widths[2], widths[3], 2, dims)
-            self.norm = BATCH_NORMS[dims](widths[3])
+            self.norm = nn.BatchNorm2d(widths[3])
             self.head = nn.Linear(widths[3], n_classes)
         initialise(self, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (b, in_channels, T) or (b, in_channels, H, W) -> logits (b, n_classes)."""
-        # A mean over the flattened axes, not AdaptiveAvgPool: the latter's CUDA gradient is not deterministic.
-        logits: Tensor = self.head(self.encode(x).flatten(2).mean(dim=2))
+        # A mean, not AdaptiveAvgPool: the latter's CUDA gradient is not deterministic.
+        logits: Tensor = self.head(self.encode(x).mean(dim=(2, 3)))
         return logits
 
     def encode(self, x: Tensor) -> Tensor:
-        """(b, 64 width, *space / 4): the last feature, which the head averages over space."""
-        features = self.group3(self.group2(self.group1(self.stem(x))))
+        """(b, 64 width, H / 4, W / 4), H = 1 for signals: the last feature, which the head averages over space."""
+        image = x.unsqueeze(2) if x.dim() == 3 else x
+        if image.device.type == "cpu":
+            # torch.channels_last in other words, which torch.vmap knows too.
+            image = image.movedim(1, -1).contiguous().movedim(-1, 1)
+        features = self.group3(self.group2(self.group1(self.stem(image))))
         return functional.relu(self.norm(features), inplace=True)
 
 
@@ -104,7 +119,7 @@ def initialise(model: nn.Module, generator: torch.Generator | None) -> None:
             bound = module.in_features**-0.5
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
 
 
