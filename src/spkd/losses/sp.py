@@ -6,7 +6,7 @@ only the batch must be the same. Source: Tung & Mori, ICCV 2019.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -85,8 +85,23 @@ def similarity(features: Tensor) -> Tensor:
         # The order of a window's numbers changes nothing; the one they have in memory needs no copy.
         features = features.movedim(1, -1)
     with torch.autocast(features.device.type, enabled=False):
-        flat = features.reshape(len(features), -1).to(dtype)
+        gram: Tensor = _Gram.apply(features.reshape(len(features), -1).to(dtype))
+        return gram
+
+
+class _Gram(torch.autograd.Function):
+    """F F^T with one matrix product in its gradient, (D + D^T) F, where autograd would take two."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor) -> Tensor:
+        ctx.save_for_backward(flat)
         return flat @ flat.T
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (flat,) = ctx.saved_tensors
+        gradient: Tensor = (grads[0] + grads[0].T) @ flat
+        return gradient
 
 
 def normalise(product: Tensor) -> Tensor:
