@@ -61,6 +61,7 @@ class Train(Section):
     noise: Weight
     eval_batch: Count
     headline: Literal["validation", "last", "paper"]
+    windows_gib: Weight
     teacher_cache: bool
     teacher_cache_gib: Weight
     teacher_cache_keep: bool

@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from spkd.data import batches, scaling, windowing
+from spkd.data import batches, scaling, windowing, windowset
 from spkd.data.recordings import Recording, Recordings, Report
 from spkd.errors import SpkdError
 
@@ -32,7 +34,7 @@ def test_a_batch_equals_the_windows_scaled_one_by_one(windows, rule):
     expected = (windows.windows(rows) - found.mean[group][..., None]) / found.std[group][..., None]
     batch = on_device.batch(on_device.rows(rows))
     assert batch.dtype == torch.float32
-    assert batch.is_contiguous()
+    assert batch.transpose(1, 2).is_contiguous()
     np.testing.assert_allclose(batch.numpy(), expected, rtol=0, atol=1e-5)
 
 
@@ -40,9 +42,20 @@ def test_subject_scaling_gives_every_subject_mean_zero_and_spread_one(windows):
     on_device = batches.DeviceWindows(windows, measured(windows, "subject"), "cpu")
     for s in range(3):
         inside = scaling.covered(windows.signal.shape[1], windows.starts[windows.subject == s], windows.length)
-        samples = on_device.signal.numpy()[:, inside]
+        samples = on_device.signal.numpy()[inside].T
         np.testing.assert_allclose(samples.mean(axis=1), 0, atol=1e-5)
         np.testing.assert_allclose(samples.std(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["training", "paper", "subject"])
+def test_windows_read_from_their_file_are_the_same_bits(windows, rule, tmp_path):
+    windows.save(tmp_path / "w")
+    mapped = windowset.load(tmp_path / "w")
+    found = measured(windows, rule)
+    in_memory, from_file = (batches.DeviceWindows(mapped, found, "cpu", limit) for limit in (math.inf, 1))
+    rows = in_memory.rows(np.array([17, 0, 5, 5]))
+    assert from_file.signal is None
+    assert torch.equal(from_file.batch(rows), in_memory.batch(rows))
 
 
 def test_a_batch_copies_only_itself(windows):

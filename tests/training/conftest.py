@@ -32,8 +32,8 @@ def settings():
         {
             "epochs": 3, "batch": 16, "last_batch": "drop", "lr": 0.05, "lr_final": 0.001, "schedule": "cosine",
             "momentum": 0.9, "weight_decay": 1e-4, "noise": 0.0, "eval_batch": 64, "headline": "validation",
-            "teacher_cache": True, "teacher_cache_gib": 1.0, "teacher_cache_keep": False, "checkpoint_every": 1,
-            "early": 0.25,
+            "windows_gib": 1.0, "teacher_cache": True, "teacher_cache_gib": 1.0, "teacher_cache_keep": False,
+            "checkpoint_every": 1, "early": 0.25,
         },
         "train",
     )  # fmt: skip

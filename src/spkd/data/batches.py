@@ -1,9 +1,10 @@
 """DeviceWindows: the whole scaled signal on the training device; a batch is an index into a strided view of it.
 
-No loader, no worker, no copy but the batch. Views render from these batches; what a view stored beforehand is loaded
-here too, and refused where it was made from other windows.
+No loader, no worker, no copy but the batch. A signal larger than it may be stays in its file. Views render from these
+batches; what a view stored beforehand is loaded here too, and refused where it was made from other windows.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ from spkd.errors import SpkdError
 
 
 class DeviceWindows:
-    """Scaled windows of one WindowSet on one device.
+    """Scaled windows of one WindowSet, given out in batches on one device.
 
-    signal: (C, samples) float32 scaled. starts, label, subject: (n,) int64, all on the device.
+    starts, label, subject: (n,) int64 on the device. signal: (samples, C) float32 scaled, on the device too; None where
+    it would be larger than memory_bytes: windows are then read from the mapped file and scaled batch by batch.
     scaling: the statistics in use; keep `scaling.to_dict()` with the weights.
     """
 
-    def __init__(self, windows: WindowSet, scaling: Scaling, device: str | torch.device) -> None:
+    def __init__(
+        self, windows: WindowSet, scaling: Scaling, device: str | torch.device, memory_bytes: float = math.inf
+    ) -> None:
         """Scale and move; raises SpkdError where the statistics do not fit the set."""
         self.windows, self.scaling, self.device = windows, scaling, torch.device(device)
         self.length, self.channels, self.classes = windows.length, windows.channels, windows.classes
@@ -33,15 +37,26 @@ class DeviceWindows:
             torch.from_numpy(np.array(a, dtype=np.int64)).to(self.device)
             for a in (windows.starts, windows.label, windows.subject)
         )
-        self.signal = torch.from_numpy(_scaled(windows, scaling)).to(self.device)
-        self._view = self.signal.unfold(1, self.length, 1).permute(1, 0, 2)
+        self._group = torch.from_numpy(scaling.group(windows)).to(self.device)
+        self._mean, self._std = (
+            torch.from_numpy(a.astype(np.float32)).to(self.device).unsqueeze(2) for a in (scaling.mean, scaling.std)
+        )
+        self.signal: Tensor | None = None
+        if windows.signal.nbytes <= memory_bytes:
+            # Channels last: a window is one piece of memory, and in the layout that networks are fastest with on a CPU.
+            self.signal = torch.from_numpy(np.ascontiguousarray(_scaled(windows, scaling).T)).to(self.device)
+            self._view = self.signal.unfold(0, self.length, 1).transpose(1, 2)
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def batch(self, rows: Tensor) -> Tensor:
         """(b, C, T) float32 scaled windows; rows: (b,) int64 row numbers on the device."""
-        return self._view[self.starts[rows]]
+        if self.signal is not None:
+            return self._view[self.starts[rows]].transpose(1, 2)
+        group = self._group[self.subject[rows]]
+        stored = torch.from_numpy(self.windows.windows(rows.cpu().numpy())).to(self.device)
+        return (stored - self._mean[group]) / self._std[group]
 
     def rows(self, rows: np.ndarray) -> Tensor:
         """(k,) int64 row numbers on the device, e.g. one part of a split."""

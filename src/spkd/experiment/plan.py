@@ -126,8 +126,8 @@ def render(plan: Plan, view: str, view_settings: dict[str, Any]) -> Render:
 
 
 def on_device(plan: Plan, statistics: scaling.Scaling) -> DeviceWindows:
-    """The windows, scaled by the given statistics, on the plan's device."""
-    return DeviceWindows(plan.windows, statistics, plan.device)
+    """The windows, scaled by the given statistics, on the plan's device, or mapped where they are too large for it."""
+    return DeviceWindows(plan.windows, statistics, plan.device, plan.settings.train.windows_gib * 2**30)
 
 
 def generator(plan: Plan) -> torch.Generator:
