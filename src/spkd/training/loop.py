@@ -101,7 +101,10 @@ def _trained(task: Task) -> dict[str, torch.nn.Parameter]:
 
 def _optimiser(task: Task, settings: Train) -> torch.optim.SGD:
     learning = _trained(task).values()
-    return torch.optim.SGD(learning, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    # fused: one kernel for all parameters instead of four for each.
+    return torch.optim.SGD(
+        learning, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+    )
 
 
 def _save(path: Path, task: Task, optimiser: torch.optim.SGD, state: State, key: str) -> None:
