@@ -1,5 +1,6 @@
 """A study of the size of PAMAP2's windows in small: random recordings, three WRN28-3 teachers, a WRN16-1 student."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from spkd.training.objective import Objective
 from spkd.training.teachers import LiveTeacher
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "models"))
+from plain_wide_resnet import PlainWideResNet  # noqa: E402 - the slow truth that the tests compare with
+
 PARAMS = config.resolve(config.read(ROOT / "params.yaml"), {"preset": "none"})
 TAPS = ["group1", "group2", "group3"]
 CLASSES = 12
@@ -61,6 +65,15 @@ def view(name: str, of: windowset.WindowSet):
 
 def network(depth: int, width: int, dims: int, channels: int = 40, seed: int = 0) -> WideResNet:
     return WideResNet(depth, width, channels, CLASSES, dims, torch.Generator().manual_seed(seed))
+
+
+def plain(of: WideResNet):
+    """The same network and weights in plain layers of torch."""
+    dims = 1 if isinstance(of.stem, torch.nn.Conv1d) else 2
+    blocks, width = len(of.group1), of.head.in_features // 64
+    same = PlainWideResNet(6 * blocks + 4, width, of.stem.in_channels, of.head.out_features, dims)
+    same.load_state_dict(of.state_dict())
+    return same.train(of.training)
 
 
 def teacher(name: str, seen: DeviceWindows, taps: list[str] = TAPS, depth: int = 28, width: int = 3) -> LiveTeacher:

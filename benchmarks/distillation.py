@@ -1,11 +1,14 @@
 """What distilling costs beside training the student alone, and beside the loop that people write.
 
-A study in small: 1024 training windows of 40 channels x 100 samples, batch 128, WRN28-3 teachers on the signal, its
-64x64 Gramian field and its 64x64 persistence image, WRN16-1 student. One epoch = 8 steps. CPU seconds, one thread.
+A study in small: 4096 training windows of 40 channels x 100 samples, batch 128, WRN28-3 teachers on the signal, its
+64x64 Gramian field and its 64x64 persistence image, WRN16-1 student. CPU seconds, one thread; the student beside a
+DataLoader with workers: wall clock, all cores, an epoch of PAMAP2's size. The peers' networks are plain layers of torch
+(tests/models/plain_wide_resnet.py), with the same weights.
 
     python benchmarks/distillation.py [repeats]
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -14,19 +17,34 @@ from pathlib import Path
 import _measure
 import _study
 import torch
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from spkd.losses import kd, sp
+from spkd.losses import sp
 from spkd.training.remembered import remember
 from spkd.training.taps import taps
 
-N, BATCH, IMAGES = 1024, 128, 48
+N, PAMAP2, BATCH, IMAGES = 4096, 11_008, 128, 48
 
 
-def usual_loop(seen, rows, student, teacher, workers: int = 0):
+def plain_sp(student, teacher):
+    """SP as it is published, in four lines."""
+    maps = [f.flatten(1) @ f.flatten(1).T for f in (student, teacher)]
+    ours, theirs = (functional.normalize(m, dim=1) for m in maps)
+    return (ours - theirs).square().sum() / len(student) ** 2
+
+
+def plain_kd(student, teacher, temperature=4.0):
+    """KD as it is published."""
+    soft = functional.log_softmax(student / temperature, 1), functional.softmax(teacher / temperature, 1)
+    return functional.kl_div(*soft, reduction="batchmean") * temperature**2
+
+
+def usual_loop(seen, rows, teacher=None, workers: int = 0):
     """An epoch as public SPKD code has it: DataLoader over tensors, the teacher's forward pass in every step."""
-    x, y = seen.batch(rows), seen.label[rows]
+    x, y = seen.batch(rows).contiguous(), seen.label[rows]
     loader = DataLoader(TensorDataset(x, y), BATCH, shuffle=True, drop_last=True, num_workers=workers)
+    student = _study.plain(_study.network(16, 1, 1))
     optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
 
     def run() -> None:
@@ -34,12 +52,12 @@ def usual_loop(seen, rows, student, teacher, workers: int = 0):
         for inputs, labels in loader:
             with taps(student, _study.TAPS if teacher else []) as features:
                 logits = student(inputs)
-            loss = torch.nn.functional.cross_entropy(logits, labels)
+            loss = functional.cross_entropy(logits, labels)
             if teacher is not None:
                 with torch.no_grad(), taps(teacher, _study.TAPS) as known:
                     soft = teacher(inputs)
-                pull = sum(sp.sp(features[t], known[t]) for t in _study.TAPS)
-                loss = 0.3 * loss + 0.7 * kd.kd(logits, soft, 4.0) + 200.0 * pull
+                pull = sum(plain_sp(features[t], known[t]) for t in _study.TAPS)
+                loss = 0.3 * loss + 0.7 * plain_kd(logits, soft) + 200.0 * pull
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -48,7 +66,7 @@ def usual_loop(seen, rows, student, teacher, workers: int = 0):
 
 
 def students(repeats: int, folder: Path) -> list[dict]:
-    """Epochs after the first: three teachers, one teacher, none; and the usual loops on the same data and models."""
+    """Epochs after the first: three teachers, one teacher, none; and the usual loop on the same data and models."""
     seen = _study.device_windows(_study.windows(N))
     rows, settings = torch.arange(N), _study.train(batch=BATCH)
     few = _study.device_windows(_study.windows(IMAGES))
@@ -60,20 +78,31 @@ def students(repeats: int, folder: Path) -> list[dict]:
     three = _study.task(seen, [of_signal, *images], rows)
     calls = {
         "three": _study.epoch(three, settings), "alone": _study.epoch(alone, settings),
-        "one": _study.epoch(one, settings),
-        "usual": usual_loop(seen, rows, _study.network(16, 1, 1), signal.network),
-        "usual alone": usual_loop(seen, rows, _study.network(16, 1, 1), None),
+        "one": _study.epoch(one, settings), "usual": usual_loop(seen, rows, _study.plain(signal.network)),
+        "usual alone": usual_loop(seen, rows),
     }  # fmt: skip
     seconds = _measure.turns(calls, repeats)
-    workers = {"alone": calls["alone"], "usual": usual_loop(seen, rows, _study.network(16, 1, 1), None, workers=2)}
-    wall = _measure.turns(workers, repeats, time.perf_counter)
     usual = "DataLoader and a teacher's forward pass each step"
     return [
         _measure.dearer("epoch of three WRN28-3 teachers, later", "the student alone", seconds, "three", "alone", 1.15),
+        _measure.dearer("the same", "the student alone in plain layers", seconds, "three", "usual alone", 1.15),
         _measure.faster("epoch of SPKD", usual, seconds, "one", "usual", 4),
         _measure.faster("student's epoch", "DataLoader without workers", seconds, "alone", "usual alone", 1.5),
-        _measure.faster("student's epoch (wall clock)", "DataLoader, 2 workers", wall, "alone", "usual", 1.5),
     ]
+
+
+def with_workers(repeats: int) -> list[dict]:
+    """The student alone beside a DataLoader of two workers, as both are by default: all cores."""
+    seen = _study.device_windows(_study.windows(PAMAP2))
+    rows, settings = torch.arange(PAMAP2), _study.train(batch=BATCH)
+    calls = {"ours": _study.epoch(_study.task(seen, [], rows), settings), "usual": usual_loop(seen, rows, workers=2)}
+    found = []
+    for threads in (os.cpu_count() or 1, 1):
+        torch.set_num_threads(threads)
+        wall = _measure.turns(calls, repeats, time.perf_counter)
+        what = f"student's epoch (wall clock, {threads} threads)"
+        found.append(_measure.faster(what, "DataLoader, 2 workers", wall, "ours", "usual", 1.5))
+    return found
 
 
 def _image_answers(name: str, few, like, folder: Path):
@@ -91,7 +120,7 @@ def _image_answers(name: str, few, like, folder: Path):
 def filling(repeats: int, folder: Path) -> list[dict]:
     """Remembering against nothing but forward passes over the same windows, by view; images in a smaller number."""
     rows = []
-    for name, n in (("signal", N), ("gaf", IMAGES)):
+    for name, n in (("signal", 1024), ("gaf", IMAGES)):
         seen = _study.device_windows(_study.windows(n))
         teacher, every = _study.teacher(name, seen), torch.arange(n)
 
@@ -113,7 +142,7 @@ def main(words: list[str]) -> None:
     repeats = int(words[0]) if words else 5
     _study.fair()
     with tempfile.TemporaryDirectory() as place:
-        rows = students(repeats, Path(place)) + filling(max(2, repeats // 2), Path(place))
+        rows = students(repeats, Path(place)) + filling(max(2, repeats // 2), Path(place)) + with_workers(repeats)
     notes = (
         f"{N} windows, batch {BATCH}; image teachers answer from products of {IMAGES} real windows repeated; "
         "a step reads the same number of bytes as it would of N."
