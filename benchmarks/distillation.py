@@ -118,9 +118,12 @@ def _image_answers(name: str, few, like, folder: Path):
 
 
 def filling(repeats: int, folder: Path) -> list[dict]:
-    """Remembering against nothing but forward passes over the same windows, by view; images in a smaller number."""
+    """Remembering against nothing but forward passes over the same windows, by view; images in a smaller number.
+
+    Of a signal teacher, features are kept of as many windows as PAMAP2 has, and products of 1024.
+    """
     rows = []
-    for name, n in (("signal", 1024), ("gaf", IMAGES)):
+    for name, n, kept in (("signal", PAMAP2, "features"), ("signal", 1024, "products"), ("gaf", IMAGES, "products")):
         seen = _study.device_windows(_study.windows(n))
         teacher, every = _study.teacher(name, seen), torch.arange(n)
 
@@ -133,7 +136,7 @@ def filling(repeats: int, folder: Path) -> list[dict]:
         calls["fill"] = lambda t=teacher, e=every: remember(t, e, 512, 8 * 2**30, folder, sp.Products)
         seconds = _measure.turns(calls, repeats)
         best = min((k for k in calls if k != "fill"), key=lambda k: min(seconds[k]))
-        what = f"filling the cache, {name} teacher, {n} windows"
+        what = f"filling the cache with {kept}, {name} teacher, {n} windows"
         rows.append(_measure.dearer(what, f"one {best} of windows at a time", seconds, "fill", best, 1.1))
     return rows
 

@@ -37,7 +37,7 @@ def test_the_smaller_of_features_and_products_is_kept_of_every_tap(make_task, re
     assert wide == {"group1": 1024, "group2": 1024, "group3": 1024}
     assert shapes(teacher) == {"logits": (n, 3), **dict.fromkeys(wide, (n, n))}
     teacher, _ = remembers(task.teachers[0], task.train, wrap=None)
-    assert shapes(teacher)["group2"] == (n, 64, 1, 16)
+    assert shapes(teacher)["group2"] == (n, 1, 16, 64)
 
 
 @pytest.mark.parametrize("wrap", [None, sp.Products])

@@ -21,8 +21,8 @@ from spkd.training.teachers import Knowledge, LiveTeacher, Teacher
 LOGITS = "logits"
 # Share of the free disk that answers may take: the run's checkpoint and outbox need room too.
 OF_FREE_DISK = 0.8
-# Input of one forward pass on a CPU: 12 images or 500 signals of 40 channels. More leaves its cache: a third slower.
-CPU_FLOATS = 2**21
+# Input of one forward pass on a CPU: 6 images or 260 signals of 40 channels. More leaves its cache and is slower.
+CPU_FLOATS = 2**20
 Wrap = Callable[[torch.Tensor], Any]
 """Makes of a batch's products (b, b) what the losses take in the place of features."""
 
@@ -45,14 +45,20 @@ def layout(teacher: LiveTeacher, rows: torch.Tensor, may_multiply: bool) -> Layo
     one, n = teacher(rows[:1]), len(rows)
     products = {tap: f.numel() for tap, f in one.features.items() if may_multiply and n < f.numel()}
     whole = {LOGITS: one.logits, **one.features}
-    return Layout({name: (n, n) if name in products else (n, *t.shape[1:]) for name, t in whole.items()}, products)
+    shapes = {name: (n, n) if name in products else (n, *kept_order(t).shape[1:]) for name, t in whole.items()}
+    return Layout(shapes, products)
+
+
+def kept_order(answer: torch.Tensor) -> torch.Tensor:
+    """(b, *space, C) of features (b, C, *space), as networks leave them in a CPU's memory; logits as they are."""
+    return answer.movedim(1, -1)
 
 
 class RememberedTeacher:
     """Looks up what one pass over the training windows has found.
 
-    answers: by name, "logits" (n, k) and every tap: features (n, ...), or (n, n) where `products` names it; in the
-    order of rows, on the rows' device or, mapped from a file, on the CPU.
+    answers: by name, "logits" (n, k) and every tap: features (n, *space, C), or (n, n) where `products` names it; in
+    the order of rows, on the rows' device or, mapped from a file, on the CPU.
     """
 
     def __init__(
@@ -76,7 +82,7 @@ class RememberedTeacher:
                 gram = kept.view(-1).index_select(0, pairs.to(kept.device)).to(rows.device)
                 found[name] = self.wrap(gram.view(len(rows), len(rows)))
             else:
-                found[name] = kept[at.to(kept.device)].to(rows.device)
+                found[name] = kept[at.to(kept.device)].to(rows.device).movedim(-1, 1)
         return Knowledge(self.name, found.pop(LOGITS), found)
 
 
@@ -147,10 +153,11 @@ def fill(
             stop = min(start + batch, n)
             known = teacher(rows[start:stop])
             for name, answer in {LOGITS: known.logits, **known.features}.items():
+                kept = kept_order(answer)
                 if name not in plan.products:
-                    answers[name][start:stop] = answer
+                    answers[name][start:stop] = kept
                     continue
-                flat = answer.reshape(len(answer), -1)
+                flat = kept.reshape(len(kept), -1)
                 if start < last:
                     held[name][start - first : stop - first] = flat
                 seen = held[name][: min(stop, last) - first]
