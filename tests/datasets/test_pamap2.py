@@ -122,6 +122,63 @@ def test_a_flipped_byte_anywhere_in_a_member_is_refused(tmp_path, place):
         pamap2.read(tmp_path, settings())
 
 
+def packed(path, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("subject101.dat", walk())
+    return path
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA])
+def test_a_member_is_inflated_to_what_zipfile_reads(tmp_path, compression):
+    with zipfile.ZipFile(packed(tmp_path / "a.zip", compression)) as archive:
+        assert _pamap2_dat.inflated(archive, "subject101.dat") == archive.read("subject101.dat") == walk()
+
+
+@pytest.mark.parametrize(("named", "change"), [("CRC", 1), ("file_size", -1), ("file_size", 1), ("compress_size", -9)])
+def test_a_member_that_differs_from_its_index_is_damage(tmp_path, named, change):
+    with zipfile.ZipFile(packed(tmp_path / "a.zip")) as archive:
+        entry = archive.getinfo("subject101.dat")
+        setattr(entry, named, getattr(entry, named) + change)
+        with pytest.raises(_pamap2_dat.DAMAGE):
+            _pamap2_dat.inflated(archive, "subject101.dat")
+
+
+def test_a_part_of_a_file_reads_and_seeks_as_the_part_alone(tmp_path):
+    (tmp_path / "whole").write_bytes(bytes(range(100)))
+    with (tmp_path / "whole").open("rb") as file, io.BufferedReader(_pamap2_dat.Part(file, 10, 50)) as part:
+        assert part.read() == bytes(range(10, 60))
+        assert (part.seek(-5, io.SEEK_END), part.read(9)) == (45, bytes(range(55, 60)))
+        assert (part.seek(3), part.read(2), part.tell()) == (3, bytes([13, 14]), 5)
+
+
+def drop_outs_filled_one_by_one(series, time_s, stretch, longest):
+    """The obvious way: every run of NaN by itself."""
+    filled, n = series.copy(), len(series)
+    for i in np.flatnonzero(np.isnan(series)):
+        left, right = i, i
+        while left >= 0 and np.isnan(series[left]):
+            left -= 1
+        while right < n and np.isnan(series[right]):
+            right += 1
+        if left >= 0 and right < n and right - left - 1 <= longest and stretch[left] == stretch[right]:
+            share = (time_s[i] - time_s[left]) / (time_s[right] - time_s[left])
+            filled[i] = series[left] + share * (series[right] - series[left])
+    return filled
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drop_outs_are_filled_as_run_by_run(seed):
+    rng = np.random.default_rng(seed)
+    series = rng.normal(size=60).astype(np.float32)
+    series[rng.random(60) < 0.5] = np.nan
+    time_s, stretch = np.cumsum(rng.random(60)), np.cumsum(rng.random(60) < 0.1)
+    missing = np.flatnonzero(np.isnan(series))
+    short, values = pamap2.between(series, missing, time_s, stretch, 3)
+    found = series.copy()
+    found[missing[short]] = values
+    np.testing.assert_array_equal(found, drop_outs_filled_one_by_one(series, time_s, stretch, 3))
+
+
 def test_a_zip_without_protocol_files_is_refused(tmp_path):
     nested(tmp_path, {"Optional/subject101.dat": walk()})
     with pytest.raises(SpkdError, match=r"Protocol/subject101\.dat"):
@@ -199,6 +256,13 @@ def test_the_fast_parser_equals_numpys():
     expected = np.loadtxt(io.BytesIO(text(rows)))
     np.testing.assert_array_equal(head, expected[:, :2])
     np.testing.assert_array_equal(readings, expected[:, 2:].astype(np.float32))
+
+
+@pytest.mark.parametrize("content", [walk(), walk().replace(b" ", b"  ")], ids=["fast", "slow"])
+def test_chosen_readings_are_those_columns_of_all_of_them(content):
+    _, every = _pamap2_dat.parse(dat(content))
+    _, some = _pamap2_dat.parse(dat(content), [51, 0, 7])
+    np.testing.assert_array_equal(some, every[:, [51, 0, 7]])
 
 
 @pytest.mark.parametrize("spacing", [(b"\n", b" \n"), (b"\n", b"\r\n"), (b" ", b"  ")], ids=["trailing", "crlf", "two"])

@@ -75,14 +75,14 @@ def cut(
         )
         names.append(subject)
         parts.append((signal, starts + offset, label[starts]))
-        offset += len(signal)
+        offset += len(label)
     if not parts:
         got = f"none ({len(recordings.items)} recordings, drops {dict(report.drops)})"
         raise SpkdError(
             f"windows of {dataset}", f"at least one window of {length} samples", got, "check the recordings"
         )
     content = {
-        "signal": np.ascontiguousarray(np.concatenate([p[0] for p in parts]).T, dtype=np.float32),
+        "signal": np.ascontiguousarray(np.concatenate([p[0] for p in parts], axis=1), dtype=np.float32),
         "starts": np.concatenate([p[1] for p in parts]),
         "label": np.concatenate([p[2] for p in parts]),
         "subject": np.repeat(np.arange(len(parts)), [len(p[1]) for p in parts]),
@@ -137,9 +137,10 @@ def _check(item: Recording, recordings: Recordings) -> None:
 def _joined(
     items: list[Recording], recordings: Recordings, report: Report
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(signal, label, segment) of one subject's labelled samples; segments are numbered anew so that none is shared.
+    """(channels, n) signal, and label and segment, of one subject's labelled samples.
 
-    Unlabelled samples are counted and left out; what lay on either side of one is in two segments.
+    Segments are numbered anew so that none is shared. Unlabelled samples are counted and left out; what lay on either
+    side of one is in two segments.
     """
     signals, labels, segments = [], [], []
     offset = 0
@@ -150,10 +151,10 @@ def _joined(
         breaks[1:] = (item.segment[1:] != item.segment[:-1]) | ~keep[1:] | ~keep[:-1]
         segment = np.cumsum(breaks) + offset
         offset = int(segment[-1]) if len(segment) else offset
-        signals.append(item.signal[keep])
+        signals.append(item.signal.T if keep.all() else item.signal.T[:, keep])
         labels.append(item.label[keep])
         segments.append(segment[keep])
-    return np.concatenate(signals), np.concatenate(labels), np.concatenate(segments)
+    return np.concatenate(signals, axis=1), np.concatenate(labels), np.concatenate(segments)
 
 
 def fingerprints(signal: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:

@@ -67,7 +67,7 @@ class Settings(Section):
 
 @dataclass(frozen=True)
 class Rows:
-    """One file's rows. time_s: (n,) float64. activity: (n,) int64 id. signal: (n, 40) float32, NaN = missing."""
+    """One file's rows. time_s: (n,) float64. activity: (n,) int64 id. signal: (40, n) float32, NaN = missing."""
 
     time_s: np.ndarray
     activity: np.ndarray
@@ -85,13 +85,13 @@ def read(folder: Path, settings: Settings) -> Recordings:
     seen: dict[str, str] = {}
     simulated = (folder / "SIMULATED").exists()
     for file in _pamap2_dat.files(folder):
-        if not simulated and not _pamap2_dat.is_as_recorded(file):
+        if not simulated and not file.as_recorded:
             report.notes.setdefault("checksum_not_as_recorded", []).append(file.subject)
         item = recording(file, chosen, report)
         if not len(item.label):
             report.drop("subject without a labelled row", file.where)
             continue
-        key = hashlib.md5(item.signal.tobytes() + item.label.tobytes(), usedforsecurity=False).hexdigest()
+        key = hashlib.md5(item.signal.T.tobytes() + item.label.tobytes(), usedforsecurity=False).hexdigest()
         if key in seen:
             raise SpkdError(file.where, "rows of its own", f"those of {seen[key]}", "remove the copied file")
         seen[key] = file.where
@@ -107,33 +107,33 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
     stretch = np.concatenate([[0], np.cumsum(np.diff(rows.time_s) > JUMP_ROWS / RATE_HZ)])
     _note(report, "rows_read", len(label))
     _note(report, "time_jumps", int(stretch[-1]))
-    rows.signal[:, 0] = carry_forward(rows.signal[:, 0])
+    rows.signal[0] = carry_forward(rows.signal[0])
+    whole = np.ones(len(label), dtype=bool)
     if chosen.rule == "paper":
-        _note(report, "missing_values_set_to_0", int(np.isnan(rows.signal).sum()))
-        signal = np.nan_to_num(rows.signal, nan=0.0)
+        missing = np.isnan(rows.signal)
+        _note(report, "missing_values_set_to_0", int(np.count_nonzero(missing)))
+        rows.signal[missing] = 0.0
     else:
-        signal = _interpolated(rows, stretch, chosen.max_gap_s, file.where, report)
-    whole = ~np.isnan(signal).any(axis=1)
+        whole[_interpolate(rows, stretch, chosen.max_gap_s, file.where, report)] = False
     report.drop(f"row in a drop-out longer than {chosen.max_gap_s:g} s", file.where, int((~whole).sum()))
     kept = np.flatnonzero(whole & (label != UNLABELLED))
     segment, place = segments(kept, stretch[kept], label[kept])
     thinned = np.arange(len(kept)) if chosen.rule == "paper" else place
     taken = thinned % chosen.keep_every == 0
     kept = kept[taken]
-    return Recording(file.subject, file.where, signal[kept], label[kept], segment[taken])
+    return Recording(file.subject, file.where, rows.signal[:, kept].T, label[kept], segment[taken])
 
 
 def _rows(file: DatFile, report: Report) -> Rows:
     """The file's rows without repeated ones; raises SpkdError where time runs backwards or a reading is infinite."""
-    head, readings = _pamap2_dat.parse(file)
-    signal = np.ascontiguousarray(readings[:, READINGS])
-    time_s, activity = head.T
+    head, readings = _pamap2_dat.parse(file, READINGS)
+    (time_s, activity), signal = head.T, readings.T
     step = np.diff(time_s)
     for bad, expected, got in (
         (~np.isfinite(time_s), "a timestamp", time_s),
         (~np.isin(activity, [*CLASS_OF_ID, *OTHER_IDS]), f"an activity id of {[*CLASS_OF_ID, *OTHER_IDS]}", activity),
         (np.concatenate([[False], step < 0]), "a timestamp not before the last row's", time_s),
-        (np.isinf(signal).any(axis=1), "finite readings", np.full(len(time_s), np.inf)),
+        (np.isinf(signal).any(axis=0), "finite readings", np.full(len(time_s), np.inf)),
     ):
         if bad.any():
             row = int(bad.argmax())
@@ -141,8 +141,8 @@ def _rows(file: DatFile, report: Report) -> Rows:
             raise SpkdError(f"{file.where}: row {row + 1}", expected, f"{got[row]:g}", do)
     repeated = np.concatenate([[False], step == 0])
     report.drop("row with the timestamp of the row before", file.where, int(repeated.sum()))
-    fresh = ~repeated
-    return Rows(time_s[fresh], activity[fresh].astype(np.int64), signal[fresh])
+    fresh = ~repeated if repeated.any() else slice(None)
+    return Rows(time_s[fresh], activity[fresh].astype(np.int64), signal[:, fresh])
 
 
 def _labels(activity: np.ndarray, where: str, report: Report) -> np.ndarray:
@@ -165,37 +165,41 @@ def carry_forward(series: np.ndarray) -> np.ndarray:
     return np.where(last < 0, series.dtype.type(0), series[np.maximum(last, 0)])
 
 
-def _interpolated(rows: Rows, stretch: np.ndarray, max_gap_s: float, where: str, report: Report) -> np.ndarray:
-    """(n, 40) signal with short drop-outs of every channel filled; a channel that never reads is 0, and counted."""
-    signal = rows.signal.copy()
-    for channel, series in enumerate(rows.signal.T):
-        missing = np.isnan(series)
-        if missing.all():
-            signal[:, channel] = 0.0
-            report.drop("channel without a single reading, set to 0", f"{where}: {CHANNELS[channel]}")
-        elif missing.any():
-            signal[:, channel] = fill_gaps(series, rows.time_s, stretch, round(max_gap_s * RATE_HZ))
-            _note(report, "interpolated_values", int((missing & ~np.isnan(signal[:, channel])).sum()))
-    return signal
+def _interpolate(rows: Rows, stretch: np.ndarray, max_gap_s: float, where: str, report: Report) -> np.ndarray:
+    """Fill short drop-outs of every channel in rows.signal; the numbers of the readings' rows that stay missing.
 
-
-def fill_gaps(series: np.ndarray, time_s: np.ndarray, stretch: np.ndarray, longest: int) -> np.ndarray:
-    """The series with runs of at most `longest` NaN interpolated linearly in time.
-
-    series, time_s, stretch: (n,). A run is filled only where readings of the same stretch lie before and after it.
+    A channel that never reads becomes 0, and is counted.
     """
-    index, n = np.arange(len(series)), len(series)
-    missing = np.isnan(series)
-    before = np.maximum.accumulate(np.where(missing, -1, index))
-    after = np.minimum.accumulate(np.where(missing, n, index)[::-1])[::-1]
-    at = np.flatnonzero(missing & (before >= 0) & (after < n))
-    left, right = before[at], after[at]
-    near = (right - left - 1 <= longest) & (stretch[left] == stretch[right])
-    at, left, right = at[near], left[near], right[near]
+    left = [np.empty(0, dtype=np.int64)]
+    for channel, series in enumerate(rows.signal):
+        missing = np.flatnonzero(np.isnan(series))
+        if len(missing) == len(series):
+            series[:] = 0.0
+            report.drop("channel without a single reading, set to 0", f"{where}: {CHANNELS[channel]}")
+        elif len(missing):
+            short, values = between(series, missing, rows.time_s, stretch, round(max_gap_s * RATE_HZ))
+            series[missing[short]] = values
+            left.append(missing[~short])
+            _note(report, "interpolated_values", len(values))
+    return np.concatenate(left)
+
+
+def between(
+    series: np.ndarray, missing: np.ndarray, time_s: np.ndarray, stretch: np.ndarray, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which missing rows lie in a run of at most `longest` (bool), and for these the values, linear in time.
+
+    series, time_s, stretch: (n,). missing: (m,) ascending rows where the series is NaN. A run is filled only where
+    readings of the same stretch lie before and after it.
+    """
+    first = np.concatenate([[True], np.diff(missing) > 1])
+    run = np.cumsum(first) - 1
+    left, right = missing[first][run] - 1, missing[np.append(first[1:], True)][run] + 1
+    short = (left >= 0) & (right < len(series)) & (right - left - 1 <= longest)
+    short[short] = stretch[left[short]] == stretch[right[short]]
+    at, left, right = missing[short], left[short], right[short]
     share = (time_s[at] - time_s[left]) / (time_s[right] - time_s[left])
-    filled = series.copy()
-    filled[at] = series[left] + share * (series[right] - series[left])
-    return filled
+    return short, series[left] + share * (series[right] - series[left])
 
 
 def segments(kept: np.ndarray, stretch: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
