@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from spkd.detect import coco, coco_metric, evaluate, features, preflight, probe, truth
 from spkd.errors import SpkdError
+from spkd.evidence.provenance import state_sha256
 
 Find = Callable[..., Path]
 
@@ -63,11 +66,49 @@ def test_the_real_teacher_is_nearly_uniform_flattened_and_not_dead(real: tuple[P
 
 
 def test_tensors_of_another_network_are_refused(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(SpkdError, match=r"the tensors of yolov8n\.yaml"):
         evaluate.from_tensors(tmp_path / "other.safetensors", "yolov8n.yaml", {}, tmp_path / "y.pt")
+
+
+@pytest.fixture
+def carried(tiny_teacher: Path, tmp_path: Path) -> tuple[torch.nn.Module, Path, dict[str, str]]:
+    """(a network, its tensors in a file that describes it, that description)."""
+    model = evaluate.load(tiny_teacher)
+    said = evaluate.described(model)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, tmp_path / "carried.safetensors", said)
+    return model, tmp_path / "carried.safetensors", said
+
+
+def test_a_network_comes_back_from_its_tensors_and_its_description(carried: Any, tmp_path: Path) -> None:
+    model, tensors, _ = carried
+    again = evaluate.load(evaluate.restored(tensors, tmp_path / "again.pt"))
+    assert state_sha256(again.state_dict()) == state_sha256(model.state_dict())
+    assert again.names == model.names and torch.equal(again.stride, model.stride)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(again(image)[0], model(image)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": None}, "a description of the network"),
+        ({"activation": "__import__('os').system('true')"}, "without an activation of its own"),
+        ({"nc": 7}, "the tensors of"),
+    ],
+)
+def test_a_foreign_description_that_does_not_fit_or_would_run_is_refused(
+    carried: Any, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    _, tensors, said = carried
+    network = json.loads(said["network"]) | change
+    metadata = {"names": said["names"]} if change.get("network", 0) is None else said | {"network": json.dumps(network)}
+    save_file(load_file(tensors), tmp_path / "foreign.safetensors", metadata)
+    with pytest.raises(SpkdError, match=message):
+        evaluate.restored(tmp_path / "foreign.safetensors", tmp_path / "again.pt")
+    assert not (tmp_path / "again.pt").exists()
 
 
 @pytest.fixture

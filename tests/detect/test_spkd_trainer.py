@@ -194,6 +194,22 @@ def test_sp_becomes_a_csv_column_and_a_line_of_every_epoch(distilled: Trained) -
     assert [e["step"] for e in epochs] == [1, 2] and all(e["values"][f"train/{KEY}"] > 0 for e in epochs)
 
 
+def test_the_first_step_is_recorded_before_any_update(run_trainer: Callable[..., Path], tiny_teacher: Path) -> None:
+    plan = replace(PLAN, teacher=str(tiny_teacher))
+    folder = run_trainer(plan, batch=64, epochs=1)
+    first = json.loads((folder / "first_step.json").read_text())
+    assert {"box_loss", "cls_loss", "dfl_loss", KEY} <= set(first["losses"])
+    (only,) = [json.loads(line)["values"] for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    for name, value in first["losses"].items():
+        assert only[f"train/{name}"] == pytest.approx(value, abs=1e-5)
+    again = json.loads((run_trainer(replace(plan, threads=2), epochs=1, batch=64) / "first_step.json").read_text())
+    assert again["images_sha256"] == first["images_sha256"]
+    other = json.loads((run_trainer(plan, epochs=1, batch=64, seed=5) / "first_step.json").read_text())
+    assert other["images_sha256"] != first["images_sha256"]
+    assert again["losses"] == pytest.approx(first["losses"], rel=1e-3)
+    assert other["losses"] != pytest.approx(first["losses"], rel=1e-3)
+
+
 def test_the_checkpoint_is_the_students_alone_and_the_teacher_is_unchanged(
     distilled: Trained, tiny_yaml: Path, teacher: torch.nn.Module
 ) -> None:

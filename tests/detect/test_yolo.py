@@ -108,6 +108,14 @@ def done(make_job: Callable[..., Job], tiny_set: Path) -> tuple[Job, dict[str, A
     return job, run.logged, result
 
 
+def test_the_losses_of_the_first_step_are_metrics_and_its_images_a_tag(done: Any) -> None:
+    recorded = json.loads((done[0].train_folder / "first_step.json").read_text())
+    assert done[1]["tags"]["first_step.rows_sha256"] == recorded["images_sha256"]
+    logged = done[1]["metrics"][0]
+    assert {k: logged[f"first_step/{k}"] for k in recorded["losses"]} == recorded["losses"]
+    assert {"box_loss", "cls_loss", "dfl_loss", "sp_loss"} <= set(recorded["losses"])
+
+
 def test_every_epoch_logs_losses_map_learning_rate_and_similarity(done: Any) -> None:
     metrics = done[1]["metrics"]
     for epoch in (1, 2):

@@ -1,5 +1,6 @@
 """What trained weights are worth on a data set: ultralytics' validator, COCO's metric, size, speed. No tracking."""
 
+import json
 import statistics
 import time
 from collections.abc import Mapping
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.torch_utils import get_flops
 
 from spkd.detect import coco_metric, hermetic
@@ -98,16 +100,51 @@ def from_tensors(tensors: Path, model_yaml: str, names: Mapping[int, str], out: 
     hermetic.quiet()
     with hermetic.hushed():
         model = YOLO(model_yaml, task="detect")
-    wanted, found = model.model.state_dict(), load_file(tensors)
-    if wanted.keys() != found.keys() or any(wanted[k].shape != found[k].shape for k in wanted):
-        wrong = sorted(wanted.keys() ^ found.keys()) or [k for k in wanted if wanted[k].shape != found[k].shape]
-        raise SpkdError(tensors, f"the tensors of {model_yaml}", f"others, e.g. {wrong[:3]}", "give the right yaml")
-    model.model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in found.items()})
+    _fill(model.model, tensors, model_yaml)
     model.model.names = dict(names)
     part = out.with_suffix(".part")
     model.save(part)
     part.replace(out)
     return out
+
+
+def described(model: nn.Module) -> dict[str, str]:
+    """What `restored` needs to know of a network beside its tensors: metadata of a safetensors file, JSON each."""
+    return {"network": json.dumps(model.yaml), "names": json.dumps(model.names)}
+
+
+def restored(tensors: Path, out: Path) -> Path:
+    """An ultralytics checkpoint made of a safetensors file that holds what `described` gave; returns `out`.
+
+    The file may be foreign: it is never unpickled, and a network whose description ultralytics would evaluate as code
+    is refused. Raises SpkdError there, and where the tensors are not those of the network.
+    """
+    hermetic.quiet()
+    with safe_open(tensors, framework="pt") as file:
+        said = file.metadata() or {}
+    if not {"network", "names"} <= said.keys():
+        raise SpkdError(tensors, "a description of the network", "none", "export a run that this version made")
+    network = json.loads(said["network"])
+    if "activation" in network:
+        do = "bring the teacher's own run into this store; ultralytics would run that text as code"
+        raise SpkdError(tensors, "a network without an activation of its own", network["activation"], do)
+    with hermetic.hushed():
+        model = DetectionModel(network, ch=network.get("channels", 3), nc=network.get("nc"), verbose=False)
+    _fill(model, tensors, str(network.get("yaml_file", "its network")))
+    model.names = {int(index): str(name) for index, name in json.loads(said["names"]).items()}
+    part = out.with_suffix(".part")
+    torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": {}}, part)
+    part.replace(out)
+    return out
+
+
+def _fill(model: nn.Module, tensors: Path, name: str) -> None:
+    """Load the tensors into the model. Raises SpkdError where they are not its own."""
+    wanted, found = model.state_dict(), load_file(tensors)
+    if wanted.keys() != found.keys() or any(wanted[k].shape != found[k].shape for k in wanted):
+        wrong = sorted(wanted.keys() ^ found.keys()) or [k for k in wanted if wanted[k].shape != found[k].shape]
+        raise SpkdError(tensors, f"the tensors of {name}", f"others, e.g. {wrong[:3]}", "give the right yaml")
+    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in found.items()})
 
 
 def load(weights: Path | str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Carries what the trainer wrote to disk into the run: metrics of each epoch, maps, first weights.
+"""Carries what the trainer wrote to disk into the run: metrics of each epoch, maps, first weights, first step.
 
 Reads whole lines and whole files only. In one process it is called after every epoch; for several GPUs a thread calls
 it while the workers train.
@@ -45,6 +45,7 @@ class Follower:
         """Log what is new. Arguments of an ultralytics callback are ignored."""
         with self.lock:
             self._started()
+            self._first_step()
             self._epochs()
             for path in sorted((self.folder / "maps").glob("*.npz")):
                 if path.name not in self.done:
@@ -61,6 +62,15 @@ class Follower:
             self.run.tags({"teacher.detector.sha256": started["teacher_sha256"]})
         self.run.json(started, "data/probe.json")
         self.done.add("started")
+
+    def _first_step(self) -> None:
+        path = self.folder / "first_step.json"
+        if "first step" in self.done or not path.is_file():
+            return
+        found = json.loads(path.read_text("utf-8"))
+        self.run.tags({"first_step.rows_sha256": found["images_sha256"]})
+        self.run.metrics({f"first_step/{metric_name(name)}": value for name, value in found["losses"].items()}, 0)
+        self.done.add("first step")
 
     def _epochs(self) -> None:
         path = self.folder / "epochs.jsonl"

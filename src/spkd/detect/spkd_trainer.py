@@ -1,12 +1,13 @@
 """ultralytics' trainer with SPKD, checkpoints that survive `kill -9`, and a record on disk.
 
-Contract: the trainer writes facts below its folder (epochs.jsonl, maps/*.npz, started.json) and knows no tracking, so
-that it does the same in this process and in the workers of multi-GPU training. ultralytics pickles the trainer's
-CLASS for those workers: settings therefore travel on a class made by `planned`. Its name must contain "Trainer"
-(ultralytics looks).
+Contract: the trainer writes facts below its folder (epochs.jsonl, maps/*.npz, started.json, first_step.json) and knows
+no tracking, so that it does the same in this process and in the workers of multi-GPU training. ultralytics pickles the
+trainer's CLASS for those workers: settings therefore travel on a class made by `planned`. Its name must contain
+"Trainer" (ultralytics looks).
 """
 
 import csv
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,15 @@ class SpkdTrainer(DetectionTrainer):
         super().__init__(cfg, overrides, _callbacks)
         if self.plan.threads:  # ultralytics has just set its own number: all cores but one
             torch.set_num_threads(self.plan.threads)
+        self.first_images: list[str] | None = None
+        self.add_callback("on_train_batch_end", record_first_step)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """ultralytics' own, keeping the names of the first batch's images."""
+        if self.first_images is None:
+            self.first_images = [Path(name).name for name in batch["im_file"]]
+        prepared: dict[str, Any] = super().preprocess_batch(batch)
+        return prepared
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Resume our own checkpoint: take the guard out of a copy of it, then as ultralytics does."""
@@ -135,6 +145,21 @@ class SpkdTrainer(DetectionTrainer):
         """Mark the training as complete; evaluation is the caller's (it has the tracking and the annotations)."""
         if RANK in {-1, 0}:
             (self.save_dir / "trained").touch()
+
+
+def record_first_step(trainer: SpkdTrainer) -> None:
+    """The losses of the first batch of a training, made by the first weights, and which images it held: once.
+
+    Not for several GPUs, whose first process sees its own share of the batch alone.
+    """
+    path = trainer.save_dir / "first_step.json"
+    if RANK != -1 or trainer.start_epoch or path.is_file():
+        return
+    losses = {str(name): float(value) for name, value in trainer.loss_items.items()}
+    images = hashlib.sha256("\n".join(trainer.first_images or []).encode()).hexdigest()
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"losses": losses, "images_sha256": images}), "utf-8")
+    part.replace(path)
 
 
 def require_distilled(folder: Path, plan: Plan) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spkd.detect import preflight, yolo
+from spkd.detect import evaluate, preflight, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 from spkd.evidence import provenance, tracking
 
 LATEST = "latest"
+RESTORED = "restored.pt"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def clear_finished(folder: Path) -> None:
     if (folder / "finished").is_file():
         for name in ("train", "val", "weights", "teacher"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in ("job.json", "teacher.pt", "finished"):
+        for name in ("job.json", "teacher.pt", RESTORED, "finished"):
             (folder / name).unlink(missing_ok=True)
 
 
@@ -82,7 +83,10 @@ def _find(job: Job, session: Session, wanted: str, opened: tracking.Run) -> tupl
     """(weights, run id or "none") of the teacher that is meant."""
     if wanted.startswith("run:"):
         run_id = wanted.removeprefix("run:")
-        return tracking.artifact(run_id, "weights/best.pt"), run_id
+        if "weights/best.pt" in tracking.listing(run_id, "weights"):
+            return tracking.artifact(run_id, "weights/best.pt"), run_id
+        tensors = tracking.artifact(run_id, "model/weights.safetensors")  # of a teacher that came in a bundle
+        return evaluate.restored(tensors, job.folder / RESTORED), run_id
     if wanted != LATEST:
         if not Path(wanted).is_file():
             do = "give weights (.pt), run:<id> of a `detect` run, or latest"

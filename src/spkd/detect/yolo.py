@@ -113,7 +113,7 @@ def _log_weights(job: Job, run: "Run", model: Any, names: list[str]) -> None:
         run.file(job.folder / "weights" / f"{name}.pt", f"weights/{name}.pt")
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     path = job.folder / "weights" / "best.safetensors"
-    save_file(state, path, {"model": Path(job.model).name, "task": "detect"})
+    save_file(state, path, {"model": Path(job.model).name, "task": "detect", **evaluate.described(model)})
     run.tags({"weights.sha256": state_sha256(state)})
     run.model(path, Path(job.model).stem)
 

@@ -82,9 +82,7 @@ def teachers(recorded: Recorded) -> Wrong | None:
         path = recorded.folder / "teachers" / name.removeprefix("teacher.") / portable.WEIGHTS
         if not path.is_file():
             raise SpkdError(f"weights of {name}", "a file of the record", "none", "restore its run, or export again")
-        if recorded.command != "detect" and (
-            wrong := _weights(f"weights of {name}", path, recorded.tags[f"{name}.sha256"])
-        ):
+        if wrong := _weights(f"weights of {name}", path, recorded.tags[f"{name}.sha256"]):
             return wrong
     model = recorded.folder / "artifacts" / "model"
     own = next(
@@ -106,9 +104,7 @@ def stored_teachers(recorded: Recorded, parent: tracking.Run, work: Path) -> dic
     for name in portable.ancestors(recorded.tags):
         run_id, sha256 = recorded.tags[f"{name}.run_id"], recorded.tags.get(f"{name}.sha256", "")
         found[name] = run_id
-        if recorded.command == "detect":
-            tracking.get(run_id)  # its weights do not travel in a bundle: ultralytics wants a pickle
-        elif portable.stored_weights(run_id, sha256) is None:
+        if portable.stored_weights(run_id, sha256) is None:
             weights = recorded.folder / "teachers" / name.removeprefix("teacher.") / portable.WEIGHTS
             early = {"weights.early_epoch": "imported"} if _is_early(name) else {}
             tags = {"kind": "imported", "imported.run_id": run_id, "weights.sha256": sha256, **early}
