@@ -29,7 +29,7 @@ ui: setup
 	mlflow ui --host 127.0.0.1 --port 5000
 
 bench: setup
-	for file in benchmarks/[a-z]*.py; do python $$file || exit 1; done
+	for file in benchmarks/[a-z]*.py; do python $$file || exit 1; done && python benchmarks/_report.py
 
 sample: setup
 	spkd simulate --out sample

@@ -10,20 +10,16 @@ and write its label files. Each run is a process of its own, the two take turns,
 
 import json
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
+import _measure
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "results" / "benchmarks" / "coco_conversion.json"
 IMAGES_PER_ANNOTATION = 117_266 / 860_001
 
 
@@ -80,7 +76,11 @@ def ultralytics(folder: Path, out: Path) -> float:
 def measure(which: str, folder: Path, out: Path) -> dict[str, float]:
     """Run one converter in a child: seconds without its imports, wall seconds of the process, peak resident memory."""
     os.sync()
-    private = {"YOLO_CONFIG_DIR": str(out.parent / "settings"), "YOLO_OFFLINE": "true", "PYTHONPATH": str(ROOT / "src")}
+    private = {
+        "YOLO_CONFIG_DIR": str(out.parent / "settings"),
+        "YOLO_OFFLINE": "true",
+        "PYTHONPATH": str(_measure.ROOT / "src"),
+    }
     Path(private["YOLO_CONFIG_DIR"]).mkdir(exist_ok=True)
     log, started = out.with_suffix(".log"), time.perf_counter()
     with log.open("w") as file:
@@ -102,7 +102,7 @@ def rows_in(labels: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in labels.rglob("*.txt"))
 
 
-def compare(place: Path, n: int, repeats: int) -> dict[str, object]:
+def compare(place: Path, n: int, repeats: int) -> list[dict]:
     """Both converters in turn on the file system of `place`."""
     work = Path(tempfile.mkdtemp(prefix="coco-", dir=place))
     try:
@@ -114,55 +114,24 @@ def compare(place: Path, n: int, repeats: int) -> dict[str, object]:
                 runs[which].append(measure(which, work / "json", work / f"{which}{i}"))
                 print(place, which, runs[which][-1], flush=True)
         rows = {which: rows_in(work / f"{which}0" / "labels") for which in runs}
-        size = (work / "json" / "instances_train2017.json").stat().st_size
     finally:
         shutil.rmtree(work)
-    speed = [u["seconds"] / o["seconds"] for o, u in zip(runs["ours"], runs["ultralytics"], strict=True)]
-    memory = [o["peak_mib"] / u["peak_mib"] for o, u in zip(runs["ours"], runs["ultralytics"], strict=True)]
     kind = subprocess.run(["stat", "-f", "-c", "%T", str(place)], capture_output=True, text=True, check=True)
-    return {
-        "file_system": kind.stdout.strip(),
-        "json_bytes": size,
-        "label_rows": rows,
-        "runs": runs,
-        "times_faster": summary(speed),
-        "share_of_peak_memory": summary(memory),
-    }
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.mean(values), "sd": spread, "min": min(values), "max": max(values), "n": len(values)}
-
-
-def machine() -> dict[str, object]:
-    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), "")
-    return {"cpu": cpu.partition(": ")[2] or platform.processor(), "cores": os.cpu_count(), "system": platform.system()}
+    seconds, memory = ({w: [one[key] for one in runs[w]] for w in runs} for key in ("seconds", "peak_mib"))
+    where = f"COCO conversion, {n} annotations, {kind.stdout.strip()}"
+    peer = f"ultralytics' convert_coco ({rows['ours']} rows against {rows['ultralytics']})"
+    return [
+        _measure.faster(where, peer, seconds, "ours", "ultralytics", 8),
+        _measure.dearer(f"{where}: peak memory", peer, memory, "ours", "ultralytics", 0.25),
+    ]
 
 
 def main(words: list[str]) -> None:
     n = int(words[0]) if words else 860_000
     repeats = int(words[1]) if len(words) > 1 else 3
     places = [Path(w) for w in words[2:]] or [Path(tempfile.gettempdir())]
-    found = [compare(place, n, repeats) for place in places]
-    packages = ("numpy", "msgspec", "ultralytics-opencv-headless")
-    result = {
-        "claim": ">= 8x faster and <= 1/4 of the peak memory of ultralytics' convert_coco, labels of the same JSON",
-        "n_annotations": n,
-        "machine": machine(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
-        "places": found,
-    }
-    if n >= 860_000:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    for one in found:
-        fast, small = one["times_faster"], one["share_of_peak_memory"]
-        print(
-            f"{n} annotations on {one['file_system']}: {fast['mean']:.1f}x faster than ultralytics "
-            f"(sd {fast['sd']:.1f}, n={fast['n']}), {small['mean']:.2f} of its peak memory; "
-            f"{machine()['cores']} cores of {machine()['cpu']}"
-        )
+    rows = [row for place in places for row in compare(place, n, repeats)]
+    _measure.keep("coco_conversion", rows, ("numpy", "msgspec", "ultralytics-opencv-headless"), "Wall clock.")
 
 
 if __name__ == "__main__":
