@@ -92,10 +92,15 @@ def similarity(features: Tensor) -> Tensor:
 class _Gram(torch.autograd.Function):
     """F F^T with one matrix product in its gradient, (D + D^T) F, where autograd would take two."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, flat: Tensor) -> Tensor:
-        ctx.save_for_backward(flat)
+    def forward(flat: Tensor) -> Tensor:
         return flat @ flat.T
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
