@@ -145,6 +145,8 @@ def test_the_panel_has_one_scale_a_row_for_maps_and_a_symmetric_one_for_differen
         if "-" in title:
             assert image.get_clim()[0] == -image.get_clim()[1]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["lie", "sit", "walk"]
+    lines = [line.tolist() for line in figure.axes[0].collections[0].get_segments()]
+    assert lines == [[[-0.5, y], [11.5, y]] for y in (3.5, 7.5)] + [[[x, -0.5], [x, 11.5]] for x in (3.5, 7.5)]
     assert figure.get_suptitle() == "run, epoch 3 [SIMULATED DATA]"
     figure.savefig(io.BytesIO(), format="png")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -174,13 +175,13 @@ def panel(layers: Mapping[str, Layer], labels: np.ndarray, classes: Sequence[str
     edges = {"left": 1.25 / size[0], "right": 1 - 0.6 / size[0], "bottom": 0.05 / size[1], "top": 1 - 0.6 / size[1]}
     grid = figure.add_gridspec(len(layers), len(widths), width_ratios=widths, wspace=0.08, hspace=0.14, **edges)
     for row, (name, layer) in enumerate(layers.items()):
-        axes = [figure.add_subplot(grid[row, column]) for column in range(len(widths))]
+        gap = maps + 1
+        axes = [figure.add_subplot(grid[row, column]) for column in range(len(widths)) if column != gap]
         _fill(axes[:maps], axes[maps], layer.maps, layer.limits, MAP_COLOURS, labels)
         if teachers:
-            axes[maps + 1].set_axis_off()
             named = {f"student - {teacher}": d for teacher, d in layer.differences.items()}
             limits = symmetric(list(named.values()))
-            _fill(axes[maps + 2 : -1], axes[-1], named, limits, DIFFERENCE_COLOURS, labels)
+            _fill(axes[maps + 1 : -1], axes[-1], named, limits, DIFFERENCE_COLOURS, labels)
         _name_classes(axes[0], labels, classes)
         axes[0].set_ylabel(name, fontsize=10, fontweight="bold")
     return figure
@@ -190,19 +191,21 @@ def _fill(
     axes: Sequence[Any], bar: Any, maps: Mapping[str, np.ndarray], limits: Limits, colours: str, labels: np.ndarray
 ) -> None:
     """Draw maps of one scale into neighbouring axes, and their colour bar."""
-    line = {"color": "white" if colours == MAP_COLOURS else "grey", "linewidth": 0.5}
+    colour = "white" if colours == MAP_COLOURS else "grey"
     for axis, (name, entries) in zip(axes, maps.items(), strict=True):
         drawn = axis.imshow(entries, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest")
         axis.set_title(name, fontsize=8, pad=3)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for edge in _edges(labels):
-            axis.axhline(edge - 0.5, **line)
-            axis.axvline(edge - 0.5, **line)
+        axis.xaxis.set_visible(False)
+        axis.yaxis.set_visible(False)
+        # One artist for all lines: an artist each is what takes longest to draw.
+        edges, far = np.array(_edges(labels)) - 0.5, len(entries) - 0.5
+        across = [[(-0.5, edge), (far, edge)] for edge in edges] + [[(edge, -0.5), (edge, far)] for edge in edges]
+        axis.add_collection(LineCollection(across, colors=colour, linewidths=0.5), autolim=False)
     bar.figure.colorbar(drawn, cax=bar, extend="both").ax.tick_params(labelsize=7)
 
 
 def _name_classes(axis: Any, labels: np.ndarray, classes: Sequence[str]) -> None:
+    axis.yaxis.set_visible(True)
     present = np.unique(labels)
     centres = [float(np.flatnonzero(labels == label).mean()) for label in present]
     axis.set_yticks(centres, [classes[int(label)] for label in present], fontsize=6 if len(present) > 8 else 7)
