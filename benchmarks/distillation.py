@@ -17,6 +17,7 @@ from pathlib import Path
 import _measure
 import _study
 import torch
+import torchdistill_peer
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -81,9 +82,16 @@ def students(repeats: int, folder: Path) -> list[dict]:
         "one": _study.epoch(one, settings), "usual": usual_loop(seen, rows, _study.plain(signal.network)),
         "usual alone": usual_loop(seen, rows),
     }  # fmt: skip
+    if torchdistill_peer.available():
+        data, own = (seen.batch(rows).contiguous(), seen.label[rows]), _study.plain(_study.network(16, 1, 1))
+        calls["peer"] = torchdistill_peer.epoch(*data, own, _study.plain(signal.network), _study.TAPS, BATCH)
+    else:
+        print(torchdistill_peer.MISSING)
     seconds = _measure.turns(calls, repeats)
     usual = "DataLoader and a teacher's forward pass each step"
+    peer = [_measure.faster("epoch of SPKD", "torchdistill", seconds, "one", "peer", 4)] if "peer" in calls else []
     return [
+        *peer,
         _measure.dearer("epoch of three WRN28-3 teachers, later", "the student alone", seconds, "three", "alone", 1.15),
         _measure.dearer("the same", "the student alone in plain layers", seconds, "three", "usual alone", 1.15),
         _measure.faster("epoch of SPKD", usual, seconds, "one", "usual", 4),
