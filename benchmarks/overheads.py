@@ -1,71 +1,160 @@
 """What a run pays beside its training: tracking, a checkpoint every epoch; and what the commands pay to start.
 
-Tracking and checkpoints: a student of one remembered teacher on the sample's PAMAP2 windows, 10 epochs each, in turn.
-CPU seconds of the process (its sender thread included), one thread. Commands: wall clock.
+Tracking: everything that `spkd distill` tells MLflow, from opening the run to its last report (maps every 5 epochs, as
+params.yaml has it), around 10 epochs of a student of one remembered teacher; beside the same 10 epochs alone. As many
+windows as PAMAP2 has: 86 steps an epoch. The hard case is a study of 8 steps an epoch. CPU seconds of the process (its
+sender thread included), one thread; the sides take turns. `within` rows come from the clock of the tracked run itself:
+noise of the training cannot hide them; 200 epochs, the default, are reckoned from its parts. Commands: wall clock.
 
-    python benchmarks/overheads.py [repeats]
+    python benchmarks/overheads.py [rounds]
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import _measure
 import _study
 import numpy as np
-import torch
 
-from spkd.evidence import similarity, tracking
+from spkd import config
+from spkd.data import windowset
+from spkd.evidence import tracking
+from spkd.experiment import outcome, plan, record
+from spkd.experiment.lineage import Ancestor
 from spkd.losses import sp
+from spkd.settings import Settings
 from spkd.training import loop
+from spkd.training.objective import Objective
 from spkd.training.remembered import remember
-from spkd.training.taps import taps
+from spkd.training.teachers import LiveTeacher
 
-EPOCHS, EVERY = 10, 5
+EPOCHS, SUBJECTS = 10, 9
+SETS, SETS_OF_200 = 3, 41  # sets of maps: one every 5 epochs, and one before the first
+STEPS = {"86 steps an epoch": 14_148, "the hard case, 8 steps an epoch": 1_332}  # windows, of which 7 / 9 train
+CHANGES = {"train.epochs": EPOCHS, "teacher.view": "signal", "distill.teachers": ["signal:wrn16-3"], "run.threads": 1}
 
 
-def runs(repeats: int, folder: Path) -> list[dict]:
-    """The whole fit with and without the witness, and with a checkpoint every epoch or at the end alone."""
-    seen = _study.device_windows(_study.windows(1024))
-    rows = torch.arange(1024)
-    teacher, _ = remember(_study.teacher("signal", seen), rows, 512, 2**33, folder, sp.Products)
-    probe = rows[similarity.probe(seen.label.numpy(), 4)]
-    count = iter(range(10_000))
+class Project:
+    """A project folder with windows of nine subjects, a plan, and a teacher whose answers are remembered."""
 
-    def fit(witness=None, every: int = 1) -> None:
-        task, number = _study.task(seen, [teacher], rows), next(count)
-        settings = _study.train(epochs=EPOCHS, batch=128, checkpoint_every=every)
-        if witness is None:
-            loop.fit(task, settings, 0, folder / f"{number}.c", "k", lambda state: None)
-            return
-        with tracking.open_run(f"r{number}", folder / str(number), "bench") as run:
-            loop.fit(task, settings, 0, folder / f"{number}.c", "k", lambda state: witness(run, task, state))
+    def __init__(self, folder: Path, n: int) -> None:
+        raw = config.resolve(config.read(_measure.ROOT / "params.yaml"), CHANGES)
+        settings = config.check(Settings, raw, "")
+        for name in ("dvc.lock", "requirements.lock"):
+            shutil.copy(_measure.ROOT / name, folder)
+        walks, name = _study.windows(n), settings.dataset
+        manifest = {
+            **walks.manifest, "dataset": name, "settings": raw["datasets"][name]["windows"],
+            "subjects": [f"{101 + i}" for i in range(SUBJECTS)],
+        }  # fmt: skip
+        content = {k: getattr(walks, k) for k in ("signal", "starts", "label")}
+        windowset.build({**content, "subject": np.arange(n) * SUBJECTS // n}, manifest).save(
+            folder / "data/windows" / name
+        )
+        places = plan.Places(folder / "data", folder / "runs", folder)
+        self.made = plan.make("student", settings, raw, places)
+        self.windows = plan.on_device(self.made, self.made.scaling)
+        self.rows = {n: self.windows.rows(getattr(self.made.split, n)) for n in ("train", "validation", "test")}
+        card = plan.card(plan.make("teacher", settings, raw, places))
+        self.render = plan.render(self.made, "signal", card.view_settings)
+        network = _study.network(16, 3, 1).eval()
+        live = LiveTeacher("signal-wrn16-3", network, self.render, self.windows, _study.TAPS)
+        self.teacher, how = remember(live, self.rows["train"], 512, 2**33, folder / "answers", sp.Products)
+        print(f"{len(self.rows['train'])} training windows; the teacher answers {how}", flush=True)
+        self.ancestor = Ancestor(live.name, "0" * 32, network, card, "0" * 64)
 
-    def witness(run, task, state) -> None:
-        for epoch in state.history[-1:]:
-            run.metrics({"train/loss": epoch.losses["total"], **epoch.validation}, epoch.number)
-        if state.epoch % EVERY:
-            return
-        with torch.no_grad(), taps(task.network.eval(), _study.TAPS) as found:
-            task.network(seen.batch(probe))
-        layers = {t: similarity.Layer(sp.similarity(f).numpy()) for t, f in found.items()}
-        labels = seen.label[probe].numpy()
-        for tap, layer in layers.items():
-            run.metrics({f"{tap}/{k}": v for k, v in similarity.numbers(layer, labels).items()}, state.epoch)
-            for name, pixels in similarity.images(layer, labels).items():
-                run.image(f"maps/{tap}/{name}", pixels, state.epoch)
-        panel = similarity.panel(layers, labels, seen.classes, "bench")
-        run.figure(panel, f"maps/panel_{state.epoch:04d}.png")
+    def task(self) -> loop.Task:
+        distill, windows, rows = self.made.settings.distill, self.windows, self.rows
+        objective = Objective(distill.lambda_, [], dict(distill.beta), self.made.raw["losses"])
+        return loop.Task(
+            _study.network(16, 1, 1), self.render, windows, rows["train"], rows["validation"], rows["test"],
+            objective, [self.teacher], _study.TAPS, plan.name(self.made),
+        )  # fmt: skip
 
-    calls = {"tracked": lambda: fit(witness), "bare": fit, "last": lambda: fit(every=EPOCHS)}
-    seconds = _measure.turns(calls, repeats)
-    return [
-        _measure.dearer("run of 10 epochs, tracked with maps", "the same untracked", seconds, "tracked", "bare", 1.03),
-        _measure.dearer("checkpoint every epoch", "one at the end", seconds, "bare", "last", 1.02),
-    ]
+    def fit(self, task: loop.Task, folder: Path, every: int, on_epoch: Callable[[loop.State], None]) -> loop.State:
+        settings = self.made.settings.train.model_copy(update={"checkpoint_every": every})
+        return loop.fit(task, settings, 0, folder / "checkpoint.safetensors", "key", on_epoch)
+
+
+def alone(project: Project, every: int = 1) -> dict[str, float]:
+    """CPU seconds of the training without a word to MLflow, and of one checkpoint."""
+    with tempfile.TemporaryDirectory() as place:
+        task, started = project.task(), time.process_time()
+        state = project.fit(task, Path(place), every, lambda state: None)
+        whole = time.process_time() - started
+        optimiser = loop._optimiser(task, project.made.settings.train)
+        started = time.process_time()
+        loop._save(Path(place) / "one.safetensors", task, optimiser, state, "key")
+        return {"whole": whole, "checkpoint": time.process_time() - started}
+
+
+def tracked(project: Project) -> dict[str, float]:
+    """CPU seconds of the same training as `spkd distill` tracks it, and of the telling within: here, by the sender."""
+    made, told = project.made, 0.0
+    with tempfile.TemporaryDirectory() as place:
+        began, here = time.process_time(), time.thread_time()
+        with tracking.open_run(plan.name(made), Path(place), "bench", None, record.tags(made)) as run:
+            record.beginning(run, made, {})
+            task = project.task()
+            record.lineage(run, [project.ancestor], [1.0], None)
+            witness = record.Witness(run, made, task, [project.ancestor])
+
+            def on_epoch(state: loop.State) -> None:
+                nonlocal told
+                started = time.thread_time()
+                witness(state)
+                told += time.thread_time() - started
+
+            before = time.thread_time()
+            state = project.fit(task, Path(place), 1, on_epoch)
+            fitted = time.thread_time() - before
+            outcome.ending(run, made, task, state, [project.ancestor])
+        whole, mine = time.process_time() - began, time.thread_time() - here
+    return {"whole": whole, "epochs": told, "ends": mine - fitted, "sender": whole - mine}
+
+
+def runs(rounds: int, folder: Path) -> list[dict]:
+    """The rows of tracking and checkpoints, for both studies."""
+    rows = []
+    for what, n in reversed(STEPS.items()):
+        place = Path(tempfile.mkdtemp(dir=folder))
+        project = Project(place, n)
+        sides = {
+            "tracked": lambda p=project: tracked(p),
+            "alone": lambda p=project: alone(p),
+            "last": lambda p=project: alone(p, EPOCHS),
+        }
+        taken: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side, call in sides.items():
+                taken[side].append(call())
+                print(what, side, taken[side][-1], flush=True)
+        whole = {side: [one["whole"] for one in all_] for side, all_ in taken.items()}
+        telling = [one["epochs"] + one["ends"] + one["sender"] for one in taken["tracked"]]
+        saving = [EPOCHS * one["checkpoint"] for one in taken["alone"]]
+        long = [20 * (a - t) for a, t in zip(whole["tracked"], telling, strict=True)]
+        maps = [(one["epochs"] + one["sender"]) * SETS_OF_200 / SETS + one["ends"] for one in taken["tracked"]]
+        within = {
+            "200": [a + m for a, m in zip(long, maps, strict=True)], "200 alone": long,
+            "tracked": whole["tracked"], "rest": [a - t for a, t in zip(whole["tracked"], telling, strict=True)],
+            "saved": whole["alone"], "unsaved": [a - s for a, s in zip(whole["alone"], saving, strict=True)],
+        }  # fmt: skip
+        run, saved = f"run of 10 epochs, tracked with maps ({what})", f"checkpoint every epoch ({what})"
+        rows += [
+            _measure.dearer(run, "the same untracked", whole, "tracked", "alone", 1.03),
+            _measure.dearer(f"{run}, within", "its training", within, "tracked", "rest", 1.03),
+            _measure.dearer(f"run of 200 epochs ({what}), reckoned", "its training", within, "200", "200 alone", 1.03),
+            _measure.dearer(saved, "one at the end", whole, "alone", "last", 1.02),
+            _measure.dearer(f"{saved}, within", "the training without", within, "saved", "unsaved", 1.02),
+        ]
+        shutil.rmtree(place)
+    return rows
 
 
 def commands(repeats: int) -> list[dict]:
@@ -85,12 +174,14 @@ def commands(repeats: int) -> list[dict]:
 
 
 def main(words: list[str]) -> None:
-    repeats = int(words[0]) if words else 5
+    rounds = int(words[0]) if words else 3
     _study.fair()
-    with tempfile.TemporaryDirectory() as place:
+    unfinished = _measure.ROOT / "runs"  # git and DVC are asked about a folder of this checkout
+    unfinished.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=unfinished) as place:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
-        rows = runs(repeats, Path(place))
-    _measure.keep("overheads", rows + commands(repeats), ("torch", "mlflow", "dvc"), "load of the machine: see machine")
+        rows = runs(rounds, Path(place))
+    _measure.keep("overheads", rows + commands(rounds), ("torch", "mlflow", "dvc"), "load of the machine: see machine")
 
 
 if __name__ == "__main__":
