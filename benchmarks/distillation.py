@@ -16,8 +16,8 @@ from pathlib import Path
 
 import _measure
 import _study
+import _torchdistill
 import torch
-import torchdistill_peer
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -82,11 +82,11 @@ def students(repeats: int, folder: Path) -> list[dict]:
         "one": _study.epoch(one, settings), "usual": usual_loop(seen, rows, _study.plain(signal.network)),
         "usual alone": usual_loop(seen, rows),
     }  # fmt: skip
-    if torchdistill_peer.available():
+    if _torchdistill.available():
         data, own = (seen.batch(rows).contiguous(), seen.label[rows]), _study.plain(_study.network(16, 1, 1))
-        calls["peer"] = torchdistill_peer.epoch(*data, own, _study.plain(signal.network), _study.TAPS, BATCH)
+        calls["peer"] = _torchdistill.epoch(*data, own, _study.plain(signal.network), _study.TAPS, BATCH)
     else:
-        print(torchdistill_peer.MISSING)
+        print(_torchdistill.MISSING)
     seconds = _measure.turns(calls, repeats)
     usual = "DataLoader and a teacher's forward pass each step"
     peer = [_measure.faster("epoch of SPKD", "torchdistill", seconds, "one", "peer", 4)] if "peer" in calls else []

@@ -138,7 +138,7 @@ class Witness:
             self.maps(state.epoch)
 
     def maps(self, step: int) -> None:
-        """Similarity maps of the probe windows: pictures, a panel, numbers and the arrays behind them."""
+        """Similarity maps of the probe windows: pictures, numbers, the arrays behind them; first and last a panel."""
         rows, taps = self.task.windows.rows(self.rows), list(self.made.settings.distill.taps)
         student = products(self.task.network, self.task.render, self.task.windows, rows, taps)
         if not self.taught:
@@ -152,9 +152,11 @@ class Witness:
             for name, pixels in similarity.images(layer, self.labels).items():
                 self.run.image(f"maps/{tap}/{name}", pixels, step)
         self.run.metrics(found, step)
-        title = f"{plan.name(self.made)}, epoch {step}" + (" [SIMULATED DATA]" if self.made.simulated else "")
-        panel = similarity.panel(layers, self.labels, self.made.windows.classes, title)
-        self.run.figure(panel, f"maps/panel_{step:04d}.png")
+        if step in (0, self.made.settings.train.epochs):
+            # Drawing it takes as long as all the rest here, and the pictures show every step.
+            title = f"{plan.name(self.made)}, epoch {step}" + (" [SIMULATED DATA]" if self.made.simulated else "")
+            panel = similarity.panel(layers, self.labels, self.made.windows.classes, title)
+            self.run.figure(panel, f"maps/panel_{step:04d}.png")
         path = self.run.folder / "maps.npz"
         np.savez_compressed(path, **similarity.arrays(layers, self.labels, self.rows, step))  # type: ignore[arg-type]
         self.run.file(path, f"maps/arrays_{step:04d}.npz")
