@@ -93,11 +93,11 @@ def task(seen: DeviceWindows, teachers: list, rows: torch.Tensor) -> loop.Task:
 
 def epoch(of: loop.Task, settings: Train):
     """A function that trains one more epoch, without evaluation and tracking."""
-    optimiser, state = loop._optimiser(of, settings), loop.State()
+    optimiser, state = loop.optimiser_of(of.network.parameters(), settings), loop.State()
 
     def run() -> None:
         of.network.train()
-        for rows in loop._batches(of, settings, 0, 0):
+        for rows in loop.batches_of(of, settings, 0, 0):
             loop._train_step(of, optimiser, state, rows, None)
 
     return run

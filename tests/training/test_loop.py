@@ -157,13 +157,13 @@ def test_dropping_the_last_batch_keeps_the_batch_size_fixed(make_task, settings)
     sizes = {}
     for rule in ("drop", "keep"):
         changed = settings.model_copy(update={"batch": 20, "last_batch": rule})
-        sizes[rule] = [len(b) for b in loop._batches(task, changed, 0, 0)]
+        sizes[rule] = [len(b) for b in loop.batches_of(task, changed, 0, 0)]
     assert sizes == {"drop": [20, 20], "keep": [20, 20, 8]}
 
 
 def test_every_epoch_sees_every_window_once_in_another_order(make_task, settings):
     task = make_task()
-    orders = [torch.cat(loop._batches(task, settings.model_copy(update={"batch": 16}), 0, e)) for e in (0, 1)]
+    orders = [torch.cat(loop.batches_of(task, settings.model_copy(update={"batch": 16}), 0, e)) for e in (0, 1)]
     assert torch.equal(orders[0].sort().values, task.train)
     assert torch.equal(orders[1].sort().values, task.train)
     assert not torch.equal(*orders)

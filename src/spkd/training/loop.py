@@ -6,7 +6,7 @@ that was not. The loop knows no files but its checkpoint, and no tracking: it ca
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,15 +99,15 @@ def _trained(task: Task) -> dict[str, torch.nn.Parameter]:
     return dict(task.network.named_parameters()) | own
 
 
-def _optimiser(task: Task, settings: Train) -> torch.optim.SGD:
-    learning = _trained(task).values()
-    # fused: one kernel for all parameters instead of four for each.
+def optimiser_of(learning: Iterable[torch.Tensor], settings: Train) -> torch.optim.SGD:
+    """The optimiser of these parameters; fused: one kernel for all of them instead of four for each."""
     return torch.optim.SGD(
         learning, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
     )
 
 
-def _save(path: Path, task: Task, optimiser: torch.optim.SGD, state: State, key: str) -> None:
+def save(path: Path, task: Task, optimiser: torch.optim.SGD, state: State, key: str) -> None:
+    """Write the checkpoint: weights, momenta and state."""
     tensors = {f"network.{n}": t for n, t in task.network.state_dict().items()}
     tensors |= {f"parts.{n}": t for n, t in task.objective.parts.state_dict().items()}
     for name, parameter in _trained(task).items():
@@ -139,26 +139,42 @@ def _restore(path: Path, task: Task, optimiser: torch.optim.SGD, key: str) -> St
 
 
 def _train_step(task: Task, optimiser: torch.optim.SGD, state: State, rows: torch.Tensor, noise: Any) -> None:
-    """One update; adds the batch's losses to state.sums (float64, on the device: no wait for the GPU)."""
-    x = task.windows.batch(rows)
-    disturbance = None if noise is None else noise(x)
+    """One update; state.sums are float64 on the device: no wait for the GPU."""
+    x, disturbance = rendered(task, rows, noise)
     with taps(task.network, task.tap_names) as features:
-        logits = task.network(task.render(x if disturbance is None else x + disturbance, rows))
-    knowledge = [teacher(rows, disturbance) for teacher in task.teachers]
-    labels = task.windows.label[rows]
-    total, parts = task.objective(logits, features, [(k.name, k.logits, k.features) for k in knowledge], labels)
+        logits = task.network(x)
+    total = judged(task, state, rows, disturbance, logits, features)
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
+
+
+def rendered(task: Task, rows: torch.Tensor, noise: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(what the network sees of these rows, the noise that was added to their scaled signal)."""
+    x = task.windows.batch(rows)
+    disturbance = None if noise is None else noise(x)
+    return task.render(x if disturbance is None else x + disturbance, rows), disturbance
+
+
+def judged(
+    task: Task, state: State, rows: torch.Tensor, disturbance: torch.Tensor | None,
+    logits: torch.Tensor, features: Mapping[str, torch.Tensor],
+) -> torch.Tensor:  # fmt: skip
+    """The total loss of a batch with its graph; adds it and its parts to state.sums."""
+    knowledge = [teacher(rows, disturbance) for teacher in task.teachers]
+    labels = task.windows.label[rows]
+    total, parts = task.objective(logits, features, [(k.name, k.logits, k.features) for k in knowledge], labels)
     with torch.no_grad():
         seen = {**parts, "total": total.detach(), "correct": (logits.argmax(1) == labels).float().mean()}
         for name, value in seen.items():
             state.sums[name] = state.sums.get(name, torch.zeros((), dtype=torch.float64, device=rows.device)) + value
         bad = state.sums.setdefault("first_bad_step", torch.full((), math.inf, dtype=torch.float64, device=rows.device))
         state.sums["first_bad_step"] = torch.where(torch.isfinite(total) | torch.isfinite(bad), bad, float(state.step))
+    return total
 
 
-def _refuse_non_finite(task: Task, state: State, path: Path) -> None:
+def refuse_non_finite(task: Task, state: State, path: Path) -> None:
+    """Raise SpkdError where a loss of this epoch was not finite."""
     step = float(state.sums.get("first_bad_step", torch.tensor(math.inf)))
     if math.isfinite(step):
         parts = {n: float(v) for n, v in state.sums.items() if n not in ("correct", "first_bad_step")}
@@ -171,7 +187,8 @@ def _refuse_non_finite(task: Task, state: State, path: Path) -> None:
         )
 
 
-def _batches(task: Task, settings: Train, seed: int, epoch: int) -> list[torch.Tensor]:
+def batches_of(task: Task, settings: Train, seed: int, epoch: int) -> list[torch.Tensor]:
+    """The training rows of every step of one epoch. Raises SpkdError where not one batch is full."""
     shuffled = order(task.train, seed, epoch)
     batches = list(torch.split(shuffled, settings.batch))
     short = len(batches[-1]) < (settings.batch if settings.last_batch == "drop" else 2)
@@ -181,16 +198,18 @@ def _batches(task: Task, settings: Train, seed: int, epoch: int) -> list[torch.T
     return batches
 
 
-def _noise(
+def noise_of(
     settings: Train, seed: int, state: State, device: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """What makes this step's noise for a batch; None without noise."""
     if settings.noise == 0:
         return None
     generator = seeding.torch_stream(seed, "noise", state.epoch, state.step, device=device)
     return lambda x: settings.noise * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
-def _finish_epoch(task: Task, state: State, settings: Train, lr: float, n_steps: int, n_windows: int) -> Epoch:
+def finish_epoch(task: Task, state: State, settings: Train, lr: float, n_steps: int, n_windows: int) -> Epoch:
+    """Evaluate, remember the weights if they are the best so far, and turn to the next epoch."""
     validation = evaluate(task, task.validation, settings.eval_batch)
     test = evaluate(task, task.test, settings.eval_batch)
     means = {n: float(v) / n_steps for n, v in state.sums.items() if n != "first_bad_step"}
@@ -204,6 +223,19 @@ def _finish_epoch(task: Task, state: State, settings: Train, lr: float, n_steps:
     return epoch
 
 
+def begin(
+    task: Task, settings: Train, path: Path, key: str, on_epoch: Callable[[State], None]
+) -> tuple[torch.optim.SGD, State]:
+    """(optimiser, state) from the checkpoint at `path`, or a first one written there; arguments as of `fit`."""
+    optimiser = optimiser_of(_trained(task).values(), settings)
+    if path.exists():
+        return optimiser, _restore(path, task, optimiser, key)
+    state = State()
+    on_epoch(state)
+    save(path, task, optimiser, state, key)
+    return optimiser, state
+
+
 def fit(task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: Callable[[State], None]) -> State:
     """Train the task's network from its present weights, or from the checkpoint at `path`; returns the final state.
 
@@ -212,19 +244,28 @@ def fit(task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: 
     Raises SpkdError on a non-finite loss (the checkpoint keeps the last good weights), KeyboardInterrupt after a
     signal (the checkpoint then holds this very step).
     """
-    optimiser = _optimiser(task, settings)
-    state = _restore(path, task, optimiser, key) if path.exists() else State()
-    if not path.exists():
-        on_epoch(state)
-        _save(path, task, optimiser, state, key)
-    n_windows = sum(len(b) for b in _batches(task, settings, seed, 0))
+    optimiser, state = begin(task, settings, path, key, on_epoch)
+    n_windows = sum(len(b) for b in batches_of(task, settings, seed, 0))
     with stop_between_steps() as stop, Progress(task.title, settings.epochs, n_windows, state.epoch) as progress:
         while state.epoch < settings.epochs:
             _epoch(task, optimiser, state, settings, seed, stop, progress, path, key)
             on_epoch(state)
-            if state.epoch % settings.checkpoint_every == 0 or state.epoch == settings.epochs:
-                _save(path, task, optimiser, state, key)
+            if is_due(state, settings):
+                save(path, task, optimiser, state, key)
     return state
+
+
+def is_due(state: State, settings: Train) -> bool:
+    """Whether a checkpoint is written after the epoch that just ended."""
+    return state.epoch % settings.checkpoint_every == 0 or state.epoch == settings.epochs
+
+
+def set_rate(optimiser: torch.optim.SGD, settings: Train, epoch: int) -> float:
+    """The learning rate of an epoch (counted from 0), which the optimiser has from now on."""
+    lr = learning_rate(epoch, settings.epochs, settings.lr, settings.lr_final, settings.schedule)
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    return lr
 
 
 def _epoch(
@@ -234,21 +275,19 @@ def _epoch(
     """Train from state.step to the end of the epoch and evaluate it."""
     task.network.train()
     task.objective.parts.train()
-    lr = learning_rate(state.epoch, settings.epochs, settings.lr, settings.lr_final, settings.schedule)
-    for group in optimiser.param_groups:
-        group["lr"] = lr
-    batches = _batches(task, settings, seed, state.epoch)
+    lr = set_rate(optimiser, settings, state.epoch)
+    batches = batches_of(task, settings, seed, state.epoch)
     started = time.monotonic()
     for rows in batches[state.step :]:
-        _train_step(task, optimiser, state, rows, _noise(settings, seed, state, rows.device))
+        _train_step(task, optimiser, state, rows, noise_of(settings, seed, state, rows.device))
         state.step += 1
         progress.step(len(rows))
         if stop:
             state.seconds += time.monotonic() - started
-            _refuse_non_finite(task, state, path)
-            _save(path, task, optimiser, state, key)
+            refuse_non_finite(task, state, path)
+            save(path, task, optimiser, state, key)
             raise KeyboardInterrupt(f"{stop.name}; the same command goes on from epoch {state.epoch + 1}")
-    _refuse_non_finite(task, state, path)
+    refuse_non_finite(task, state, path)
     state.seconds += time.monotonic() - started
-    epoch = _finish_epoch(task, state, settings, lr, len(batches), sum(len(b) for b in batches))
+    epoch = finish_epoch(task, state, settings, lr, len(batches), sum(len(b) for b in batches))
     progress.epoch(epoch.number, epoch.losses["total"], epoch.validation["accuracy"], epoch.windows_per_s)
