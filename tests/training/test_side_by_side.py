@@ -151,7 +151,7 @@ def stopping(tasks, k, at):
 def test_runs_that_were_stopped_side_by_side_can_be_finished_alone(make_tasks, settings, tmp_path, expected):
     many = tmp_path / "many"
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
-        fit_many(runs_of(stopping(make_tasks(), 2, 6), many), settings)  # the 2nd step of its second epoch
+        fit_many(runs_of(stopping(make_tasks(), 2, 9), many), settings)  # 3 answers beforehand, 4 steps, 2 steps
     places = [checkpoint.load(many / f"{k}")[1] for k in range(4)]
     assert [(p["epoch"], p["step"]) for p in places] == [(1, 2)] * 4
     for run in runs_of(make_tasks(), many):
@@ -181,8 +181,8 @@ def test_a_loss_that_is_not_finite_costs_its_own_run_alone(make_tasks, settings,
 
     def broken(x, rows):
         calls.append(len(rows))
-        # Past the look at one window, the first epoch (3 steps, 2 evaluations) and one more step.
-        return x.double() * (math.nan if len(calls) > 7 else 1)
+        # Past two looks, the first epoch (3 steps, 2 evaluations) and one more step.
+        return x.double() * (math.nan if len(calls) > 8 else 1)
 
     tasks[0] = replace(tasks[0], render=broken)
     error, *states = fit_many(runs_of(tasks, tmp_path / "many"), settings)

@@ -139,14 +139,17 @@ def _restore(path: Path, task: Task, optimiser: torch.optim.SGD, key: str) -> St
 
 
 def _train_step(task: Task, optimiser: torch.optim.SGD, state: State, rows: torch.Tensor, noise: Any) -> None:
-    """One update; state.sums are float64 on the device: no wait for the GPU."""
+    """One update; adds the batch's losses to state.sums."""
     x, disturbance = rendered(task, rows, noise)
     with taps(task.network, task.tap_names) as features:
         logits = task.network(x)
-    total = judged(task, state, rows, disturbance, logits, features)
+    knowledge = [teacher(rows, disturbance) for teacher in task.teachers]
+    labels = task.windows.label[rows]
+    total, parts = task.objective(logits, features, [(k.name, k.logits, k.features) for k in knowledge], labels)
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
+    tally(state.sums, state.step, parts, total.detach(), (logits.argmax(1) == labels).float().mean())
 
 
 def rendered(task: Task, rows: torch.Tensor, noise: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -156,21 +159,21 @@ def rendered(task: Task, rows: torch.Tensor, noise: Any) -> tuple[torch.Tensor, 
     return task.render(x if disturbance is None else x + disturbance, rows), disturbance
 
 
-def judged(
-    task: Task, state: State, rows: torch.Tensor, disturbance: torch.Tensor | None,
-    logits: torch.Tensor, features: Mapping[str, torch.Tensor],
-) -> torch.Tensor:  # fmt: skip
-    """The total loss of a batch with its graph; adds it and its parts to state.sums."""
-    knowledge = [teacher(rows, disturbance) for teacher in task.teachers]
-    labels = task.windows.label[rows]
-    total, parts = task.objective(logits, features, [(k.name, k.logits, k.features) for k in knowledge], labels)
-    with torch.no_grad():
-        seen = {**parts, "total": total.detach(), "correct": (logits.argmax(1) == labels).float().mean()}
-        for name, value in seen.items():
-            state.sums[name] = state.sums.get(name, torch.zeros((), dtype=torch.float64, device=rows.device)) + value
-        bad = state.sums.setdefault("first_bad_step", torch.full((), math.inf, dtype=torch.float64, device=rows.device))
-        state.sums["first_bad_step"] = torch.where(torch.isfinite(total) | torch.isfinite(bad), bad, float(state.step))
-    return total
+def tally(
+    sums: dict[str, torch.Tensor],
+    step: int,
+    parts: Mapping[str, torch.Tensor],
+    total: torch.Tensor,
+    right: torch.Tensor,
+) -> None:
+    """Add a batch's losses and its share of right answers to sums, and note the first step that is not finite.
+
+    All scalars, or (n,) of n runs. Sums are float64 on the device: no wait for the GPU.
+    """
+    for name, value in {**parts, "total": total, "correct": right}.items():
+        sums[name] = sums.get(name, torch.zeros_like(total, dtype=torch.float64)) + value
+    bad = sums.setdefault("first_bad_step", torch.full_like(total, math.inf, dtype=torch.float64))
+    sums["first_bad_step"] = torch.where(torch.isfinite(total) | torch.isfinite(bad), bad, float(step))
 
 
 def refuse_non_finite(task: Task, state: State, path: Path) -> None:

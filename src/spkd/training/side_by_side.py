@@ -24,6 +24,7 @@ from spkd.training import loop
 from spkd.training.interrupt import Stop, stop_between_steps
 from spkd.training.loop import State, Task
 from spkd.training.progress import Progress
+from spkd.training.stacked_losses import StackedLosses, kind, vmapped
 from spkd.training.taps import taps
 
 MOMENTUM = "momentum_buffer"
@@ -78,7 +79,7 @@ class _Learner:
         try:
             self.optimiser, self.state = loop.begin(run.task, settings, run.path, run.key, run.on_epoch)
             self.batches = loop.batches_of(run.task, settings, run.seed, self.state.epoch)
-            self.shape = _shape(run.task)
+            self.shape, self.kind = _shape(run.task), kind(run.task)
         except SpkdError as error:
             self.failure = error
         self.n_windows = sum(len(rows) for rows in self.batches)
@@ -110,6 +111,8 @@ class _Learner:
     def end_epoch(self, progress: Progress) -> None:
         """Evaluate, tell, save, and turn to the next epoch; or fail."""
         run, state, settings = self.run, self.state, self.settings
+        for own in [*self.task.network.parameters(), *self.task.network.buffers()]:
+            own.data = own.data.clone()  # out of the stack: who keeps this network shall not keep all of them
         try:
             loop.refuse_non_finite(run.task, state, run.path)
             lr = loop.set_rate(self.optimiser, settings, state.epoch)
@@ -149,6 +152,15 @@ def _together(learners: list[_Learner]) -> list[_Learner]:
     return [learner for learner in still if (learner.place, learner.batch_size, learner.shape) == alike]
 
 
+def _groups(learners: list[_Learner]) -> list[list[_Learner]]:
+    """The runs grouped by what one call can judge."""
+    groups: list[list[_Learner]] = []
+    for learner in learners:
+        found = next((group for group in groups if group[0].kind == learner.kind), None)
+        groups.append([learner]) if found is None else found.append(learner)
+    return groups
+
+
 def _stretch(together: list[_Learner], settings: Train, stop: Stop, progress: Progress) -> None:
     """Train the runs in one stack until the first of them needs another batch size or has none left."""
     started = time.monotonic()
@@ -167,10 +179,13 @@ def _stretch(together: list[_Learner], settings: Train, stop: Stop, progress: Pr
 class _Stack:
     """The networks of n runs as one: every parameter, buffer and momentum has a new first axis of length n.
 
-    The runs' own networks become views of the stack, so that they see every step; momenta are views after `hand_back`.
+    The runs' own networks become views of the stack and see every step; at the end of an epoch each has its own memory.
     """
 
     def __init__(self, learners: list[_Learner], settings: Train) -> None:
+        groups = _groups(learners)
+        learners = [learner for group in groups for learner in group]
+        self.losses = [StackedLosses([own.task for own in group], [own.state for own in group]) for group in groups]
         self.learners, self.settings = learners, settings
         networks = [learner.task.network.train() for learner in learners]
         self.network = networks[0]
@@ -200,48 +215,46 @@ class _Stack:
         with_parts = [learner.optimiser for learner in self.learners if len(learner.task.objective.parts)]
         for optimiser in (self.optimiser, *with_parts):
             optimiser.zero_grad(set_to_none=True)
-        torch.stack(self._losses(rows)).sum().backward()  # type: ignore[no-untyped-call]
+        torch.cat(self._losses(rows)).sum().backward()  # type: ignore[no-untyped-call]
         for optimiser in (self.optimiser, *with_parts):
             optimiser.step()
         for learner in self.learners:
             learner.state.step += 1
 
     def _losses(self, rows: list[Tensor]) -> list[Tensor]:
-        """The total loss of every run for its own rows, with its graph."""
+        """The total losses of all runs for their own rows, with their graph."""
         seen = [
             loop.rendered(own.task, r, loop.noise_of(self.settings, own.run.seed, own.state, r.device))
             for own, r in zip(self.learners, rows, strict=True)
         ]
         logits, features = self._forward(torch.stack([x for x, _ in seen]))
-        taken = {name: feature.unbind(0) for name, feature in features.items()}
-        return [
-            loop.judged(own.task, own.state, r, noise, own_logits, {n: taken[n][k] for n in own.task.tap_names})
-            for k, (own, r, (_, noise), own_logits) in enumerate(
-                zip(self.learners, rows, seen, logits.unbind(0), strict=True)
-            )
-        ]
+        sizes = [len(losses.tasks) for losses in self.losses]
+        parts = {name: torch.split(feature, sizes) for name, feature in features.items()}
+        totals, first = [], 0
+        for k, (losses, own_logits) in enumerate(zip(self.losses, torch.split(logits, sizes), strict=True)):
+            own = slice(first, first + sizes[k])
+            noise = [disturbance for _, disturbance in seen[own]]
+            totals.append(losses(rows[own], noise, own_logits, {name: part[k] for name, part in parts.items()}))
+            first = own.stop
+        return totals
 
     def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(logits (n, b, n_classes), {tap: (n, b, ...)}). x: (n, b, ...) what each of the n networks sees."""
 
-        def one(
-            parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
-        ) -> tuple[Tensor, dict[str, Tensor]]:
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Any:
             with taps(self.network, self.tap_names) as features:
                 logits = functional_call(self.network, (parameters, buffers), (x,))
             return logits, features
 
-        try:
-            return torch.vmap(one)(self.parameters, self.buffers, x)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            titles = ", ".join(learner.task.title for learner in self.learners)
-            do = "train them alone: table.side_by_side 1"
-            raise SpkdError(titles, "networks that torch.vmap can stack", str(error).split("\n")[0], do) from error
+        found: tuple[Tensor, dict[str, Tensor]] = vmapped(one, [learner.task for learner in self.learners])(
+            self.parameters, self.buffers, x
+        )
+        return found
 
     def hand_back(self) -> None:
-        """Give every run the momenta of its parameters."""
+        """Give every run its sums and the momenta of its parameters."""
+        for losses in self.losses:
+            losses.hand_back()
         for name, stacked in self.parameters.items():
             momenta = self.optimiser.state[stacked].get(MOMENTUM)
             if momenta is not None:
