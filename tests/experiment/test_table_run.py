@@ -1,5 +1,6 @@
 """The order of work, and what counts as done, with runs and an executor that are only pretended."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,6 +130,38 @@ def test_a_run_of_a_living_process_is_waited_for_and_not_started_twice(board, mo
     table_run.complete(board, executor, "parent", 1, 2, survey)
     assert waits
     assert key not in [k for k, _ in executor.started]
+
+
+def test_cells_of_one_network_and_training_are_handed_out_together(board):
+    class Grouping(Pretended):
+        def submit(self, key, job):
+            jobs = job.get("together", [job])
+            self.groups.append([self.key_of[one["tags"]["cell"]] for one in jobs])
+            super().submit(key, jobs[0])
+            for one in jobs[1:]:
+                fingerprint = one["tags"]["cell"]
+                self.runs[fingerprint] = [run_info(fingerprint, self.others, failure="it broke")]
+
+    for others, n_failed in (("FINISHED", 0), ("FAILED", 2)):
+        executor = Grouping()
+        executor.groups, executor.others = [], others
+        done = next(key for key, cell in board.cells.items() if cell.role == "teacher")
+        fingerprint = cells.survey(board, {})[done].fingerprint
+        executor.runs[fingerprint] = [run_info(fingerprint)]
+        survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: False)  # noqa: B023, E731
+        executor.key_of = {state.fingerprint: key for key, state in survey(board).items()}
+        failures = table_run.complete(board, executor, "parent", 1, 3, survey, side_by_side=3)
+        assert sorted(len(group) for group in executor.groups) == [1, 3]
+        assert sorted(sum(executor.groups, [])) == sorted(set(board.cells) - {done})
+        assert len(failures) == n_failed
+
+
+def test_cells_of_another_network_or_another_number_of_epochs_are_not_grouped(board):
+    teacher, first, *others = board.cells.values()
+    assert [len(group) for group in cells.groups([teacher, first, *others], 3)] == [1, 3, 1]
+    longer = replace(others[0], relevant={**others[0].relevant, "train": {"epochs": 7}})
+    assert [[cell.key for cell in group] for group in cells.groups([first, longer], 2)] == [[first.key], [longer.key]]
+    assert cells.groups([teacher, first], 1) == [[teacher], [first]]
 
 
 def test_the_fingerprint_changes_with_teacher_data_and_code(board, monkeypatch):

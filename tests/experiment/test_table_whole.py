@@ -17,6 +17,7 @@ from spkd.evidence import tracking
 from spkd.executor import Outcome
 from spkd.experiment import cells, plan, table_run
 from spkd.settings import Settings
+from spkd.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
 TABLE = {
@@ -51,10 +52,11 @@ def board_of(raw, folder):
 
 
 def results(raw, folder):
-    """{cell key: (run id, weights, accuracy)} of the finished cells, and every run that was ever a cell."""
+    """{cell key: (run id, weights, accuracy, last loss)} of the finished cells, and every run that was ever a cell."""
     states = table_run.standing(board_of(raw, folder))
     done = {key: s.run for key, s in states.items() if s.status == "done"}
-    own = {k: (r.id, r.tags["weights.sha256"], r.metrics["headline/accuracy"]) for k, r in done.items()}
+    names = ("headline/accuracy", "train/loss")
+    own = {k: (r.id, r.tags["weights.sha256"], *(r.metrics[name] for name in names)) for k, r in done.items()}
     return SimpleNamespace(cells=own, runs=[r for runs in cells.index().values() for r in runs], total=len(states))
 
 
@@ -136,6 +138,33 @@ def test_a_table_killed_in_the_middle_goes_on_where_it_stopped(fresh, whole):
     page = (fresh.folder / "results" / "tables" / "t" / "report.html").read_text()
     assert "SIMULATED" in page
     assert tracking.artifact(parents.pop(), "report/report.html").read_text() == page
+
+
+def trained_for_an_epoch(folder):
+    """Checkpoints of cells that have ended their first epoch."""
+    return [p for p in folder.glob("runs/cell-*/checkpoint.safetensors") if checkpoint.load(p)[1]["epoch"] > 0]
+
+
+def test_cells_side_by_side_that_were_killed_end_with_the_numbers_of_one_after_the_other(fresh, whole, monkeypatch):
+    process = start(fresh, "--table.side_by_side", "2")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(trained_for_an_epoch(fresh.folder)) < 2:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert len(trained_for_an_epoch(fresh.folder)) == 2  # the teacher and the scratch student: one network
+    monkeypatch.chdir(fresh.folder)
+    tracking.sweep(fresh.folder / "runs")
+    board = board_of(fresh.raw, fresh.folder)
+    with tracking.open_run("table", fresh.folder / "runs" / "parent", "spkd") as parent:
+        assert table_run.complete(board, Here(), parent.id, 1, 2, side_by_side=2) == {}
+    after = results(fresh.raw, fresh.folder)
+    assert [r.status for r in after.runs] == ["FINISHED"] * 3
+    assert sorted(r.tags.get("side_by_side", "alone") for r in after.runs) == ["2", "2", "alone"]
+    assert after.cells.keys() == whole.cells.keys()
+    for key, (_, _, accuracy, loss) in after.cells.items():
+        assert accuracy == pytest.approx(whole.cells[key][2], abs=1 / 24 + 1e-9)  # one of 24 windows
+        assert loss == pytest.approx(whole.cells[key][3], rel=1e-3)
 
 
 def test_ray_gives_the_numbers_of_one_process(fresh, whole):

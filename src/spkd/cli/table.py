@@ -22,10 +22,12 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
     with tracking.open_run(f"table {chosen.name}", folder, settings.tracking.experiment, tags=tags) as parent:
         parent.json({"definition": raw["tables"][chosen.name], "given": given}, "table.json")
         with executor.opened(chosen.executor, cells.run, chosen.workers, chosen.gpu_share) as workers:
-            failures = table_run.complete(board, workers, parent.id, chosen.retries, chosen.workers)
+            failures = table_run.complete(
+                board, workers, parent.id, chosen.retries, chosen.at_once, side_by_side=chosen.side_by_side
+            )
         states = table_run.standing(board)
         table_run.gather(board, states, parent.id)
         written = table_report.write(board, states, failures, here.project / chosen.folder / chosen.name, parent)
     har.forget(folder)
-    print(f"{table_run.status_text(board, states, chosen.workers)}\nreport: {written}")
+    print(f"{table_run.status_text(board, states, chosen.at_once)}\nreport: {written}")
     return int(any(state.status != "done" for state in states.values()))

@@ -16,5 +16,5 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
     settings = config.check(Settings, config.resolve(raw, given), "")
     board = cells.board(settings.table.name, settings, raw, given, plan.places_here(settings))
     states = table_run.standing(board)
-    print(table_run.status_text(board, states, settings.table.workers))
+    print(table_run.status_text(board, states, settings.table.at_once))
     return 0

@@ -6,7 +6,7 @@ its teachers' weights. A finished run with that fingerprint is the cell, whoever
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,9 @@ from spkd.data import windowset
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking import RunInfo
-from spkd.experiment import har, lineage, source, table
+from spkd.experiment import har, lineage, side_by_side, source, table
 from spkd.experiment.plan import Places
+from spkd.experiment.side_by_side import Wanted
 from spkd.experiment.table import Cell
 from spkd.settings import Settings, TableDefinition
 
@@ -148,8 +149,13 @@ def _state(fingerprint: str, runs: list[RunInfo], alive: Callable[[Mapping[str, 
     return State("missing", fingerprint)
 
 
-def job(board: Board, cell: Cell, states: Mapping[str, State], parent: str) -> dict[str, Any]:
-    """One cell as plain data for `run`. Its teachers must be done."""
+def job(board: Board, group: Sequence[Cell], states: Mapping[str, State], parent: str) -> dict[str, Any]:
+    """A cell, or several to train side by side, as plain data for `run`. Their teachers must be done."""
+    jobs = [_job(board, cell, states, parent) for cell in group]
+    return jobs[0] if len(jobs) == 1 else {"together": jobs}
+
+
+def _job(board: Board, cell: Cell, states: Mapping[str, State], parent: str) -> dict[str, Any]:
     state = states[cell.key]
     known = {name: states[needed].run for name, needed in cell.needs.items()}
     return {
@@ -164,16 +170,41 @@ def job(board: Board, cell: Cell, states: Mapping[str, State], parent: str) -> d
     }
 
 
+def groups(ready: Sequence[Cell], most: int) -> list[list[Cell]]:
+    """The cells in groups of at most `most` that can be trained side by side: one network, data set and training."""
+    if most == 1:
+        return [[cell] for cell in ready]
+    alike: dict[str, list[Cell]] = {}
+    for cell in ready:
+        same = {name: cell.relevant[name] for name in ("dataset", "model", "network", "view", "train")}
+        machine = {name: value for name, value in cell.relevant["run"].items() if name != "seed"}
+        alike.setdefault(table.digest([same, machine]), []).append(cell)
+    return [cells[k : k + most] for cells in alike.values() for k in range(0, len(cells), most)]
+
+
 def run(job: dict[str, Any]) -> str:
-    """Run one cell in this process, its progress in a log file that is kept where it fails; returns the run id."""
-    data, runs, project = (Path(p) for p in job["places"])
+    """Run one cell, or those in `together` side by side, in this process; returns the run ids.
+
+    The progress goes to a log file that is kept where a cell fails.
+    """
+    jobs = job.get("together", [job])
+    _, runs, project = (Path(p) for p in jobs[0]["places"])
     os.chdir(project)
-    log = runs / "logs" / f"{job['folder']}.log"
+    log = runs / "logs" / f"{jobs[0]['folder']}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    wanted = [_wanted(one) for one in jobs]
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        ends = side_by_side.train_many(wanted) if len(wanted) > 1 else [wanted[0].alone()]
+    failures = [str(end) for end in ends if isinstance(end, Exception)]
+    if failures:
+        text = f"{len(failures)} failed: {'; '.join(failures)}"
+        raise SpkdError(log, f"{len(ends)} cells trained side by side", text, "mend it and start the table again")
+    log.unlink()
+    return " ".join(str(end) for end in ends)
+
+
+def _wanted(job: dict[str, Any]) -> Wanted:
     tree = config.resolve(job["raw"], job["given"])
     settings = config.check(Settings, tree, "")
     given = har.Given(job["folder"], job["tags"], job["ancestors"])
-    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        run_id = har.train(job["role"], settings, tree, Places(data, runs, project), job["parent"], given)
-    log.unlink()
-    return run_id
+    return Wanted(job["role"], settings, tree, Places(*(Path(p) for p in job["places"])), job["parent"], given)

@@ -1,9 +1,10 @@
 """One training run on recordings, from plan to finished MLflow run: the same path for teachers and students."""
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,27 @@ class Given:
 NOTHING = Given()
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run that is open, with all that training it takes. key: of its checkpoint."""
+
+    run: tracking.Run
+    made: Plan
+    task: loop.Task
+    teachers: list[Ancestor]
+    witness: record.Witness
+    key: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the unfinished training."""
+        return self.run.folder / "checkpoint.safetensors"
+
+    def end(self, state: loop.State) -> None:
+        """Log what is known after the last epoch."""
+        outcome.ending(self.run, self.made, self.task, state, self.teachers)
+
+
 def train(
     role: Role,
     settings: Settings,
@@ -51,6 +73,17 @@ def train(
     given: Given = NOTHING,
 ) -> str:
     """Train one network and return its run id; a run of the same settings that was killed goes on where it stopped."""
+    with begun(role, settings, raw, places, parent, given) as own:
+        state = loop.fit(own.task, settings.train, settings.run.seed, own.checkpoint, own.key, own.witness)
+        own.end(state)
+    return own.run.id
+
+
+@contextlib.contextmanager
+def begun(
+    role: Role, settings: Settings, raw: dict[str, Any], places: Places, parent: tracking.Run | str | None, given: Given
+) -> Iterator[Begun]:
+    """A run as `train` trains it, before its first step; it is closed, and its folder forgotten, after the block."""
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     made = plan.make(role, settings, raw, places)
     record.check_data(made)
@@ -65,11 +98,8 @@ def train(
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
-        witness = record.Witness(run, made, task, teachers)
-        state = loop.fit(task, settings.train, settings.run.seed, folder / "checkpoint.safetensors", key, witness)
-        outcome.ending(run, made, task, state, teachers)
+        yield Begun(run, made, task, teachers, record.Witness(run, made, task, teachers), key)
     forget(folder)
-    return run.id
 
 
 def forget(folder: Path) -> None:

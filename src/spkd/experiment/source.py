@@ -14,7 +14,9 @@ from spkd import plugin
 from spkd.experiment.table import words
 
 ROOT = plugin.PACKAGE
-ROOTS = ("experiment/har.py", "experiment/outcome.py", "training/weights.py", "seeding.py")
+ROOTS = (
+    "experiment/har.py", "experiment/side_by_side.py", "experiment/outcome.py", "training/weights.py", "seeding.py",
+)  # fmt: skip
 REPORTING = ("evidence/", "experiment/record.py", "config.py", "settings.py", "plugin.py", "errors.py")
 SHELVES = ("views", "models", "losses", "weightings")
 

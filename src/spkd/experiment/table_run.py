@@ -36,20 +36,28 @@ def complete(
     executor: Executor,
     parent: str,
     retries: int,
-    workers: int,
+    at_once: int,
     survey: Callable[[Board], dict[str, State]] = standing,
+    side_by_side: int = 1,
 ) -> dict[str, str]:
-    """Run every cell that can be run; returns {cell key: why it failed}. survey: the states as they are now."""
+    """Run every cell that can be run; returns {cell key: why it failed}. survey: the states as they are now.
+
+    at_once: cells that run at a time, for the time left. side_by_side: most cells that one job trains.
+    """
     failures: dict[str, str] = {}
     deaths: dict[str, int] = {}
+    jobs: dict[str, list[str]] = {}  # cells by the job's key, which is that of the first of them
     busy: set[str] = set()
     states = survey(board)
-    print(status_line(board, states, workers), flush=True)
+    print(status_line(board, states, at_once), flush=True)
     while True:
-        for cell in board.cells.values():
-            if executor.free() and cell.key not in busy | set(failures) and states[cell.key].status in OPEN:
-                executor.submit(cell.key, cells.job(board, cell, states, parent))
-                busy.add(cell.key)
+        waiting = [cell for key, cell in board.cells.items() if key not in busy | set(failures)]
+        ready = [cell for cell in waiting if states[cell.key].status in OPEN]
+        for group in cells.groups(ready, side_by_side):
+            if executor.free():
+                executor.submit(group[0].key, cells.job(board, group, states, parent))
+                jobs[group[0].key] = [cell.key for cell in group]
+                busy.update(jobs[group[0].key])
         elsewhere = [key for key, state in states.items() if state.status == "running" and key not in busy]
         if not busy and not elsewhere:
             return failures
@@ -59,18 +67,19 @@ def complete(
         if outcomes or elsewhere:
             states = survey(board)
         for outcome in outcomes:
-            busy.discard(outcome.key)
-            _settle(board, outcome, states[outcome.key], failures, deaths, retries)
-            print(f"{_one_line(board.cells[outcome.key], outcome, states[outcome.key])}", flush=True)
-            print(status_line(board, states, workers), flush=True)
+            for key in jobs.pop(outcome.key):
+                busy.discard(key)
+                _settle(board, key, outcome, states[key], failures, deaths, retries)
+                print(_one_line(board.cells[key], outcome, states[key]), flush=True)
+            print(status_line(board, states, at_once), flush=True)
 
 
 def _settle(
-    board: Board, outcome: Outcome, state: State, failures: dict[str, str], deaths: dict[str, int], retries: int
-) -> None:
-    """Note a cell as failed, unless it is done, or its process died and may be continued."""
-    key = outcome.key
-    if outcome.ended == "done" and state.status == "done":
+    board: Board, key: str, outcome: Outcome, state: State,
+    failures: dict[str, str], deaths: dict[str, int], retries: int,
+) -> None:  # fmt: skip
+    """Note a cell as failed, unless it is done, or the process of its job died and may be continued."""
+    if state.status == "done":
         return
     if outcome.ended == "died" and deaths.get(key, 0) < retries:
         deaths[key] = deaths.get(key, 0) + 1
@@ -81,7 +90,7 @@ def _settle(
 
 
 def _one_line(cell: Cell, outcome: Outcome, state: State) -> str:
-    if outcome.ended != "done" or state.run is None:
+    if state.status != "done" or state.run is None:
         return f"{outcome.ended}: {cell.name}: {outcome.text}"
     accuracy = state.run.metrics.get("headline/accuracy", float("nan"))
     return f"done: {cell.name}: accuracy {accuracy:.4f}, {seconds(state.run):.0f} s"

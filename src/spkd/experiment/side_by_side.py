@@ -1,0 +1,82 @@
+"""Several training runs side by side on one device, each from its plan to its finished MLflow run, as `har.train` does.
+
+Contract: each run leaves what it leaves alone, up to rounding, and can be continued alone; its failure is its own.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spkd.errors import SpkdError
+from spkd.evidence import tracking
+from spkd.experiment import har
+from spkd.experiment.plan import Places, Role
+from spkd.settings import Settings
+from spkd.training.side_by_side import Run, fit_many
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The arguments of `har.train` for one run."""
+
+    role: Role
+    settings: Settings
+    raw: dict[str, Any]
+    places: Places
+    parent: tracking.Run | str | None = None
+    given: har.Given = har.NOTHING
+
+    def begun(self) -> contextlib.AbstractContextManager[har.Begun]:
+        """The run before its first step."""
+        return har.begun(self.role, self.settings, self.raw, self.places, self.parent, self.given)
+
+    def alone(self) -> str:
+        """Its run id after training it alone."""
+        return har.train(self.role, self.settings, self.raw, self.places, self.parent, self.given)
+
+
+def train_many(wanted: Sequence[Wanted]) -> list[str | Exception]:
+    """Train them all; of each, in order, its run id, or why it failed (its run says so too).
+
+    Raises SpkdError where they differ in `train`, or in anything of `run` but the seed.
+    """
+    _check(wanted)
+    ends: dict[int, str | Exception] = {}
+    with contextlib.ExitStack() as everything:
+        opened: dict[int, tuple[contextlib.ExitStack, har.Begun]] = {}
+        for k, one in enumerate(wanted):
+            own = everything.enter_context(contextlib.ExitStack())
+            try:
+                opened[k] = own, own.enter_context(one.begun())
+            except Exception as error:  # this run has failed and says so; the others go on
+                ends[k] = error
+        for _, begun in opened.values():
+            begun.run.tags({"side_by_side": len(opened)})
+        runs = [
+            Run(b.task, wanted[k].settings.run.seed, b.checkpoint, b.key, b.witness) for k, (_, b) in opened.items()
+        ]
+        states = fit_many(runs, wanted[0].settings.train)
+        for (k, (own, begun)), state in zip(opened.items(), states, strict=True):
+            ends[k] = _ended(own, begun, state)
+    return [ends[k] for k in range(len(wanted))]
+
+
+def _ended(own: contextlib.ExitStack, begun: har.Begun, state: Any) -> str | Exception:
+    """Close one run, finished or failed."""
+    try:
+        with own:
+            if isinstance(state, SpkdError):
+                raise state
+            begun.end(state)
+    except Exception as error:  # as above
+        return error
+    return begun.run.id
+
+
+def _check(wanted: Sequence[Wanted]) -> None:
+    for section, seed in (("train", {}), ("run", {"seed": 0})):
+        found = [getattr(one.settings, section).model_copy(update=seed) for one in wanted]
+        other = next((settings for settings in found if settings != found[0]), None)
+        if other is not None:
+            raise SpkdError(f"side by side: {section}", f"one setting for all: {found[0]}", other, "train them apart")
