@@ -1,0 +1,101 @@
+"""Six small students on one machine: one after the other with all threads, as one stack, and in two processes.
+
+WRN16-1 on 512 windows each, of its own seed and subjects, from the first step to the last evaluation, checkpoints
+included. Wall clock; the start of the two processes (one thread each) is not counted, as a table starts them once.
+
+    python benchmarks/side_by_side.py [repeats] [epochs]
+"""
+
+import functools
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import _measure
+import _study
+import torch
+
+from spkd import executor, seeding
+from spkd.data.batches import DeviceWindows
+from spkd.training import loop
+from spkd.training.side_by_side import Run, fit_many
+
+STUDENTS, WINDOWS, WORKERS = 6, 512, 2
+
+
+@functools.cache
+def seen() -> DeviceWindows:
+    """The windows of all students, made once in every process."""
+    return _study.device_windows(_study.windows(WINDOWS * 4 // 3))
+
+
+def run(k: int, folder: Path) -> Run:
+    """The k-th student, fresh: three quarters of the windows, another quarter left out every time."""
+    every = torch.arange(len(seen()))
+    task = _study.task(seen(), [], every[seen().subject != k % 4])
+    task.network.load_state_dict(_study.network(16, 1, 1, seed=k).state_dict())
+    return Run(task, k, folder / f"{k}", "key", lambda state: None)
+
+
+def train(job: dict[str, Any]) -> str:
+    """One student alone, on one thread: a job of a worker."""
+    seeding.set_flags(deterministic=True, tf32=False, threads=1)
+    alone(run(job["k"], Path(job["folder"])), job["epochs"])
+    return ""
+
+
+def alone(one: Run, epochs: int) -> None:
+    settings = _study.train(epochs=epochs, batch=128)
+    loop.fit(one.task, settings, one.seed, one.path, one.key, one.on_epoch)
+
+
+def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, Any]:
+    """The three ways, each from fresh students and without checkpoints of earlier rounds."""
+
+    def fresh() -> Path:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def one_after_the_other() -> None:
+        place = fresh()
+        for k in range(STUDENTS):
+            alone(run(k, place), epochs)
+
+    def stacked() -> None:
+        place = fresh()
+        fit_many([run(k, place) for k in range(STUDENTS)], _study.train(epochs=epochs, batch=128))
+
+    def processes() -> None:
+        place, waiting, ended = fresh(), list(range(STUDENTS)), 0
+        while ended < STUDENTS:
+            while waiting and workers.free():
+                workers.submit(str(waiting[0]), {"k": waiting.pop(0), "folder": str(place), "epochs": epochs})
+            for outcome in workers.collect(60):
+                assert outcome.ended == "done", outcome.text
+                ended += 1
+
+    return {"one after the other": one_after_the_other, "stacked": stacked, "processes": processes}
+
+
+def main(words: list[str]) -> None:
+    repeats, epochs = (int(word) for word in (*words, *("5", "3")[len(words) :]))
+    seeding.set_flags(deterministic=True, tf32=False, threads=0)
+    with tempfile.TemporaryDirectory() as place, executor.opened("local", train, WORKERS, 0.0) as workers:
+        seconds = _measure.turns(sides(workers, epochs, Path(place) / "runs"), repeats, time.perf_counter)
+    peer = f"one after the other, {os.cpu_count()} threads"
+    what = {"stacked": "6 students as one stack", "processes": f"6 students in {WORKERS} processes of 1 thread"}
+    rows = [
+        _measure.faster(f"{name} (wall clock)", peer, seconds, side, "one after the other", 1.6)
+        for side, name in what.items()
+    ]
+    notes = f"wall clock, {epochs} epochs; the target is for the faster of the two; processes were started beforehand"
+    _measure.keep("side_by_side", rows, ("torch",), notes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
