@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "benchmarks"
+VERDICT = {True: ": met", False: ": NOT met", None: ""}
 
 
 def turns(
@@ -61,7 +62,7 @@ def keep(name: str, rows: list[dict[str, object]], packages: tuple[str, ...], no
         found = row["ratio"]
         print(
             f"{row['what']} / {row['peer']}: {found['ratio']:.2f} (sd {found['sd']:.2f}, {found['min']:.2f} to "
-            f"{found['max']:.2f}, n={found['n']}); target {row['target']}: {'met' if row['met'] else 'NOT met'}"
+            f"{found['max']:.2f}, n={found['n']}); target {row['target']}{VERDICT[row['met']]}"
         )
     print(f"  {machine()['cores']} cores of {machine()['cpu']}, {versions}", flush=True)
 

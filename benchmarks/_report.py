@@ -13,7 +13,7 @@ PAGE, MARK = _measure.ROOT / "docs" / "performance.md", "<!-- figures: python be
 
 def line(name: str, row: dict) -> str:
     """One row of the table."""
-    found, met = row["ratio"], {True: "yes", False: "no"}[row["met"]]
+    found, met = row["ratio"], {True: "yes", False: "no", None: "-"}[row["met"]]
     spread = f"sd {found['sd']:.2f}, n={found['n']}" if found["n"] > 1 else "n=1"
     return f"| {row['what']} {row['peer']} | {found['ratio']:.2f} ({spread}) | {row['target']} | {met} | `{name}.py` |"
 

@@ -89,9 +89,10 @@ def alone(project: Project, every: int = 1) -> dict[str, float]:
         task, started = project.task(), time.process_time()
         state = project.fit(task, Path(place), every, lambda state: None)
         whole = time.process_time() - started
-        optimiser = loop._optimiser(task, project.made.settings.train)
+        settings, path = project.made.settings.train, Path(place) / "checkpoint.safetensors"
+        optimiser, _ = loop.begin(task, settings, path, "key", lambda state: None)
         started = time.process_time()
-        loop._save(Path(place) / "one.safetensors", task, optimiser, state, "key")
+        loop.save(Path(place) / "one.safetensors", task, optimiser, state, "key")
         return {"whole": whole, "checkpoint": time.process_time() - started}
 
 

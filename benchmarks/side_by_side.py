@@ -1,4 +1,4 @@
-"""Six small students on one machine: one after the other with all threads, as one stack, and in two processes.
+"""Six small students on one machine: one after the other with all threads or one, as one stack, and in two processes.
 
 WRN16-1 on 512 windows each, of its own seed and subjects, from the first step to the last evaluation, checkpoints
 included. Wall clock; the start of the two processes (one thread each) is not counted, as a table starts them once.
@@ -25,6 +25,7 @@ from spkd.training import loop
 from spkd.training.side_by_side import Run, fit_many
 
 STUDENTS, WINDOWS, WORKERS = 6, 512, 2
+CORES = os.cpu_count() or 1
 
 
 @functools.cache
@@ -61,13 +62,15 @@ def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, An
         folder.mkdir()
         return folder
 
-    def one_after_the_other() -> None:
+    def one_after_the_other(threads: int) -> None:
         place = fresh()
+        torch.set_num_threads(threads)
         for k in range(STUDENTS):
             alone(run(k, place), epochs)
 
     def stacked() -> None:
         place = fresh()
+        torch.set_num_threads(CORES)
         fit_many([run(k, place) for k in range(STUDENTS)], _study.train(epochs=epochs, batch=128))
 
     def processes() -> None:
@@ -79,20 +82,25 @@ def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, An
                 assert outcome.ended == "done", outcome.text
                 ended += 1
 
-    return {"one after the other": one_after_the_other, "stacked": stacked, "processes": processes}
+    return {
+        "one after the other": lambda: one_after_the_other(CORES), "one thread": lambda: one_after_the_other(1),
+        "stacked": stacked, "processes": processes,
+    }  # fmt: skip
 
 
 def main(words: list[str]) -> None:
-    repeats, epochs = (int(word) for word in (*words, *("5", "3")[len(words) :]))
+    repeats, epochs = (int(word) for word in (*words, *("3", "15")[len(words) :]))
     seeding.set_flags(deterministic=True, tf32=False, threads=0)
     with tempfile.TemporaryDirectory() as place, executor.opened("local", train, WORKERS, 0.0) as workers:
         seconds = _measure.turns(sides(workers, epochs, Path(place) / "runs"), repeats, time.perf_counter)
-    peer = f"one after the other, {os.cpu_count()} threads"
+    peer = f"one after the other, {CORES} threads"
     what = {"stacked": "6 students as one stack", "processes": f"6 students in {WORKERS} processes of 1 thread"}
     rows = [
         _measure.faster(f"{name} (wall clock)", peer, seconds, side, "one after the other", 1.6)
         for side, name in what.items()
     ]
+    single = "one after the other, 1 thread each, as a table's cells are"
+    rows.append(_measure.faster(f"{what['processes']} (wall clock)", single, seconds, "processes", "one thread", 1.6))
     notes = f"wall clock, {epochs} epochs; the target is for the faster of the two; processes were started beforehand"
     _measure.keep("side_by_side", rows, ("torch",), notes)
 

@@ -23,6 +23,8 @@ from spkd.errors import SpkdError
 DIMS = 2
 # Samples merged side by side: small enough for the processor's cache, large enough to hide numpy's call overhead.
 CHUNK_SAMPLES = 400_000
+# Channels drawn at a time on a CPU: their Gaussians then stay in its cache, a third faster than all of a batch at once.
+CPU_CHANNELS = 320
 # A Gaussian ends where it is below exp(-FAR), 9 spreads away: the product of two such is the smallest normal float32,
 # and numbers below that make a processor some 10 times slower.
 FAR = 43.0
@@ -177,6 +179,10 @@ def view(settings: Settings, stored: Mapping[str, Tensor]) -> Callable[[Tensor, 
         if (len(offsets) - 1) % n_channels:
             got = f"{len(offsets) - 1} diagrams"
             raise SpkdError("views.persistence", f"diagrams for {n_channels} channels", got, 'run "dvc repro"')
-        return render(*gather(points, offsets, rows, n_channels, n_points), settings).to(x.dtype)
+        lot = max(1, CPU_CHANNELS // n_channels) if rows.device.type == "cpu" else max(1, len(rows))
+        drawn = x.new_empty(len(rows), n_channels, settings.size, settings.size)
+        for part, into in zip(torch.split(rows, lot), torch.split(drawn, lot), strict=True):
+            into.copy_(render(*gather(points, offsets, part, n_channels, n_points), settings))
+        return drawn
 
     return images
