@@ -228,6 +228,21 @@ def test_losses_with_trainable_parts_and_networks_of_another_shape_go_with_the_r
     assert any(name.startswith("momentum.parts.") for name in checkpoint.load(tmp_path / "many" / "0")[0])
 
 
+def test_losses_that_torch_cannot_stack_are_worked_out_run_by_run(make_tasks, settings, tmp_path, expected, capsys):
+    tasks = make_tasks()
+    for task in (tasks[0], tasks[3]):
+        task.objective.cross_entropy = replace(task.objective.cross_entropy, function=read_on_the_cpu)
+    fit_many(runs_of(tasks, tmp_path / "many"), settings)
+    assert "run 0: its losses are worked out apart" in capsys.readouterr().out
+    assert_same_files(tmp_path / "many", expected(settings))
+
+
+def read_on_the_cpu(logits, labels):
+    """Cross entropy that looks at a number, as torch.vmap cannot."""
+    assert float(logits.detach().sum()) < 1e9
+    return torch.nn.functional.cross_entropy(logits, labels)
+
+
 def test_a_network_that_cannot_be_stacked_is_an_error_that_says_what_to_do(make_tasks, settings, tmp_path):
     tasks = make_tasks()
     for task in tasks:
