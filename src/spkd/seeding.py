@@ -36,7 +36,7 @@ def set_flags(deterministic: bool, tf32: bool, threads: int) -> dict[str, Any]:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    # The same as use_deterministic_algorithms, which also loads torch's compiler: 0.8 s of every start.
+    # The same as use_deterministic_algorithms, which also loads torch's compiler: 0.8 s before the first step.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # A debugging aid that comes with the line above: it fills every new tensor, which costs a student's step 10 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
