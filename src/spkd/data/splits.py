@@ -7,7 +7,6 @@ The caller gives the random stream, derived from the fold alone, so that the tri
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit, LeaveOneGroupOut
 
 from spkd.data.split_settings import LeaveOneSubjectOut, SubjectFractions
 from spkd.data.windowset import WindowSet
@@ -48,9 +47,8 @@ def leave_one_subject_out(windows: WindowSet, fold: int, n_validation: int, rng:
         raise SpkdError("fold", f"0 to {n - 1}", fold, do)
     if n < 2 + n_validation:
         raise SpkdError("split", f"at least {2 + n_validation} subjects", windows.subjects, "add recordings")
-    folds = list(LeaveOneGroupOut().split(windows.starts, groups=windows.subject))
-    train, test = folds[fold]
-    return _parts(windows, np.unique(windows.subject[train]), np.unique(windows.subject[test]), n_validation, rng)
+    subjects = np.unique(windows.subject)
+    return _parts(windows, subjects[subjects != fold], subjects[subjects == fold], n_validation, rng)
 
 
 def subject_fractions(
@@ -60,6 +58,9 @@ def subject_fractions(
 
     Raises SpkdError where the shares exceed 1 or leave a part empty.
     """
+    # Here, because it takes as long to import as the rest of a run does, and few data sets are split so.
+    from sklearn.model_selection import GroupShuffleSplit
+
     train_share, test_share = fractions
     if train_share + test_share > 1.0 + 1e-9:
         got = f"{train_share} + {test_share}"
