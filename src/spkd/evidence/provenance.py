@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
+from spkd import config
 from spkd.errors import SpkdError
 
 LOCK = Path("requirements.lock")
@@ -173,7 +173,7 @@ def _manifest(folder: Path, repo: Path) -> dict[str, Any]:
 
 
 def _stage(lock_text: str, folder: Path) -> dict[str, Any] | None:
-    stages = (yaml.safe_load(lock_text) or {}).get("stages", {})
+    stages = (config.parse(lock_text, str(DVC_LOCK)) or {}).get("stages", {})
     for stage in stages.values():
         if any(out["path"] == folder.as_posix() for out in stage.get("outs", [])):
             return dict(stage)
