@@ -22,7 +22,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from spkd.losses import sp
-from spkd.training.remembered import remember
+from spkd.training import loop
+from spkd.training.remembered import fastest_batch, remember
 from spkd.training.taps import taps
 
 N, PAMAP2, BATCH, IMAGES = 4096, 11_008, 128, 48
@@ -66,6 +67,25 @@ def usual_loop(seen, rows, teacher=None, workers: int = 0):
     return run
 
 
+def own_products(task, settings):
+    """An epoch of the student alone that also works out SP's products of its own features, and their gradient."""
+    optimiser = loop.optimiser_of(task.network.parameters(), settings)
+
+    def run() -> None:
+        task.network.train()
+        for rows in loop.batches_of(task, settings, 0, 0):
+            x, _ = loop.rendered(task, rows, None)
+            with taps(task.network, _study.TAPS) as features:
+                logits = task.network(x)
+            loss = functional.cross_entropy(logits, task.windows.label[rows])
+            loss = loss + 1e-9 * sum(sp.similarity(f).mean() for f in features.values())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return run
+
+
 def students(repeats: int, folder: Path) -> list[dict]:
     """Epochs after the first: three teachers, one teacher, none; and the usual loop on the same data and models."""
     seen = _study.device_windows(_study.windows(N))
@@ -79,6 +99,7 @@ def students(repeats: int, folder: Path) -> list[dict]:
     three = _study.task(seen, [of_signal, *images], rows)
     calls = {
         "three": _study.epoch(three, settings), "alone": _study.epoch(alone, settings),
+        "products": own_products(_study.task(seen, [], rows), settings),
         "one": _study.epoch(one, settings), "usual": usual_loop(seen, rows, _study.plain(signal.network)),
         "usual alone": usual_loop(seen, rows),
     }  # fmt: skip
@@ -88,12 +109,14 @@ def students(repeats: int, folder: Path) -> list[dict]:
     else:
         print(_torchdistill.MISSING)
     seconds = _measure.turns(calls, repeats)
-    usual = "DataLoader and a teacher's forward pass each step"
+    usual, ours = "DataLoader and a teacher's forward pass each step", "epoch of three WRN28-3 teachers, later"
+    plain, own = "the student alone in plain layers", "SP's products of the student alone: the bound"
     peer = [_measure.faster("epoch of SPKD", "torchdistill", seconds, "one", "peer", 4)] if "peer" in calls else []
     return [
         *peer,
-        _measure.dearer("epoch of three WRN28-3 teachers, later", "the student alone", seconds, "three", "alone", 1.15),
-        _measure.dearer("the same", "the student alone in plain layers", seconds, "three", "usual alone", 1.15),
+        _measure.dearer(ours, "the student alone", seconds, "three", "alone", 1.15),
+        _measure.dearer(own, "the student alone", seconds, "products", "alone", 1.15),
+        _measure.dearer(ours, plain, seconds, "three", "usual alone", 1.15),
         _measure.faster("epoch of SPKD", usual, seconds, "one", "usual", 4),
         _measure.faster("student's epoch", "DataLoader without workers", seconds, "alone", "usual alone", 1.5),
     ]
@@ -142,11 +165,24 @@ def filling(repeats: int, folder: Path) -> list[dict]:
 
         calls = {f"pass {b}": lambda b=b: forward(b) for b in ((64, 256, 512) if name == "signal" else (8, 16, 64))}
         calls["fill"] = lambda t=teacher, e=every: remember(t, e, 512, 8 * 2**30, folder, sp.Products)
+        calls["multiplying"] = multiplying(teacher, n)
         seconds = _measure.turns(calls, repeats)
-        best = min((k for k in calls if k != "fill"), key=lambda k: min(seconds[k]))
+        best = min((k for k in calls if k.startswith("pass")), key=lambda k: min(seconds[k]))
         what = f"filling the cache with {kept}, {name} teacher, {n} windows"
         rows.append(_measure.dearer(what, f"one {best} of windows at a time", seconds, "fill", best, 1.1))
+        if kept == "products":
+            seconds["both"] = [a + b for a, b in zip(seconds[best], seconds["multiplying"], strict=True)]
+            what = f"that pass and the products' multiplications, {name} teacher, {n} windows: the bound"
+            rows.append(_measure.dearer(what, "the pass", seconds, "both", best, 1.1))
     return rows
+
+
+def multiplying(teacher, n: int):
+    """The multiplications behind (n, n) products of every tap, and nothing else: of each pair of windows once."""
+    lot = fastest_batch(teacher, torch.arange(1))
+    features = [torch.randn(n, f.numel()) for f in teacher(torch.arange(1)).features.values()]
+    lots = [(min(s + lot, n), slice(s, s + lot)) for s in range(0, n, lot)]
+    return lambda: [f[:stop] @ f[own].T for f in features for stop, own in lots]
 
 
 def main(words: list[str]) -> None:
