@@ -2,6 +2,8 @@
 
 WRN16-1 on 512 windows each, of its own seed and subjects, from the first step to the last evaluation, checkpoints
 included. Wall clock; the start of the two processes (one thread each) is not counted, as a table starts them once.
+Beside them the loop that people write, one after the other, with all threads: plain layers and a DataLoader, neither
+evaluation nor checkpoints.
 
     python benchmarks/side_by_side.py [repeats] [epochs]
 """
@@ -18,6 +20,7 @@ from typing import Any
 import _measure
 import _study
 import torch
+from distillation import usual_loop
 
 from spkd import executor, seeding
 from spkd.data.batches import DeviceWindows
@@ -55,7 +58,7 @@ def alone(one: Run, epochs: int) -> None:
 
 
 def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, Any]:
-    """The three ways, each from fresh students and without checkpoints of earlier rounds."""
+    """The ways, each from fresh students and without checkpoints of earlier rounds."""
 
     def fresh() -> Path:
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,6 +70,13 @@ def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, An
         torch.set_num_threads(threads)
         for k in range(STUDENTS):
             alone(run(k, place), epochs)
+
+    def usual() -> None:
+        torch.set_num_threads(CORES)
+        for k in range(STUDENTS):
+            epoch = usual_loop(seen(), run(k, folder).task.train)
+            for _ in range(epochs):
+                epoch()
 
     def stacked() -> None:
         place = fresh()
@@ -84,6 +94,7 @@ def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, An
 
     return {
         "one after the other": lambda: one_after_the_other(CORES), "one thread": lambda: one_after_the_other(1),
+        "usual": usual,
         "stacked": stacked, "processes": processes,
     }  # fmt: skip
 
@@ -99,6 +110,8 @@ def main(words: list[str]) -> None:
         _measure.faster(f"{name} (wall clock)", peer, seconds, side, "one after the other", 1.6)
         for side, name in what.items()
     ]
+    written = f"DataLoader and plain layers, one after the other, {CORES} threads"
+    rows.append(_measure.faster(f"{what['processes']} (wall clock)", written, seconds, "processes", "usual", 1.6))
     single = "one after the other, 1 thread each, as a table's cells are"
     rows.append(_measure.faster(f"{what['processes']} (wall clock)", single, seconds, "processes", "one thread", 1.6))
     notes = f"wall clock, {epochs} epochs; the target is for the faster of the two; processes were started beforehand"
