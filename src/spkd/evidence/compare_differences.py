@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from spkd.evidence.chart_text import esc
 from spkd.evidence.compare_record import Entry, Record, differing, short
-from spkd.evidence.compare_svg import esc
 
 Facts = Callable[[Record], Mapping[str, Any]]
 PARTS: dict[str, Facts] = {

@@ -3,22 +3,18 @@
 Maps of runs with another probe (other windows, other data) are not comparable and stand in a block of their own.
 """
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from matplotlib import colormaps
-from PIL import Image
 
-from spkd.evidence import similarity
+from spkd.evidence import chart_maps, colours, similarity
+from spkd.evidence.chart_text import esc
+from spkd.evidence.colours import Limits
 from spkd.evidence.compare_record import Entry, Map
-from spkd.evidence.compare_svg import esc
 
 LAST = -1
 SIDE = 150
-MOST_NAMED = 16
 
 
 @dataclass
@@ -116,9 +112,9 @@ def _row(layer: str, parts: Sequence[tuple[Entry, Map, int]], name_steps: bool) 
     reference = next(m for m, card in zip(maps, shown, strict=True) if card.entry is not None)
     differences = [m - reference for m in maps]
     signed = similarity.symmetric(differences)
-    classes = parts[0][0].record.classes
-    lines = [f'<div class="layer"><div class="side"><b>{esc(layer)}</b>{_names(labels, classes)}</div>']
-    lines.append(_scale(limits, similarity.MAP_COLOURS, "map") + _scale(signed, similarity.DIFFERENCE_COLOURS, "diff"))
+    names = chart_maps.row_names(labels, parts[0][0].record.classes, SIDE)
+    lines = [f'<div class="layer"><div class="side"><b>{esc(layer)}</b>{names or ""}</div>']
+    lines.append(_scale(limits, chart_maps.MAP_COLOURS, "map") + _scale(signed, chart_maps.DIFFERENCE_COLOURS, "diff"))
     lines.append('<div class="cards">')
     for card, entries, difference in zip(shown, maps, differences, strict=True):
         lines.append(_card(card, entries, difference, limits, signed, labels))
@@ -127,7 +123,7 @@ def _row(layer: str, parts: Sequence[tuple[Entry, Map, int]], name_steps: bool) 
 
 def _card(
     card: Card, entries: np.ndarray, difference: np.ndarray,
-    limits: similarity.Limits, signed: similarity.Limits, labels: np.ndarray,
+    limits: Limits, signed: Limits, labels: np.ndarray,
 ) -> str:  # fmt: skip
     if card.entry is None:
         of = ", ".join(dict.fromkeys(e.letter for e in card.learners))
@@ -136,47 +132,13 @@ def _card(
     else:
         head = f'<b style="color:{card.entry.colour}">{card.entry.letter}</b> {esc(card.title)}'
         hide = f" r{card.entry.number}"
-    pictures = _picture(entries, limits, similarity.MAP_COLOURS, labels, "map")
-    pictures += _picture(difference, signed, similarity.DIFFERENCE_COLOURS, labels, "diff")
+    pictures = str(chart_maps.square(entries, limits, card.title, labels, SIDE, signed=False))
+    pictures += str(chart_maps.square(difference, signed, f"difference: {card.title}", labels, SIDE, signed=True))
     numbers = "".join(f"<div>{esc(line)}</div>" for line in card.numbers)
     return f'<figure class="card{hide}"><figcaption>{head}</figcaption>{pictures}<small>{numbers}</small></figure>'
 
 
-def _picture(entries: np.ndarray, limits: similarity.Limits, colours: str, labels: np.ndarray, kind: str) -> str:
-    n = len(entries)
-    edges = np.flatnonzero(np.diff(labels)) + 1
-    path = "".join(f"M0 {e}H{n}M{e} 0V{n}" for e in edges)
-    return (
-        f'<svg class="{kind}" viewBox="0 0 {n} {n}" width="{SIDE}" height="{SIDE}"><image width="{n}" height="{n}" '
-        f'href="data:image/png;base64,{png(entries, limits, colours)}"/><path d="{path}" class="edges"/></svg>'
-    )
-
-
-def png(entries: np.ndarray, limits: similarity.Limits, colours: str) -> str:
-    """A (h, w) map as a base64 PNG of 256 colours, one pixel an entry."""
-    low, high = limits
-    index = np.clip((entries - low) / (high - low), 0, 1) * 255
-    image = Image.fromarray(np.round(index).astype(np.uint8))
-    image.putpalette(bytes(colormaps[colours](np.arange(256), bytes=True)[:, :3].tobytes()))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _names(labels: np.ndarray, classes: Sequence[str]) -> str:
-    """Class names beside the rows of the maps; "" for more than can be read."""
-    present: Mapping[int, float] = {int(c): float(np.flatnonzero(labels == c).mean()) + 0.5 for c in np.unique(labels)}
-    if len(present) > MOST_NAMED or max(present) >= len(classes):
-        return ""
-    lines = [f'<svg width="104" height="{SIDE}" class="names">']
-    for index, centre in present.items():
-        y = centre / len(labels) * SIDE + 3
-        lines.append(f'<text x="103" y="{y:.1f}" text-anchor="end">{esc(classes[index][:19])}</text>')
-    return "".join([*lines, "</svg>"])
-
-
-def _scale(limits: similarity.Limits, colours: str, kind: str) -> str:
-    stops = colormaps[colours](np.linspace(1, 0, 9), bytes=True)[:, :3]
-    gradient = ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in stops)
+def _scale(limits: Limits, colour_map: str, kind: str) -> str:
+    gradient = ",".join(colours.shades(np.linspace(1, 0, 9), (0, 1), colour_map))
     ends = f"<span>{limits[1]:.2f}</span><span>{limits[0]:.2f}</span>"
     return f'<div class="scale {kind}"><i style="background:linear-gradient({gradient})"></i><div>{ends}</div></div>'

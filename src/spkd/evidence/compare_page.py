@@ -6,9 +6,9 @@ Takes records (compare_reading.read), returns text; knows no store.
 from collections.abc import Sequence
 
 from spkd.evidence import compare_differences, compare_maps, compare_sections, comparison
+from spkd.evidence.chart_text import esc
 from spkd.evidence.compare_record import Entry, Record, entries
 from spkd.evidence.compare_style import CSS, SCRIPT, hiding
-from spkd.evidence.compare_svg import esc
 
 SIMULATED = "SIMULATED data: these figures show that everything runs, not what a method is worth."
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"

@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 
-from spkd.evidence import compare_svg as svg
-from spkd.evidence import comparison
+from spkd.evidence import chart_tables, charts, colours, comparison
+from spkd.evidence.chart_tables import shares
+from spkd.evidence.chart_text import esc
+from spkd.evidence.charts import Series
 from spkd.evidence.compare_record import Entry, Record
-from spkd.evidence.compare_svg import Series, esc
 
 FIRST_CURVES = ("test/accuracy", "val/accuracy", "train/loss", "val/mAP50-95", "val/mAP50", "train/box_loss")
 COSTS = (
@@ -20,7 +19,6 @@ COSTS = (
     ("cost/latency_ms", "latency [ms]", 1.0),
 )
 LOWER_IS_BETTER = ("parameters", "MMACs", "ms/window", "GFLOPs", "ms/image")
-COUNTED = 15
 
 
 def overview(shown: Sequence[Entry], columns: Sequence[comparison.Column], every: Sequence[Entry]) -> str:
@@ -78,10 +76,10 @@ def series(entry: Entry, points: Sequence[tuple[float, float]], marked: float | 
 def curves(shown: Sequence[Entry]) -> str:
     """A chart for every metric with a history; the first few are open, the others behind buttons."""
     keys = sorted({key for e in shown for key in e.record.curves}, key=lambda k: (_rank(k), k))
-    charts: list[str] = []
+    found: list[str] = []
     buttons: dict[bool, list[str]] = {True: [], False: []}
     for key in keys:
-        drawn = svg.lines(key, "epoch", [
+        drawn = charts.lines(key, "epoch", [
             series(e, e.record.curves[key], e.record.run.metrics.get("headline/epoch"))
             for e in shown if key in e.record.curves
         ])  # fmt: skip
@@ -90,13 +88,13 @@ def curves(shown: Sequence[Entry]) -> str:
             pressed = "true" if is_open else "false"
             button = f'<button class="chip" data-chart="{esc(key)}" aria-pressed="{pressed}">{esc(key)}</button>'
             buttons[key.startswith("sim/")].append(button)
-            charts.append(f'<div data-key="{esc(key)}"{"" if is_open else " hidden"}>{drawn}</div>')
-    if not charts:
+            found.append(f'<div data-key="{esc(key)}"{"" if is_open else " hidden"}>{drawn}</div>')
+    if not found:
         return ""
     dot = "" if any(e.record.detection for e in shown) else '<p class="quiet">Dot: the epoch that is reported.</p>'
     folded = f"<details><summary>numbers of the similarity maps</summary>{''.join(buttons[True])}</details>"
     chips = "".join(buttons[False]) + (folded if buttons[True] else "")
-    return f'<div class="charts">{"".join(charts)}</div>{dot}<div class="chips">{chips}</div>'
+    return f'<div class="charts">{"".join(found)}</div>{dot}<div class="chips">{chips}</div>'
 
 
 def _rank(key: str) -> int:
@@ -126,13 +124,6 @@ def confusions(shown: Sequence[Entry]) -> str:
     return f'<div class="confusions">{switch if len(having) > 1 else ""}{note}<div class="cards">{figures}</div></div>'
 
 
-def shares(counts: np.ndarray) -> np.ndarray:
-    """(k, k) per cent of each true class; NaN for a class without windows."""
-    totals = counts.sum(axis=1, keepdims=True)
-    found: np.ndarray = np.divide(100.0 * counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    return found
-
-
 def _confusion(entry: Entry, first: Entry | None) -> str:
     names, counts = entry.record.classes, entry.record.confusion
     if counts is None:
@@ -151,20 +142,16 @@ def _confusion(entry: Entry, first: Entry | None) -> str:
 
 
 def _cells(
-    values: np.ndarray, low: float, high: float, colours: str, names: Sequence[str], title: str, told: np.ndarray
-) -> str:
+    values: np.ndarray, low: float, high: float, colour_map: str, names: Sequence[str], title: str, told: np.ndarray
+) -> charts.Chart:
     """A matrix of per cents; small ones are coloured and not written."""
-    place = np.clip((np.nan_to_num(values, nan=0.0) - low) / (high - low), 0, 1)
-    # Half of the colour map's range: black text stays readable in every cell.
-    place = 0.55 * place if low == 0 else 0.5 + 0.7 * (place - 0.5)
-    hexes = np.array([[to_hex(c) for c in row] for row in colormaps[colours](place)])
     sign = "+.0f" if low < 0 else ".0f"
-    written = len(names) <= COUNTED
+    written = len(names) <= chart_tables.MOST_WRITTEN
     texts = np.array(
         [[format(v, sign) if written and math.isfinite(v) and abs(v) >= 0.5 else "" for v in row] for row in values]
     )
     shown = np.array([["-" if not math.isfinite(v) else f"{v:.4g}" for v in row] for row in told.astype(float)])
-    return svg.matrix(shown, texts, hexes, names, title)
+    return chart_tables.matrix(shown, texts, colours.shades(values, (low, high), colour_map), names, title)
 
 
 def subjects(shown: Sequence[Entry]) -> str:
@@ -181,19 +168,21 @@ def subjects(shown: Sequence[Entry]) -> str:
     if not groups:
         return ""
     told = '<p class="quiet">Accuracy in %, of the kept weights; windows of the subject in brackets.</p>'
-    return f"<div class='wide'>{svg.bars('accuracy by subject', groups, 1.0)}</div>{told}"
+    return f"<div class='wide'>{chart_tables.bars('accuracy by subject', groups, 1.0)}</div>{told}"
 
 
 def costs(shown: Sequence[Entry], worth: str, what: str, scale: float) -> str:
     """Result against parameters, operations and latency, with the Pareto front. worth: the result's metric."""
-    charts = []
+    drawn = []
     for key, name, factor in COSTS:
         having = [e for e in shown if e.record.run.metrics.get(key, 0) > 0 and worth in e.record.run.metrics]
         points = [(e.record.run.metrics[key] * factor, e.record.run.metrics[worth] * scale) for e in having]
-        charts.append(svg.scatter(what, name, [series(e, [p]) for e, p in zip(having, points, strict=True)]))
-    if not any(charts):
+        drawn.append(charts.scatter(what, name, [series(e, [p]) for e, p in zip(having, points, strict=True)]))
+    if not any(drawn):
         return ""
     machines = {(str(e.record.environment.get("cpu")), str(e.record.environment.get("gpus"))) for e in shown}
     told = "Grey steps: the Pareto front (nothing cheaper is better). Latency: one input at a time."
     warn = '<p class="warn">Latency was measured on different machines.</p>' if len(machines) > 1 else ""
-    return f'<div class="charts">{"".join(charts)}</div><p class="quiet">{told}</p>{warn}'
+    return (
+        f'<div class="charts">{"".join(str(chart) for chart in drawn if chart)}</div><p class="quiet">{told}</p>{warn}'
+    )

@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
-CSS = """
+from spkd.evidence import charts
+
+CSS = (
+    f"""{charts.STYLE}"""
+    """
 :root{--ink:#1c2330;--soft:#6a7383;--line:#dfe3ea;--wash:#f6f7f9;--mark:#fff3d1}
 *{box-sizing:border-box}
 body{margin:0;font:14px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;color:var(--ink)}
@@ -51,24 +55,13 @@ button:hover{background:var(--wash)}
 .chip{color:var(--soft)}
 .chip[aria-pressed=true]{background:#e6edf8;border-color:#a9c0e4;color:var(--ink)}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(380px,1fr));gap:14px 22px}
-svg text{font-family:inherit}
-svg .title{font-size:13px;font-weight:600;fill:var(--ink)}
-svg .tick{font-size:11px;fill:var(--soft)}
-svg .letter{font-size:12px;font-weight:700}
-svg .grid{stroke:#eceff3;fill:none}
-svg .edge{stroke:#b6bdc9;fill:none}
-svg .line{fill:none;stroke-width:1.8;stroke-linejoin:round}
-svg .hover{fill:transparent}
-svg .hover:hover{fill:#0002}
-svg .front{fill:none;stroke:#c4cad4;stroke-width:1.5}
-svg .cell{font-size:9.5px;letter-spacing:-.2px;fill:#111}
 .chart{width:100%;max-width:520px}
 .bars,.matrix{max-width:none}
 .bar{display:flex;gap:6px 18px;align-items:center;flex-wrap:wrap;margin:4px 0 10px;font-size:13px}
 .layer{display:flex;gap:8px;padding:8px 0 12px}
 .layer .side{flex:0 0 108px}
 .layer .side b{display:block;height:50px;text-align:right;padding-right:2px}
-.names text{font-size:9.5px;fill:var(--soft)}
+.names text{fill:var(--soft)}
 .card{margin:0}
 .layer .card{width:150px}
 .layer .cards{gap:12px 14px}
@@ -76,9 +69,6 @@ svg .cell{font-size:9.5px;letter-spacing:-.2px;fill:#111}
 .card small{color:var(--soft);font-size:11.5px;line-height:1.35;display:block}
 .cards{display:flex;flex-wrap:wrap;gap:18px 22px}
 .confusions .card figcaption{height:auto;max-width:400px}
-.layer image{image-rendering:pixelated}
-.edges{stroke:#fff9;stroke-width:.12;fill:none}
-.diff .edges{stroke:#0006}
 svg.map,svg.diff{display:block}
 .diff,.diffs .map{display:none!important}
 .diffs .diff{display:block!important}
@@ -88,6 +78,7 @@ svg.map,svg.diff{display:block}
 .scale div{display:flex;flex-direction:column;justify-content:space-between;font-size:11px;color:var(--soft)}
 @media print{nav{position:static}}
 """
+)
 
 SCRIPT = """
 const all=(q,f)=>document.querySelectorAll(q).forEach(f);

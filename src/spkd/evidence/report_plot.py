@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from spkd.evidence import report
-from spkd.evidence.compare_svg import Axis
+from spkd.evidence.charts import Axis
 from spkd.evidence.report import Record
 
 COLOURS = ("#2563a8", "#c2571a", "#2b8a4b", "#a2347d", "#7a6200", "#5b4bb5", "#0f7f86", "#8f2d2d")
