@@ -43,6 +43,14 @@ def test_help_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0
 
 
+@pytest.mark.parametrize("module", ["spkd.experiment.har", "spkd.cli.table", "spkd.detect.follow"])
+def test_a_run_does_not_wait_for_matplotlib(module):
+    """Its figures are SVG; importing matplotlib takes longer than drawing them all ten times."""
+    code = f"import sys, {module}; sys.exit(' '.join(m for m in sys.modules if m.startswith('matplotlib')) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_unknown_command_names_the_nearest(capsys):
     assert front.main(["distil"]) == 2
     assert "did you mean 'distill'" in capsys.readouterr().err

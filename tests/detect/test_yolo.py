@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,14 @@ class Recorder:
     """A run that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.logged: dict[str, Any] = {"metrics": {}, "tags": {}, "images": {}, "files": set(), "tables": {}}
+        self.logged: dict[str, Any] = {
+            "metrics": {},
+            "tags": {},
+            "images": {},
+            "files": set(),
+            "tables": {},
+            "texts": {},
+        }
 
     def metrics(self, values: dict[str, float], step: int) -> None:
         self.logged["metrics"].setdefault(step, {}).update(values)
@@ -51,8 +59,9 @@ class Recorder:
         assert pixels.dtype == np.uint8
         self.logged["images"].setdefault(key, []).append(step)
 
-    def figure(self, figure: Any, name: str) -> None:
+    def text(self, text: str, name: str) -> None:
         self.logged["files"].add(name)
+        self.logged["texts"][name] = text
 
     def file(self, path: Path, name: str) -> None:
         assert path.is_file(), path
@@ -134,6 +143,11 @@ def test_maps_of_teacher_student_and_difference_are_logged_with_their_epochs(don
         for picture in ("teacher", "student", "student - teacher"):
             assert images[f"maps/{what}/P4/{picture}"] == [0, 1, 2]
     assert images["data/train"] == [0]
+    panels = {name: text for name, text in done[1]["texts"].items() if name.startswith("maps/")}
+    assert set(panels) == {f"maps/{what}s_{step:05}.svg" for what in ("image", "object") for step in (0, 2)}
+    for text in panels.values():
+        words = [t.text for t in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
+        assert {"P3", "P4", "P5", "teacher", "student", "student - teacher"} <= set(words)
 
 
 def test_tables_plots_weights_and_lineage_are_logged(done: Any) -> None:

@@ -140,13 +140,13 @@ def test_simulated_recordings_are_called_so_everywhere(two_folds):
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(two_folds):
     curved = [record("<b>&", 0, 0, 0.5, curves={"test/accuracy": [(1, 0.3), (2, 0.5)]})]
-    page = report_html.page([*two_folds, *curved], About("<i>", "a < b"), {"map": b"\x89PNG"})
+    page = report_html.page([*two_folds, *curved], About("<i>", "a < b"), {"map": "<svg>"})
     assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []
     assert "http" not in page
     assert "<b>&" not in page
     assert "&lt;b&gt;&amp;" in page
     assert page.count("<polyline") == 1
-    assert "data:image/png;base64,iVBORw==" in page
+    assert "data:image/svg+xml;base64,PHN2Zz4=" in page
 
 
 def test_the_mean_curve_is_over_the_cells_that_have_the_epoch():

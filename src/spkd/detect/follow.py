@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spkd.evidence import similarity
+from spkd.evidence import panel, similarity
 
 if TYPE_CHECKING:
     from spkd.evidence.tracking import Run
@@ -35,8 +35,8 @@ class Follower:
     """Logs each fact below a training folder once."""
 
     def __init__(self, run: "Run", folder: Path, classes: Sequence[str], last_step: int, origin: str) -> None:
-        self.run, self.folder, self.classes, self.last_step = run, folder, classes, last_step
-        self.suffix = "  [SIMULATED DATA]" if origin == "simulated" else ""
+        self.run, self.folder, self.classes = run, folder, classes
+        self.last_step, self.origin = last_step, origin
         self.read_to = 0
         self.done: set[str] = set()
         self.lock = threading.Lock()
@@ -107,9 +107,9 @@ class Follower:
             for name, pixels in similarity.images(layer, labels).items():
                 self.run.image(f"maps/{what}/{level}/{name}", pixels, step=step)
         if step in (0, self.last_step):
-            title = f"{what}s of the probe, epoch {step}{self.suffix}"
-            figure = similarity.panel(layers, labels, self.classes, title)
-            self.run.figure(figure, f"maps/{what}s_{step:05}.png")
+            title = f"{what}s of the probe, epoch {step}"
+            drawn = panel.draw(layers, labels, self.classes, title, self.origin)
+            self.run.text(drawn, f"maps/{what}s_{step:05}.svg")
 
 
 def _layer(arrays: Mapping[str, np.ndarray], name: str) -> similarity.Layer:

@@ -42,8 +42,8 @@ document.querySelectorAll('.legend input').forEach(function(box){box.onchange=fu
 """
 
 
-def page(records: Sequence[Record], about: About, maps: Mapping[str, bytes]) -> str:
-    """The whole page. maps: {caption: PNG}."""
+def page(records: Sequence[Record], about: About, maps: Mapping[str, str]) -> str:
+    """The whole page. maps: {caption: SVG document}."""
     parts = [f"<h1>{html.escape(about.name)}</h1>"]
     for sentence in report_text.header(records, about):
         loud = ' class="loud"' if sentence.startswith("SIMULATED") else ""
@@ -57,7 +57,7 @@ def page(records: Sequence[Record], about: About, maps: Mapping[str, bytes]) -> 
     ]
     if maps:
         parts.append("<h2>Similarity maps</h2><p class=note>Last step, first fold and trial of each row.</p>")
-        parts.append(f"<div class=maps>{''.join(_figure(name, png) for name, png in maps.items())}</div>")
+        parts.append(f"<div class=maps>{''.join(_figure(name, svg) for name, svg in maps.items())}</div>")
     title = html.escape(f"{about.name} - spkd table")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     body = "\n".join(parts)
@@ -76,8 +76,9 @@ def table(block: Block) -> str:
     return f"{title}<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _figure(name: str, png: bytes) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _figure(name: str, svg: str) -> str:
+    # As an image, not as part of the page: its styles stay its own, and no script in it runs.
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     return (
         f'<figure><img alt="{html.escape(name)}" src="{source}"><figcaption>{html.escape(name)}</figcaption></figure>'
     )

@@ -4,21 +4,17 @@ Contract: a map comes in as the raw product G = F F^T of one layer's features, (
 its rows are scaled to length 1 here, as the sp loss does. Every picture of one layer shares one colour scale.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
+
+from spkd.evidence import colours
+from spkd.evidence.chart_maps import DIFFERENCE_COLOURS, MAP_COLOURS, edges
+from spkd.evidence.colours import Limits
 
 SHORTEST_ROW = 1e-12
 SMALLEST_IMAGE = 256
-MAP_COLOURS, DIFFERENCE_COLOURS = "viridis", "RdBu_r"
-Limits = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -115,16 +111,22 @@ def numbers(layer: Layer, labels: np.ndarray) -> dict[str, float]:
 
 
 def spread(maps: Sequence[np.ndarray]) -> Limits:
-    """(low, high) of a colour scale: the entries between two windows, without the one per cent at either end."""
+    """(low, high) of a colour scale: the entries between two windows, without the one per cent at either end.
+
+    Entries that are no numbers, as a diverged run has them, do not count; (-0.5, 0.5) where there are no others.
+    """
     off = ~np.eye(len(maps[0]), dtype=bool)
     entries = np.concatenate([m[off] for m in maps]) if off.any() else np.concatenate([m.ravel() for m in maps])
-    low, high = np.percentile(entries, [1, 99])
+    entries = entries[np.isfinite(entries)]
+    low, high = np.percentile(entries, [1, 99]) if len(entries) else (0.0, 0.0)
     return (float(low), float(high)) if high - low > SHORTEST_ROW else (float(low) - 0.5, float(low) + 0.5)
 
 
 def symmetric(differences: Sequence[np.ndarray]) -> Limits:
-    """(-m, m) that holds 99 per cent of the entries of differences between maps."""
-    high = float(np.percentile(np.abs(np.concatenate([d.ravel() for d in differences])), 99)) or 1.0
+    """(-m, m) that holds 99 per cent of the entries of differences between maps; (-1, 1) where all are 0 or NaN."""
+    sizes = np.abs(np.concatenate([d.ravel() for d in differences]))
+    sizes = sizes[np.isfinite(sizes)]
+    high = (float(np.percentile(sizes, 99)) if len(sizes) else 0.0) or 1.0
     return -high, high
 
 
@@ -134,11 +136,10 @@ def draw(entries: np.ndarray, limits: Limits, labels: np.ndarray, signed: bool =
     entries: (b, b) map, or difference of maps if signed. limits: the colour scale; entries beyond it take its ends.
     """
     scale = -(-SMALLEST_IMAGE // len(entries))
-    colours = colormaps[DIFFERENCE_COLOURS if signed else MAP_COLOURS]
-    image = colours(Normalize(*limits, clip=True)(entries), bytes=True)[..., :3]
+    image = colours.pixels(entries, limits, DIFFERENCE_COLOURS if signed else MAP_COLOURS)
     image = np.repeat(np.repeat(image, scale, axis=0), scale, axis=1)
     line = (0, 0, 0) if signed else (255, 255, 255)
-    for edge in _edges(labels):
+    for edge in edges(labels):
         image[edge * scale, :] = line
         image[:, edge * scale] = line
     return np.ascontiguousarray(image, np.uint8)
@@ -152,64 +153,6 @@ def images(layer: Layer, labels: np.ndarray) -> dict[str, np.ndarray]:
         limits = symmetric(list(differences.values()))
         found |= {f"student - {name}": draw(d, limits, labels, signed=True) for name, d in differences.items()}
     return found
-
-
-def _edges(labels: np.ndarray) -> list[int]:
-    return [int(edge) for edge in np.flatnonzero(np.diff(labels)) + 1]
-
-
-def panel(layers: Mapping[str, Layer], labels: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """All layers in one figure: a row each, columns = teachers, student, differences.
-
-    labels: (b,) sorted classes of the probe. classes: names by class index. title: run, step, simulated or not.
-    A row has one colour scale for its maps and a symmetric one for its differences. All layers have the same teachers.
-    """
-    teachers = len(next(iter(layers.values())).teachers)
-    maps = teachers + 1
-    widths = [1.0] * maps + [0.05] + ([0.22] + [1.0] * teachers + [0.05] if teachers else [])
-    size = 2.3 * sum(widths) + 1.9, 2.5 * len(layers) + 0.5
-    figure = Figure(figsize=size, dpi=100)
-    title = textwrap.fill(title, int(11 * size[0]))
-    figure.suptitle(title, fontsize=10, x=0.01, y=1 - 0.12 / size[1], ha="left", va="top")
-    # Placed by hand: the automatic layouts of matplotlib take longer than everything else here.
-    edges = {"left": 1.25 / size[0], "right": 1 - 0.6 / size[0], "bottom": 0.05 / size[1], "top": 1 - 0.6 / size[1]}
-    grid = figure.add_gridspec(len(layers), len(widths), width_ratios=widths, wspace=0.08, hspace=0.14, **edges)
-    for row, (name, layer) in enumerate(layers.items()):
-        gap = maps + 1
-        axes = [figure.add_subplot(grid[row, column]) for column in range(len(widths)) if column != gap]
-        _fill(axes[:maps], axes[maps], layer.maps, layer.limits, MAP_COLOURS, labels)
-        if teachers:
-            named = {f"student - {teacher}": d for teacher, d in layer.differences.items()}
-            limits = symmetric(list(named.values()))
-            _fill(axes[maps + 1 : -1], axes[-1], named, limits, DIFFERENCE_COLOURS, labels)
-        _name_classes(axes[0], labels, classes)
-        axes[0].set_ylabel(name, fontsize=10, fontweight="bold")
-    return figure
-
-
-def _fill(
-    axes: Sequence[Any], bar: Any, maps: Mapping[str, np.ndarray], limits: Limits, colours: str, labels: np.ndarray
-) -> None:
-    """Draw maps of one scale into neighbouring axes, and their colour bar."""
-    colour = "white" if colours == MAP_COLOURS else "grey"
-    for axis, (name, entries) in zip(axes, maps.items(), strict=True):
-        drawn = axis.imshow(entries, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest")
-        axis.set_title(name, fontsize=8, pad=3)
-        axis.xaxis.set_visible(False)
-        axis.yaxis.set_visible(False)
-        # One artist for all lines: an artist each is what takes longest to draw.
-        edges, far = np.array(_edges(labels)) - 0.5, len(entries) - 0.5
-        across = [[(-0.5, edge), (far, edge)] for edge in edges] + [[(edge, -0.5), (edge, far)] for edge in edges]
-        axis.add_collection(LineCollection(across, colors=colour, linewidths=0.5), autolim=False)
-    bar.figure.colorbar(drawn, cax=bar, extend="both").ax.tick_params(labelsize=7)
-
-
-def _name_classes(axis: Any, labels: np.ndarray, classes: Sequence[str]) -> None:
-    axis.yaxis.set_visible(True)
-    present = np.unique(labels)
-    centres = [float(np.flatnonzero(labels == label).mean()) for label in present]
-    axis.set_yticks(centres, [classes[int(label)] for label in present], fontsize=6 if len(present) > 8 else 7)
-    axis.tick_params(length=0)
 
 
 def arrays(layers: Mapping[str, Layer], labels: np.ndarray, rows: np.ndarray, step: int) -> dict[str, np.ndarray]:

@@ -65,8 +65,7 @@ def results(run: tracking.Run, made: Plan, state: loop.State, epochs: dict[str, 
     run.table("epochs", {key: [row[key] for row in rows] for key in rows[0]})
     shown = [key for key in rows[0] if key.split("/")[0] in ("train", "val", "test", "loss")]
     history = {key: [(int(row["epoch"]), row[key]) for row in rows] for key in shown}
-    origin = str(made.windows.manifest["origin"])
-    run.figure(figures.curves(history, plan.name(made), origin, epochs["headline"].number), "plots/curves.png")
+    run.text(figures.curves(history, plan.name(made), made.origin, epochs["headline"].number), "plots/curves.svg")
 
 
 def test_report(run: tracking.Run, made: Plan, task: loop.Task) -> None:
@@ -74,15 +73,15 @@ def test_report(run: tracking.Run, made: Plan, task: loop.Task) -> None:
     labels, subjects = plan.truth(made, made.split.test)
     predicted, _ = loop.predict(task, task.test, made.settings.train.eval_batch)
     classes, names = made.windows.classes, made.windows.subjects
-    title, origin = plan.name(made), str(made.windows.manifest["origin"])
+    title, origin = plan.name(made), made.origin
     counts = metrics.confusion(labels, predicted, len(classes))
     support = [int(n) for n in counts.sum(axis=1)]
     f1 = [float(v) for v in metrics.per_class_f1(labels, predicted, len(classes))]
     accuracy = {names[s]: v for s, v in metrics.per_subject_accuracy(labels, predicted, subjects).items()}
     windows = {names[s]: int((subjects == s).sum()) for s in np.unique(subjects)}
-    run.figure(figures.confusion(counts, classes, title, origin), "plots/confusion.png")
-    run.figure(figures.class_bars(f1, support, classes, title, origin), "plots/f1.png")
-    run.figure(figures.subject_bars(accuracy, windows, title, origin), "plots/subjects.png")
+    run.text(figures.confusion(counts, classes, title, origin), "plots/confusion.svg")
+    run.text(figures.class_bars(f1, support, classes, title, origin), "plots/f1.svg")
+    run.text(figures.subject_bars(accuracy, windows, title, origin), "plots/subjects.svg")
     run.table("confusion", {"true": classes, **{c: counts[:, k].tolist() for k, c in enumerate(classes)}})
     run.table("per_class", {"class": classes, "f1": [v if np.isfinite(v) else None for v in f1], "windows": support})
     run.table(

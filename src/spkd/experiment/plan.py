@@ -53,9 +53,9 @@ class Plan:
     model: Model
 
     @property
-    def simulated(self) -> bool:
-        """Whether the recordings are simulated."""
-        return str(self.windows.manifest["origin"]) == "simulated"
+    def origin(self) -> str:
+        """Where the recordings are from; `simulated` where they are not of people."""
+        return str(self.windows.manifest["origin"])
 
 
 def device(name: str) -> torch.device:
@@ -104,7 +104,7 @@ def card(plan: Plan) -> Card:
         test_subjects=plan.split.test_subjects,
         fold=plan.settings.fold,
         seed=plan.settings.run.seed,
-        origin=str(plan.windows.manifest["origin"]),
+        origin=plan.origin,
     )
 
 

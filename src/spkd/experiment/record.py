@@ -14,7 +14,7 @@ import torch
 from spkd import plugin
 from spkd.data import scaling
 from spkd.data.batches import DeviceWindows, order
-from spkd.evidence import provenance, similarity, tracking
+from spkd.evidence import panel, provenance, similarity, tracking
 from spkd.experiment import plan
 from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor
 from spkd.experiment.plan import Plan
@@ -62,7 +62,7 @@ def tags(made: Plan) -> dict[str, Any]:
         "trial": made.settings.run.seed,
         "data.dataset": made.settings.dataset,
         "data.digest": made.windows.digest,
-        "data.origin": made.windows.manifest["origin"],
+        "data.origin": made.origin,
         "data.window": f"{made.windows.length} samples at {made.windows.rate_hz:g} Hz",
         "train_subjects": " ".join(made.split.train_subjects),
         "validation_subjects": " ".join(made.split.validation_subjects),
@@ -153,10 +153,9 @@ class Witness:
                 self.run.image(f"maps/{tap}/{name}", pixels, step)
         self.run.metrics(found, step)
         if step in (0, self.made.settings.train.epochs):
-            # Drawing it takes as long as all the rest here, and the pictures show every step.
-            title = f"{plan.name(self.made)}, epoch {step}" + (" [SIMULATED DATA]" if self.made.simulated else "")
-            panel = similarity.panel(layers, self.labels, self.made.windows.classes, title)
-            self.run.figure(panel, f"maps/panel_{step:04d}.png")
+            title = f"{plan.name(self.made)}, epoch {step}"
+            drawn = panel.draw(layers, self.labels, self.made.windows.classes, title, self.made.origin)
+            self.run.text(drawn, f"maps/panel_{step:04d}.svg")
         path = self.run.folder / "maps.npz"
         np.savez_compressed(path, **similarity.arrays(layers, self.labels, self.rows, step))  # type: ignore[arg-type]
         self.run.file(path, f"maps/arrays_{step:04d}.npz")

@@ -89,7 +89,7 @@ def record(cell: Cell, row: str, path: str, state: State, failure: str) -> Recor
     )  # fmt: skip
 
 
-def maps(records: list[Record]) -> dict[str, bytes]:
+def maps(records: list[Record]) -> dict[str, str]:
     """The last panel of similarity maps of the first done cell of each row, for the first rows."""
     first: dict[str, Record] = {}
     for r in records:
@@ -99,9 +99,9 @@ def maps(records: list[Record]) -> dict[str, bytes]:
     for row, r in list(first.items())[:MOST_MAPS]:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                panels = sorted(tracking.artifact(r.run_id, "maps", Path(folder)).glob("panel_*.png"))
+                panels = sorted(tracking.artifact(r.run_id, "maps", Path(folder)).glob("panel_*.svg"))
             except SpkdError:
                 continue  # the run kept no maps
             if panels:
-                found[f"{row}, fold {r.fold} ({r.subjects}), trial {r.trial}"] = panels[-1].read_bytes()
+                found[f"{row}, fold {r.fold} ({r.subjects}), trial {r.trial}"] = panels[-1].read_text("utf-8")
     return found
