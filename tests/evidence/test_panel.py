@@ -59,10 +59,12 @@ def test_layers_columns_and_classes_are_named():
 
 def test_columns_stand_under_each_other_whatever_the_numbers_of_a_scale_are():
     layer = random_layer(1, 1)
-    quiet = Layer(np.ones((12, 12)) + 1e-6 * layer.student, {"t0": np.ones((12, 12))})
+    quiet = Layer(layer.student, {"t0": np.ones((12, 12)) + 1e-4 * layer.student})
     root = ElementTree.fromstring(panel.draw({"a": layer, "b": quiet}, LABELS, CLASSES, "run", "uci"))
     places = {(p.get("aria-label"), p.get("x")) for p in root.iter(f"{SVG}svg") if p.get("class") in ("map", "diff")}
     assert len(places) == 3
+    widths = {p.get("width") for p in root.iter(f"{SVG}svg") if p.get("class") == "scale"}
+    assert len(widths) > 1  # or there was nothing to see
 
 
 def test_a_diverged_student_is_drawn_blank_beside_its_teacher():
