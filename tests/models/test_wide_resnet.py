@@ -3,7 +3,7 @@ import torch
 from tests.models.plain_wide_resnet import PlainWideResNet
 
 from spkd.errors import SpkdError
-from spkd.models.wide_resnet import Settings, WideResNet, build
+from spkd.models.wide_resnet import Settings, SignalConvolution, WideResNet, as_product, build
 
 NETWORKS = ((16, 1), (16, 3), (28, 1), (28, 3), (40, 1))
 PUBLISHED = {
@@ -76,6 +76,28 @@ def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(dims, spa
         torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-10)
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(ours.get_buffer(name), buffer, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "length"), [(3, 1, 1, 10), (3, 2, 1, 11), (1, 2, 0, 7)])
+def test_a_convolution_as_a_matrix_product_is_the_convolution(kernel, stride, padding, length):
+    x = torch.randn(2, 5, 1, length, generator=stream(0), dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 5, kernel, generator=stream(1), dtype=torch.float64, requires_grad=True)
+    ours = as_product(x, weight, stride, padding)
+    plain = torch.nn.functional.conv1d(x.squeeze(2), weight, None, stride, padding).unsqueeze(2)
+    torch.testing.assert_close(ours, plain)
+    pull = torch.randn(plain.shape, generator=stream(2), dtype=torch.float64)
+    torch.testing.assert_close(*(torch.autograd.grad(y, (x, weight), pull) for y in (ours, plain)))
+
+
+def test_a_network_of_matrix_products_is_the_network(monkeypatch):
+    """What a GPU runs, on a CPU."""
+    model = WideResNet(16, 1, 3, 4, 1, stream(0))
+    x = torch.randn(6, 3, 32, generator=stream(1))
+    plain = model(x)
+    monkeypatch.setattr(
+        SignalConvolution, "forward", lambda own, x: as_product(x, own.weight, own.stride[0], own.padding[0])
+    )
+    torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_same_generator_seed_gives_the_same_weights_whatever_the_global_state():
