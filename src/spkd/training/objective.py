@@ -21,8 +21,9 @@ TeacherOutput = tuple[str, Tensor, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of the shelf with its weight and its checked settings. `mixed` is None where the loss has no such.
+    """One loss of the shelf with its weight and its checked settings. mixed, each, taps, parts: None where it has none.
 
+    mixed: one loss of all teachers. each: (teachers, b) losses from all teachers' logits, (teachers, b, n_classes).
     taps: {student's layer: teacher's layer} where the loss has layers of its own. parts: makes its trainable parts.
     """
 
@@ -32,6 +33,7 @@ class Term:
     settings: dict[str, Any]
     function: Callable[..., Tensor]
     mixed: Callable[..., Tensor] | None
+    each: Callable[..., Tensor] | None
     taps: Mapping[str, str] | None
     parts: Callable[..., nn.Module] | None
 
@@ -160,8 +162,8 @@ class Objective:
             mixed = (weights.unsqueeze(2) * torch.stack(known)).sum(dim=0)
             value = self.kd.function(logits, mixed, **self.kd.settings)
             return value, {**named, "kd": value}
-        each = plugin.load("losses", "kd").each
-        costs = torch.stack([each(logits, teacher_logits, **self.kd.settings) for teacher_logits in known])
+        assert self.kd.each is not None
+        costs = self.kd.each(logits, torch.stack(known), **self.kd.settings)
         named |= {f"kd/{name}": cost.mean() for (name, _, _), cost in zip(teachers, costs, strict=True)}
         return (weights * costs).sum(dim=0).mean(), named
 
@@ -181,7 +183,11 @@ class Objective:
         if term.mixed is not None:
             value = _sum([term.mixed(student, known, shares, **term.settings) for _, student, known in layers])
             return value, {term.name: value}
-        parts = {}
+        parts: dict[str, Tensor] = {}
+        if term.each is not None:
+            costs = term.each(logits, torch.stack([known for _, known, _ in teachers]), **term.settings).mean(dim=1)
+            parts = {f"{term.name}/{name}": cost for (name, _, _), cost in zip(teachers, costs, strict=True)}
+            return _sum([share * cost for share, cost in zip(shares, costs, strict=True)]), parts
         for k, (name, _, _) in enumerate(teachers):
             values = [
                 term.function(s, known[k], **term.settings, **self._own(term, tap, k)) for tap, s, known in layers
@@ -216,7 +222,7 @@ def _term(name: str, weight: float, losses: Mapping[str, Any]) -> Term:
     """The loss of that name, found on the shelf and set up from its own entry."""
     module = plugin.load("losses", name)
     settings = config.part("losses", name, {"losses": losses}).model_dump()
-    optional = {key: getattr(module, key, None) for key in ("mixed", "TAPS", "parts")}
+    optional = {key: getattr(module, key, None) for key in ("mixed", "each", "TAPS", "parts")}
     return Term(name, module.SEES, weight, settings, getattr(module, name), *optional.values())
 
 
