@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from spkd.errors import SpkdError
 
@@ -16,11 +17,21 @@ def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) ->
     """Write tensors and state to `path`, replacing it atomically; a kill leaves the previous file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    plain = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
-    save_file(plain, temporary, metadata={"state": json.dumps(state)})
+    save_file(_on_cpu(tensors), temporary, metadata={"state": json.dumps(state)})
     with temporary.open("rb") as written:
         os.fsync(written.fileno())
     temporary.replace(path)
+
+
+def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The tensors as arrays. All of one type come by one copy: a GPU would be waited for once for each of 200."""
+    found: dict[str, np.ndarray] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors.values()):
+        own = {name: tensor.detach() for name, tensor in tensors.items() if tensor.dtype == dtype}
+        flat = torch.cat([tensor.reshape(-1) for tensor in own.values()]).cpu()
+        parts = torch.split(flat, [tensor.numel() for tensor in own.values()])
+        found |= {name: part.view(own[name].shape).numpy() for name, part in zip(own, parts, strict=True)}
+    return found
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
