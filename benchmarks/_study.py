@@ -1,5 +1,6 @@
 """A study of the size of PAMAP2's windows in small: random recordings, three WRN28-3 teachers, a WRN16-1 student."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from spkd.models.wide_resnet import WideResNet
 from spkd.settings import Train
 from spkd.training import loop
 from spkd.training.objective import Objective
+from spkd.training.replay import Replay
 from spkd.training.teachers import LiveTeacher
 
 ROOT = Path(__file__).parents[1]
@@ -49,18 +51,16 @@ def train(**changes: object) -> Train:
     return config.check(Train, {**PARAMS["train"], **changes}, "train")
 
 
-def device_windows(of: windowset.WindowSet) -> DeviceWindows:
-    return DeviceWindows(of, scaling.measure(of, np.arange(len(of)), "training"), "cpu")
+def device_windows(of: windowset.WindowSet, device: str = "cpu") -> DeviceWindows:
+    return DeviceWindows(of, scaling.measure(of, np.arange(len(of)), "training"), device)
 
 
-def view(name: str, of: windowset.WindowSet):
+def view(name: str, seen: DeviceWindows):
     """The rendering of a view of params.yaml, prepared where it needs to be."""
     module = plugin.load("views", name)
     settings = config.part("views", name, PARAMS)
-    stored = (
-        {k: torch.from_numpy(v) for k, v in module.prepare(of, settings).items()} if hasattr(module, "prepare") else {}
-    )
-    return module.view(settings, stored), module.DIMS
+    made = module.prepare(seen.windows, settings) if hasattr(module, "prepare") else {}
+    return module.view(settings, {k: torch.from_numpy(v).to(seen.device) for k, v in made.items()}), module.DIMS
 
 
 def network(depth: int, width: int, dims: int, channels: int = 40, seed: int = 0) -> WideResNet:
@@ -78,27 +78,30 @@ def plain(of: WideResNet):
 
 def teacher(name: str, seen: DeviceWindows, taps: list[str] = TAPS, depth: int = 28, width: int = 3) -> LiveTeacher:
     """A frozen WRN28-3 on a view."""
-    render, dims = view(name, seen.windows)
-    return LiveTeacher(name, network(depth, width, dims, len(seen.channels)), render, seen, taps)
+    render, dims = view(name, seen)
+    return LiveTeacher(name, network(depth, width, dims, len(seen.channels)).to(seen.device), render, seen, taps)
 
 
 def task(seen: DeviceWindows, teachers: list, rows: torch.Tensor) -> loop.Task:
     """WRN16-1 on the signal, of these teachers, with the losses of params.yaml (KD and SP)."""
     objective = Objective(0.7 if teachers else 0.0, [], {"sp": 200.0} if teachers else {}, PARAMS["losses"])
-    render, _ = view("signal", seen.windows)
-    student = network(16, 1, 1, len(seen.channels))
+    render, _ = view("signal", seen)
+    student = network(16, 1, 1, len(seen.channels)).to(seen.device)
     few = rows[: min(len(rows), 64)]
     return loop.Task(student, render, seen, rows, few, few, objective, teachers, TAPS if teachers else [], "student")
 
 
-def epoch(of: loop.Task, settings: Train):
-    """A function that trains one more epoch, without evaluation and tracking."""
-    optimiser, state = loop.optimiser_of(of.network.parameters(), settings), loop.State()
+def epoch(of: loop.Task, settings: Train, recorded: bool = False):
+    """A function that trains one more epoch, without evaluation and tracking; recorded: as a CUDA graph."""
+    optimiser, sums = loop.optimiser_of(of.network.parameters(), settings), {}
+    update = Replay(lambda rows: loop.train_step(of, optimiser, sums, rows), recorded, "student")
+    stream = torch.cuda.Stream() if recorded else None
 
     def run() -> None:
         of.network.train()
-        for rows in loop.batches_of(of, settings, 0, 0):
-            loop._train_step(of, optimiser, state, rows, None)
+        with contextlib.nullcontext() if stream is None else torch.cuda.stream(stream):
+            for rows in loop.batches_of(of, settings, 0, 0):
+                update(rows)
 
     return run
 

@@ -44,14 +44,15 @@ def plain_kd(student, teacher, temperature=4.0):
 
 def usual_loop(seen, rows, teacher=None, workers: int = 0):
     """An epoch as public SPKD code has it: DataLoader over tensors, the teacher's forward pass in every step."""
-    x, y = seen.batch(rows).contiguous(), seen.label[rows]
+    x, y = seen.batch(rows).contiguous().cpu(), seen.label[rows].cpu()
     loader = DataLoader(TensorDataset(x, y), BATCH, shuffle=True, drop_last=True, num_workers=workers)
-    student = _study.plain(_study.network(16, 1, 1))
+    student = _study.plain(_study.network(16, 1, 1)).to(seen.device)
     optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
 
     def run() -> None:
         student.train()
-        for inputs, labels in loader:
+        for batch in loader:
+            inputs, labels = (tensor.to(seen.device) for tensor in batch)
             with taps(student, _study.TAPS if teacher else []) as features:
                 logits = student(inputs)
             loss = functional.cross_entropy(logits, labels)
@@ -68,17 +69,16 @@ def usual_loop(seen, rows, teacher=None, workers: int = 0):
 
 
 def own_products(task, settings):
-    """An epoch of the student alone that also works out SP's products of its own features, and their gradient."""
+    """An epoch of the student alone that also works out SP's maps of its own features, and their gradient."""
     optimiser = loop.optimiser_of(task.network.parameters(), settings)
 
     def run() -> None:
         task.network.train()
         for rows in loop.batches_of(task, settings, 0, 0):
-            x, _ = loop.rendered(task, rows, None)
             with taps(task.network, _study.TAPS) as features:
-                logits = task.network(x)
+                logits = task.network(task.render(task.windows.batch(rows), rows))
             loss = functional.cross_entropy(logits, task.windows.label[rows])
-            loss = loss + 1e-9 * sum(sp.similarity(f).mean() for f in features.values())
+            loss = loss + 1e-9 * sum(sp.own_map(f).mean() for f in features.values())
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -110,7 +110,7 @@ def students(repeats: int, folder: Path) -> list[dict]:
         print(_torchdistill.MISSING)
     seconds = _measure.turns(calls, repeats)
     usual, ours = "DataLoader and a teacher's forward pass each step", "epoch of three WRN28-3 teachers, later"
-    plain, own = "the student alone in plain layers", "SP's products of the student alone: the bound"
+    plain, own = "the student alone in plain layers", "SP's maps of the student alone: the bound"
     peer = [_measure.faster("epoch of SPKD", "torchdistill", seconds, "one", "peer", 4)] if "peer" in calls else []
     return [
         *peer,

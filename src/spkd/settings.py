@@ -59,6 +59,7 @@ class Train(Section):
     momentum: Fraction
     weight_decay: Weight
     noise: Weight
+    cuda_graphs: bool
     eval_batch: Count
     headline: Literal["validation", "last", "paper"]
     windows_gib: Weight

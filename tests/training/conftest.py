@@ -31,9 +31,9 @@ def settings():
         Train,
         {
             "epochs": 3, "batch": 16, "last_batch": "drop", "lr": 0.05, "lr_final": 0.001, "schedule": "cosine",
-            "momentum": 0.9, "weight_decay": 1e-4, "noise": 0.0, "eval_batch": 64, "headline": "validation",
-            "windows_gib": 1.0, "teacher_cache": True, "teacher_cache_gib": 1.0, "teacher_cache_keep": False,
-            "checkpoint_every": 1, "early": 0.25,
+            "momentum": 0.9, "weight_decay": 1e-4, "noise": 0.0, "cuda_graphs": True, "eval_batch": 64,
+            "headline": "validation", "windows_gib": 1.0, "teacher_cache": True, "teacher_cache_gib": 1.0,
+            "teacher_cache_keep": False, "checkpoint_every": 1, "early": 0.25,
         },
         "train",
     )  # fmt: skip
@@ -56,11 +56,11 @@ def make_task(windows):
         part["test"] = rows[windows.subject == 3]
         on_device = DeviceWindows(windows, scaling.measure(windows, part["train"], "training"), device)
         taps = ["group1", "group2", "group3"] if teachers else []
-        live = [LiveTeacher(f"t{k}", network(2, 10 + k), identity, on_device, taps) for k in range(teachers)]
+        live = [LiveTeacher(f"t{k}", network(2, 10 + k).to(device), identity, on_device, taps) for k in range(teachers)]
         objective = Objective(0.5 if teachers else 0.0, [], {"sp": beta} if teachers else {}, LOSSES)
         tensors = {name: on_device.rows(r) for name, r in part.items()}
         return Task(
-            network(1, 0), identity, on_device, tensors["train"], tensors["validation"], tensors["test"],
+            network(1, 0).to(device), identity, on_device, tensors["train"], tensors["validation"], tensors["test"],
             objective, live, taps, "waves",
         )  # fmt: skip
 

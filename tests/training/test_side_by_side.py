@@ -1,4 +1,4 @@
-"""Training side by side gives every run what `loop.fit` alone gives it. Everything is compared in float64."""
+"""Training side by side gives every run what `loop.fit` alone gives it, to the bit."""
 
 import math
 import os
@@ -17,13 +17,12 @@ from spkd.errors import SpkdError
 from spkd.losses import sp
 from spkd.models.wide_resnet import WideResNet
 from spkd.training import checkpoint, loop
+from spkd.training.loop import Run
 from spkd.training.objective import Objective
 from spkd.training.remembered import remember
-from spkd.training.side_by_side import Run, fit_many
+from spkd.training.side_by_side import fit_many
 from spkd.training.teachers import LiveTeacher
 
-# Of every weight, momentum and number: float64 has 16 digits, and 9 steps of a small network lose fewer than 6.
-TOLERANCE = 1e-9
 LOSSES = config.read(Path(__file__).parents[2] / "params.yaml")["losses"]
 
 
@@ -31,12 +30,12 @@ def ignore(state):
     pass
 
 
-def doubled(x, rows):
-    return x.double()
+def identity(x, rows):
+    return x
 
 
 def network(width, seed):
-    return WideResNet(10, width, 2, 3, 1, torch.Generator().manual_seed(seed)).double()
+    return WideResNet(10, width, 2, 3, 1, torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
@@ -49,9 +48,9 @@ def make_tasks(make_task, windows, tmp_path):
     def make(remembered=True):
         few, many = np.arange(40), np.arange(24, 96)
         seen = [DeviceWindows(windows, scaling.measure(windows, rows, "training"), "cpu") for rows in (few, many)]
-        live = [LiveTeacher(f"t{k}", network(2, 10 + k), doubled, seen[k], ["group1", "group3"]) for k in range(2)]
-        rows, single = seen[1].rows(many), network(2, 12).float()
-        other = LiveTeacher("t2", single, lambda x, rows: x, seen[1], ["group1", "group3"])
+        live = [LiveTeacher(f"t{k}", network(2, 10 + k), identity, seen[k], ["group1", "group3"]) for k in range(2)]
+        rows, single = seen[1].rows(many), network(2, 12)
+        other = LiveTeacher("t2", single, identity, seen[1], ["group1", "group3"])
         known = remember(other, rows, 64, 2**30, tmp_path, sp.Products)[0] if remembered else live[1]
         plain, both = make_task(), make_task(teachers=2)
         tasks = [
@@ -62,7 +61,7 @@ def make_tasks(make_task, windows, tmp_path):
             ),
             plain,
         ]
-        return [replace(t, network=network(1, k), render=doubled, title=f"run {k}") for k, t in enumerate(tasks)]
+        return [replace(t, network=network(1, k), render=identity, title=f"run {k}") for k, t in enumerate(tasks)]
 
     return make
 
@@ -77,7 +76,7 @@ def alone(run, settings):
 
 
 def assert_alike(one, other, key=""):
-    """Trees of numbers are equal within the tolerance."""
+    """Trees of numbers are equal, to the bit."""
     if isinstance(one, dict):
         assert one.keys() == other.keys(), key
         for name in one.keys() - {"seconds", "windows_per_s"}:
@@ -89,9 +88,7 @@ def assert_alike(one, other, key=""):
     elif isinstance(one, str):
         assert one == other, key
     else:
-        torch.testing.assert_close(
-            torch.as_tensor(one), torch.as_tensor(other), rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m: f"{key}: {m}"
-        )
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other)), key
 
 
 def assert_same_files(folder, other, n=4):
@@ -151,9 +148,9 @@ def stopping(tasks, k, at):
 def test_runs_that_were_stopped_side_by_side_can_be_finished_alone(make_tasks, settings, tmp_path, expected):
     many = tmp_path / "many"
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
-        fit_many(runs_of(stopping(make_tasks(), 2, 9), many), settings)  # 3 answers beforehand, 4 steps, 2 steps
+        fit_many(runs_of(stopping(make_tasks(), 2, 6), many), settings)  # in its second epoch, after 4 steps and 2
     places = [checkpoint.load(many / f"{k}")[1] for k in range(4)]
-    assert [(p["epoch"], p["step"]) for p in places] == [(1, 2)] * 4
+    assert [(p["epoch"], p["step"]) for p in places] == [(2, 0), (3, 0), (1, 2), (2, 0)]
     for run in runs_of(make_tasks(), many):
         alone(run, settings)
     assert_same_files(many, expected(settings))
@@ -181,8 +178,8 @@ def test_a_loss_that_is_not_finite_costs_its_own_run_alone(make_tasks, settings,
 
     def broken(x, rows):
         calls.append(len(rows))
-        # Past two looks, the first epoch (3 steps, 2 evaluations) and one more step.
-        return x.double() * (math.nan if len(calls) > 8 else 1)
+        # Past the first epoch (3 steps, 2 evaluations) and one more step.
+        return x * (math.nan if len(calls) > 6 else 1)
 
     tasks[0] = replace(tasks[0], render=broken)
     error, *states = fit_many(runs_of(tasks, tmp_path / "many"), settings)
@@ -211,12 +208,11 @@ def test_losses_with_trainable_parts_and_networks_of_another_shape_go_with_the_r
     def tasks():
         made = make_tasks()
         objective = Objective(0.5, [], {"dcd": 1.0}, LOSSES)
-        teacher = LiveTeacher("t", network(2, 5), doubled, made[0].windows, ["norm"])
+        teacher = LiveTeacher("t", network(2, 5), identity, made[0].windows, ["norm"])
         known = teacher(made[0].train[:2])
         objective.grow(
             {"norm": torch.zeros(2, 64, 8)}, [("t", known.logits, known.features)], torch.Generator().manual_seed(3)
         )
-        objective.parts.double()
         made[0] = replace(made[0], objective=objective, teachers=[teacher], tap_names=["norm"])
         made[3] = replace(made[3], network=network(2, 3))
         return made
@@ -226,26 +222,3 @@ def test_losses_with_trainable_parts_and_networks_of_another_shape_go_with_the_r
         alone(run, short)
     assert_same_files(tmp_path / "many", tmp_path / "alone")
     assert any(name.startswith("momentum.parts.") for name in checkpoint.load(tmp_path / "many" / "0")[0])
-
-
-def test_losses_that_torch_cannot_stack_are_worked_out_run_by_run(make_tasks, settings, tmp_path, expected, capsys):
-    tasks = make_tasks()
-    for task in (tasks[0], tasks[3]):
-        task.objective.cross_entropy = replace(task.objective.cross_entropy, function=read_on_the_cpu)
-    fit_many(runs_of(tasks, tmp_path / "many"), settings)
-    assert "run 0: its losses are worked out apart" in capsys.readouterr().out
-    assert_same_files(tmp_path / "many", expected(settings))
-
-
-def read_on_the_cpu(logits, labels):
-    """Cross entropy that looks at a number, as torch.vmap cannot."""
-    assert float(logits.detach().sum()) < 1e9
-    return torch.nn.functional.cross_entropy(logits, labels)
-
-
-def test_a_network_that_cannot_be_stacked_is_an_error_that_says_what_to_do(make_tasks, settings, tmp_path):
-    tasks = make_tasks()
-    for task in tasks:
-        task.network.head = torch.nn.Sequential(torch.nn.Dropout(), task.network.head)
-    with pytest.raises(SpkdError, match=r"run 0.*torch\.vmap can stack.*random.*table\.side_by_side 1"):
-        fit_many(runs_of(tasks, tmp_path), settings)

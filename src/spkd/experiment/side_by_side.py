@@ -13,7 +13,8 @@ from spkd.evidence import tracking
 from spkd.experiment import har
 from spkd.experiment.plan import Places, Role
 from spkd.settings import Settings
-from spkd.training.side_by_side import Run, fit_many
+from spkd.training.loop import Run
+from spkd.training.side_by_side import fit_many
 
 
 @dataclass(frozen=True)

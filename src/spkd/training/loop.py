@@ -4,12 +4,12 @@ Everything random derives from (seed, purpose), so a run that was killed and res
 that was not. The loop knows no files but its checkpoint, and no tracking: it calls `on_epoch`.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from spkd.data.batches import DeviceWindows, order
 from spkd.errors import SpkdError
 from spkd.settings import Train
 from spkd.training import checkpoint
-from spkd.training.interrupt import Stop, stop_between_steps
+from spkd.training.interrupt import stop_between_steps
 from spkd.training.metrics import scores
 from spkd.training.objective import Objective
 from spkd.training.progress import Progress
+from spkd.training.replay import Replay
 from spkd.training.schedule import learning_rate
 from spkd.training.taps import taps
 from spkd.training.teachers import Render, Teacher
@@ -60,7 +61,11 @@ class Epoch:
 
 @dataclass
 class State:
-    """Everything that a checkpoint holds besides the weights. chosen: the weights of the best validation epoch."""
+    """Everything that a checkpoint holds besides the weights. chosen: the weights of the best validation epoch.
+
+    sums: of the epoch's losses so far, by name, `correct`, and `good_steps`, the number of steps before the first whose
+    loss was not finite. They are float64 scalars that stay in their place on the device: no step waits for the GPU.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -76,21 +81,21 @@ def best_epoch(history: list[Epoch], split: str) -> Epoch:
 
 
 @torch.no_grad()
-def predict(task: Task, rows: torch.Tensor, batch: int) -> tuple[np.ndarray, float]:
-    """(predicted class (n,), mean cross entropy) of the network in eval mode on the given rows."""
+def _judged(task: Task, rows: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(predicted class (n,), mean cross entropy) of the network in eval mode on the given rows, on the device."""
     task.network.eval()
-    predicted, loss = [], 0.0
+    predicted, loss = [], torch.zeros((), dtype=torch.float64, device=rows.device)
     for part in torch.split(rows, batch):
         logits = task.network(task.render(task.windows.batch(part), part))
-        loss += float(torch.nn.functional.cross_entropy(logits, task.windows.label[part], reduction="sum"))
+        loss += torch.nn.functional.cross_entropy(logits, task.windows.label[part], reduction="sum")
         predicted.append(logits.argmax(1))
-    return torch.cat(predicted).cpu().numpy(), loss / len(rows)
+    return torch.cat(predicted), loss / len(rows)
 
 
-def evaluate(task: Task, rows: torch.Tensor, batch: int) -> dict[str, float]:
-    """accuracy, macro_f1 and loss on the given rows."""
-    predicted, loss = predict(task, rows, batch)
-    return {**asdict(scores(task.windows.label[rows].cpu().numpy(), predicted)), "loss": loss}
+def predict(task: Task, rows: torch.Tensor, batch: int) -> tuple[np.ndarray, float]:
+    """(predicted class (n,), mean cross entropy) of the network in eval mode on the given rows."""
+    predicted, loss = _judged(task, rows, batch)
+    return predicted.cpu().numpy(), float(loss)
 
 
 def _trained(task: Task) -> dict[str, torch.nn.Parameter]:
@@ -101,9 +106,10 @@ def _trained(task: Task) -> dict[str, torch.nn.Parameter]:
 
 def optimiser_of(learning: Iterable[torch.Tensor], settings: Train) -> torch.optim.SGD:
     """The optimiser of these parameters; fused: one kernel for all of them instead of four for each."""
-    return torch.optim.SGD(
-        learning, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
-    )
+    learning = list(learning)
+    # On a GPU the rate is a tensor: a recorded step then follows the schedule.
+    lr = torch.tensor(settings.lr, device=learning[0].device) if learning[0].is_cuda else settings.lr
+    return torch.optim.SGD(learning, lr=lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
 
 
 def save(path: Path, task: Task, optimiser: torch.optim.SGD, state: State, key: str) -> None:
@@ -116,7 +122,7 @@ def save(path: Path, task: Task, optimiser: torch.optim.SGD, state: State, key: 
             tensors[f"momentum.{name}"] = momentum
     tensors |= {f"chosen.{n}": t for n, t in state.chosen.items()} | {f"sum.{n}": t for n, t in state.sums.items()}
     plain = {"epoch": state.epoch, "step": state.step, "seconds": state.seconds, "key": key}
-    checkpoint.save(path, tensors, {**plain, "history": [asdict(e) for e in state.history]})
+    checkpoint.save(path, tensors, {**plain, "history": [vars(e) for e in state.history]})
 
 
 def _restore(path: Path, task: Task, optimiser: torch.optim.SGD, key: str) -> State:
@@ -138,56 +144,51 @@ def _restore(path: Path, task: Task, optimiser: torch.optim.SGD, key: str) -> St
     return State(plain["epoch"], plain["step"], plain["seconds"], history, part("sum."), part("chosen."))
 
 
-def _train_step(task: Task, optimiser: torch.optim.SGD, state: State, rows: torch.Tensor, noise: Any) -> None:
-    """One update; adds the batch's losses to state.sums."""
-    x, disturbance = rendered(task, rows, noise)
+def train_step(
+    task: Task, optimiser: torch.optim.SGD, sums: dict[str, torch.Tensor], rows: torch.Tensor,
+    noise: torch.Tensor | None = None,
+) -> None:  # fmt: skip
+    """One update; adds the batch's losses to sums. noise: (b, C, T), what is added to the scaled signal."""
+    x = task.windows.batch(rows)
+    x = task.render(x if noise is None else x + noise, rows)
     with taps(task.network, task.tap_names) as features:
         logits = task.network(x)
-    knowledge = [teacher(rows, disturbance) for teacher in task.teachers]
+    knowledge = [teacher(rows, noise) for teacher in task.teachers]
     labels = task.windows.label[rows]
     total, parts = task.objective(logits, features, [(k.name, k.logits, k.features) for k in knowledge], labels)
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    tally(state.sums, state.step, parts, total.detach(), (logits.argmax(1) == labels).float().mean())
+    _tally(sums, {**parts, "total": total.detach(), "correct": (logits.argmax(1) == labels).float().mean()})
 
 
-def rendered(task: Task, rows: torch.Tensor, noise: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(what the network sees of these rows, the noise that was added to their scaled signal)."""
-    x = task.windows.batch(rows)
-    disturbance = None if noise is None else noise(x)
-    return task.render(x if disturbance is None else x + disturbance, rows), disturbance
-
-
-def tally(
-    sums: dict[str, torch.Tensor],
-    step: int,
-    parts: Mapping[str, torch.Tensor],
-    total: torch.Tensor,
-    right: torch.Tensor,
-) -> None:
-    """Add a batch's losses and its share of right answers to sums, and note the first step that is not finite.
-
-    All scalars, or (n,) of n runs. Sums are float64 on the device: no wait for the GPU.
-    """
-    for name, value in {**parts, "total": total, "correct": right}.items():
-        sums[name] = sums.get(name, torch.zeros_like(total, dtype=torch.float64)) + value
-    bad = sums.setdefault("first_bad_step", torch.full_like(total, math.inf, dtype=torch.float64))
-    sums["first_bad_step"] = torch.where(torch.isfinite(total) | torch.isfinite(bad), bad, float(step))
+def _tally(sums: dict[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> None:
+    """Add a batch's losses and its share of right answers to sums, and count the steps until a total is not finite."""
+    for name in (*batch, "good_steps"):
+        if name not in sums:
+            sums[name] = torch.zeros_like(batch["total"], dtype=torch.float64)
+    for name, value in batch.items():
+        sums[name] += value
+    sums["good_steps"] += torch.isfinite(sums["total"])
 
 
 def refuse_non_finite(task: Task, state: State, path: Path) -> None:
     """Raise SpkdError where a loss of this epoch was not finite."""
-    step = float(state.sums.get("first_bad_step", torch.tensor(math.inf)))
-    if math.isfinite(step):
-        parts = {n: float(v) for n, v in state.sums.items() if n not in ("correct", "first_bad_step")}
-        broken = [n for n, v in parts.items() if not math.isfinite(v)]
+    sums = _read(state.sums)
+    step = int(sums.get("good_steps", state.step))
+    if step < state.step:
+        broken = [n for n, v in sums.items() if not math.isfinite(v)]
         raise SpkdError(
-            f"{task.title}: epoch {state.epoch + 1}, step {int(step)}",
+            f"{task.title}: epoch {state.epoch + 1}, step {step}",
             "a finite loss",
             f"{', '.join(broken)} not finite",
             f"lower train.lr or the weight of that term; the last good weights are in {path}",
         )
+
+
+def _read(sums: dict[str, torch.Tensor]) -> dict[str, float]:
+    """The sums as numbers, by one wait for the device."""
+    return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)) if sums else {}
 
 
 def batches_of(task: Task, settings: Train, seed: int, epoch: int) -> list[torch.Tensor]:
@@ -201,29 +202,14 @@ def batches_of(task: Task, settings: Train, seed: int, epoch: int) -> list[torch
     return batches
 
 
-def noise_of(
-    settings: Train, seed: int, state: State, device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """What makes this step's noise for a batch; None without noise."""
+def noise_of(task: Task, settings: Train, seed: int, state: State, n: int) -> list[torch.Tensor]:
+    """[this step's noise for n windows, (n, C, T)]; empty without noise."""
     if settings.noise == 0:
-        return None
+        return []
+    device = task.train.device
     generator = seeding.torch_stream(seed, "noise", state.epoch, state.step, device=device)
-    return lambda x: settings.noise * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-def finish_epoch(task: Task, state: State, settings: Train, lr: float, n_steps: int, n_windows: int) -> Epoch:
-    """Evaluate, remember the weights if they are the best so far, and turn to the next epoch."""
-    validation = evaluate(task, task.validation, settings.eval_batch)
-    test = evaluate(task, task.test, settings.eval_batch)
-    means = {n: float(v) / n_steps for n, v in state.sums.items() if n != "first_bad_step"}
-    accuracy = means.pop("correct")
-    rate = n_windows / max(state.seconds, 1e-9)
-    epoch = Epoch(state.epoch + 1, lr, means, accuracy, validation, test, state.seconds, rate)
-    state.history.append(epoch)
-    if best_epoch(state.history, "validation") is epoch:
-        state.chosen = {n: t.detach().clone() for n, t in task.network.state_dict().items()}
-    state.epoch, state.step, state.seconds, state.sums = state.epoch + 1, 0, 0.0, {}
-    return epoch
+    shape = (n, len(task.windows.channels), task.windows.length)
+    return [settings.noise * torch.randn(shape, generator=generator, device=device)]
 
 
 def begin(
@@ -239,6 +225,17 @@ def begin(
     return optimiser, state
 
 
+@dataclass(frozen=True)
+class Run:
+    """A task with its seed, its checkpoint and the key of it, and who is told of its epochs: see `fit`."""
+
+    task: Task
+    seed: int
+    path: Path
+    key: str
+    on_epoch: Callable[[State], None]
+
+
 def fit(task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: Callable[[State], None]) -> State:
     """Train the task's network from its present weights, or from the checkpoint at `path`; returns the final state.
 
@@ -247,50 +244,120 @@ def fit(task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: 
     Raises SpkdError on a non-finite loss (the checkpoint keeps the last good weights), KeyboardInterrupt after a
     signal (the checkpoint then holds this very step).
     """
-    optimiser, state = begin(task, settings, path, key, on_epoch)
-    n_windows = sum(len(b) for b in batches_of(task, settings, seed, 0))
-    with stop_between_steps() as stop, Progress(task.title, settings.epochs, n_windows, state.epoch) as progress:
-        while state.epoch < settings.epochs:
-            _epoch(task, optimiser, state, settings, seed, stop, progress, path, key)
-            on_epoch(state)
-            if is_due(state, settings):
-                save(path, task, optimiser, state, key)
-    return state
+    learner = Learner(Run(task, seed, path, key, on_epoch), settings)
+    done, n_windows = learner.state.epoch, learner.n_windows
+    with stop_between_steps() as stop, Progress(task.title, settings.epochs, n_windows, done) as progress:
+        while learner.open:
+            learner.advance(progress)
+            if stop and learner.open:
+                learner.keep()
+                raise KeyboardInterrupt(f"{stop.name}; the same command goes on from epoch {learner.state.epoch + 1}")
+    return learner.state
 
 
-def is_due(state: State, settings: Train) -> bool:
-    """Whether a checkpoint is written after the epoch that just ended."""
-    return state.epoch % settings.checkpoint_every == 0 or state.epoch == settings.epochs
+class Learner:
+    """One run on its way, a step at a time; on a GPU in a stream of its own, so that several share the device.
+
+    state: where it stands. n_windows: trained on in an epoch. Raises SpkdError on a foreign checkpoint.
+    """
+
+    def __init__(self, run: Run, settings: Train) -> None:
+        self.run, self.task, self.settings = run, run.task, settings
+        device = run.task.train.device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        if self.stream is not None:
+            self.stream.wait_stream(torch.cuda.current_stream(device))
+        with self._in_order():
+            self.optimiser, self.state = begin(run.task, settings, run.path, run.key, run.on_epoch)
+            self._begin_epoch()
+        self.n_windows = sum(len(rows) for rows in self.batches)
+        parts, title = (run.task.validation, run.task.test), run.task.title
+        graphs = settings.cuda_graphs and _stays_on_gpu(run.task)
+        self.update = Replay(lambda *x: train_step(run.task, self.optimiser, self.state.sums, *x), graphs, title)
+        self.judge = Replay(lambda: [_judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
+
+    @property
+    def open(self) -> bool:
+        """Whether there is more to train."""
+        return self.state.epoch < self.settings.epochs
+
+    def advance(self, progress: Progress) -> None:
+        """Take the next step; after the last one of an epoch evaluate, tell, save, and turn to the next epoch.
+
+        Raises SpkdError where a loss of an epoch that ends was not finite.
+        """
+        with self._in_order():
+            if self.state.step < len(self.batches):
+                rows = self.batches[self.state.step]
+                self.update(rows, *noise_of(self.task, self.settings, self.run.seed, self.state, len(rows)))
+                self.state.step += 1
+                progress.step(len(rows))
+            if self.state.step == len(self.batches):
+                self._end_epoch(progress)
+
+    def keep(self) -> None:
+        """Write the checkpoint at this very step; raises SpkdError, and writes none, where a loss is not finite."""
+        with self._in_order():
+            refuse_non_finite(self.task, self.state, self.run.path)
+            self.state.seconds += time.monotonic() - self.since
+            save(self.run.path, self.task, self.optimiser, self.state, self.run.key)
+
+    def _in_order(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
+
+    def _begin_epoch(self) -> None:
+        self.task.network.train()
+        self.task.objective.parts.train()
+        if self.open:
+            self.lr = set_rate(self.optimiser, self.settings, self.state.epoch)
+        self.batches = batches_of(self.task, self.settings, self.run.seed, self.state.epoch)
+        self.since = time.monotonic()
+
+    def _end_epoch(self, progress: Progress) -> None:
+        state, run = self.state, self.run
+        refuse_non_finite(run.task, state, run.path)
+        state.seconds += time.monotonic() - self.since
+        epoch = self._finished()
+        progress.epoch(epoch.number, epoch.losses["total"], epoch.validation["accuracy"], epoch.windows_per_s)
+        run.on_epoch(state)
+        if state.epoch % self.settings.checkpoint_every == 0 or not self.open:
+            save(run.path, run.task, self.optimiser, state, run.key)
+        if self.open:
+            self._begin_epoch()
+        elif self.stream is not None:
+            self.stream.synchronize()
+
+    def _finished(self) -> Epoch:
+        """Evaluate the epoch, remember the weights if they are the best so far, and count the epoch as done."""
+        task, state = self.task, self.state
+        validation, test = (
+            {**asdict(scores(task.windows.label[rows].cpu().numpy(), predicted.cpu().numpy())), "loss": float(loss)}
+            for rows, (predicted, loss) in zip((task.validation, task.test), self.judge(), strict=True)
+        )
+        means = {name: value / len(self.batches) for name, value in _read(state.sums).items() if name != "good_steps"}
+        accuracy, rate = means.pop("correct"), self.n_windows / max(state.seconds, 1e-9)
+        epoch = Epoch(state.epoch + 1, self.lr, means, accuracy, validation, test, state.seconds, rate)
+        state.history.append(epoch)
+        if best_epoch(state.history, "validation") is epoch:
+            state.chosen = {n: t.detach().clone() for n, t in task.network.state_dict().items()}
+        state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
+        for value in state.sums.values():
+            value.zero_()
+        return epoch
+
+
+def _stays_on_gpu(task: Task) -> bool:
+    """Whether a step needs nothing but what lies on the GPU: windows and teachers' answers included."""
+    on_gpu = task.train.is_cuda and task.windows.signal is not None
+    return on_gpu and all(teacher.resident for teacher in task.teachers)
 
 
 def set_rate(optimiser: torch.optim.SGD, settings: Train, epoch: int) -> float:
     """The learning rate of an epoch (counted from 0), which the optimiser has from now on."""
     lr = learning_rate(epoch, settings.epochs, settings.lr, settings.lr_final, settings.schedule)
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
     return lr
-
-
-def _epoch(
-    task: Task, optimiser: torch.optim.SGD, state: State, settings: Train, seed: int,
-    stop: Stop, progress: Progress, path: Path, key: str,
-) -> None:  # fmt: skip
-    """Train from state.step to the end of the epoch and evaluate it."""
-    task.network.train()
-    task.objective.parts.train()
-    lr = set_rate(optimiser, settings, state.epoch)
-    batches = batches_of(task, settings, seed, state.epoch)
-    started = time.monotonic()
-    for rows in batches[state.step :]:
-        _train_step(task, optimiser, state, rows, noise_of(settings, seed, state, rows.device))
-        state.step += 1
-        progress.step(len(rows))
-        if stop:
-            state.seconds += time.monotonic() - started
-            refuse_non_finite(task, state, path)
-            save(path, task, optimiser, state, key)
-            raise KeyboardInterrupt(f"{stop.name}; the same command goes on from epoch {state.epoch + 1}")
-    refuse_non_finite(task, state, path)
-    state.seconds += time.monotonic() - started
-    epoch = finish_epoch(task, state, settings, lr, len(batches), sum(len(b) for b in batches))
-    progress.epoch(epoch.number, epoch.losses["total"], epoch.validation["accuracy"], epoch.windows_per_s)

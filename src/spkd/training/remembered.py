@@ -68,6 +68,7 @@ class RememberedTeacher:
         self.name, self.answers, self.products, self.wrap = teacher.name, answers, products, wrap
         self.place = torch.full((len(teacher.windows),), -1, dtype=torch.int64, device=rows.device)
         self.place[rows] = torch.arange(len(rows), device=rows.device)
+        self.resident = all(kept.device == rows.device for kept in answers.values())
 
     def __call__(self, rows: torch.Tensor, noise: torch.Tensor | None = None) -> Knowledge:
         """The remembered knowledge about these rows. Raises ValueError where noise would make it wrong."""

@@ -26,9 +26,13 @@ class Knowledge:
 
 
 class Teacher(Protocol):
-    """Anything that answers for rows of the window set; `noise` (b, C, T) is added to the scaled signal."""
+    """Anything that answers for rows of the window set; `noise` (b, C, T) is added to the scaled signal.
+
+    resident: whether it answers without leaving the device of the windows.
+    """
 
     name: str
+    resident: bool
 
     def __call__(self, rows: torch.Tensor, noise: torch.Tensor | None = None) -> Knowledge:
         """The knowledge about these rows."""
@@ -42,6 +46,7 @@ class LiveTeacher:
         self, name: str, network: torch.nn.Module, render: Render, windows: DeviceWindows, tap_names: list[str]
     ) -> None:
         self.name, self.render, self.windows, self.tap_names = name, render, windows, tap_names
+        self.resident = windows.signal is not None
         # Channels last: a forward pass over images takes a fifth less on a CPU, and signals have no such layout.
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
