@@ -153,14 +153,15 @@ def together(of: Study, repeats: int) -> list[dict]:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes that operators read and write; views move none."""
+    """Counts the bytes that operators read and write. Views move none; looking rows up reads as much as it writes."""
 
     total = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if not func.is_view and "detach" not in str(func):
-            flat = torch.utils._pytree.tree_leaves((args, kwargs, out))
+            looks_up = func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_select)
+            flat = torch.utils._pytree.tree_leaves((out, out) if looks_up else (args, kwargs, out))
             self.total += sum(t.numel() * t.element_size() for t in flat if isinstance(t, torch.Tensor))
         return out
 

@@ -1,4 +1,4 @@
-"""Six small students on one machine: one after the other with all threads or one, as one stack, and in two processes.
+"""Six small students on one machine: one after the other with all threads or one, and in two processes.
 
 WRN16-1 on 512 windows each, of its own seed and subjects, from the first step to the last evaluation, checkpoints
 included. Wall clock; the start of the two processes (one thread each) is not counted, as a table starts them once.
@@ -25,7 +25,7 @@ from distillation import usual_loop
 from spkd import executor, seeding
 from spkd.data.batches import DeviceWindows
 from spkd.training import loop
-from spkd.training.side_by_side import Run, fit_many
+from spkd.training.loop import Run
 
 STUDENTS, WINDOWS, WORKERS = 6, 512, 2
 CORES = os.cpu_count() or 1
@@ -78,11 +78,6 @@ def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, An
             for _ in range(epochs):
                 epoch()
 
-    def stacked() -> None:
-        place = fresh()
-        torch.set_num_threads(CORES)
-        fit_many([run(k, place) for k in range(STUDENTS)], _study.train(epochs=epochs, batch=128))
-
     def processes() -> None:
         place, waiting, ended = fresh(), list(range(STUDENTS)), 0
         while ended < STUDENTS:
@@ -94,8 +89,7 @@ def sides(workers: executor.Executor, epochs: int, folder: Path) -> dict[str, An
 
     return {
         "one after the other": lambda: one_after_the_other(CORES), "one thread": lambda: one_after_the_other(1),
-        "usual": usual,
-        "stacked": stacked, "processes": processes,
+        "usual": usual, "processes": processes,
     }  # fmt: skip
 
 
@@ -105,16 +99,15 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place, executor.opened("local", train, WORKERS, 0.0) as workers:
         seconds = _measure.turns(sides(workers, epochs, Path(place) / "runs"), repeats, time.perf_counter)
     peer = f"one after the other, {CORES} threads"
-    what = {"stacked": "6 students as one stack", "processes": f"6 students in {WORKERS} processes of 1 thread"}
-    rows = [
-        _measure.faster(f"{name} (wall clock)", peer, seconds, side, "one after the other", 1.6)
-        for side, name in what.items()
-    ]
+    what = f"6 students in {WORKERS} processes of 1 thread (wall clock)"
     written = f"DataLoader and plain layers, one after the other, {CORES} threads"
-    rows.append(_measure.faster(f"{what['processes']} (wall clock)", written, seconds, "processes", "usual", 1.6))
     single = "one after the other, 1 thread each, as a table's cells are"
-    rows.append(_measure.faster(f"{what['processes']} (wall clock)", single, seconds, "processes", "one thread", 1.6))
-    notes = f"wall clock, {epochs} epochs; the target is for the faster of the two; processes were started beforehand"
+    rows = [
+        _measure.faster(what, peer, seconds, "processes", "one after the other", 1.6),
+        _measure.faster(what, written, seconds, "processes", "usual", 1.6),
+        _measure.faster(what, single, seconds, "processes", "one thread", 1.6),
+    ]
+    notes = f"wall clock, {epochs} epochs; processes were started beforehand"
     _measure.keep("side_by_side", rows, ("torch",), notes)
 
 

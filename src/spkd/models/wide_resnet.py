@@ -112,7 +112,7 @@ class WideResNet(nn.Module):
         """(b, 64 width, H / 4, W / 4), H = 1 for signals: the last feature, which the head averages over space."""
         image = x.unsqueeze(2) if x.dim() == 3 else x
         if image.device.type == "cpu" or x.dim() == 3:
-            # torch.channels_last in other words, which torch.vmap knows too.
+            # torch.channels_last, which leaves it open what the strides of axes of length 1 are.
             image = image.movedim(1, -1).contiguous().movedim(-1, 1)
         features = self.group3(self.group2(self.group1(self.stem(image))))
         return functional.relu(self.norm(features), inplace=True)
