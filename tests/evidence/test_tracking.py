@@ -7,6 +7,9 @@ from contextlib import closing
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking, tracking_reading, tracking_store
@@ -119,6 +122,23 @@ def test_the_data_set_is_an_input_with_its_digest_and_profile(here):
     assert [(t.key, t.value) for t in found.tags] == [("mlflow.data.context", "training")]
     with pytest.raises(SpkdError, match="at most 36"), open_run(here, "other") as other:
         other.dataset("pamap2", "d" * 64, "x", {})
+
+
+def test_a_data_set_that_another_run_names_at_the_same_moment_is_an_input_of_both(here, monkeypatch):
+    told, calls = MlflowClient.log_inputs, []
+
+    def colliding(client, run_id, datasets):
+        calls.append(run_id)
+        if len(calls) == 1:
+            raise MlflowException("UNIQUE constraint failed: datasets.experiment_id", BAD_REQUEST)
+        told(client, run_id, datasets)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", colliding)
+    with open_run(here) as run:
+        run.dataset("waves", "abc", "data/windows/waves", {})
+    found = client().get_run(run.id)
+    assert [i.dataset.name for i in found.inputs.dataset_inputs] == ["waves"]
+    assert "tracking.refused" not in found.data.tags
 
 
 def test_an_exception_ends_the_run_failed_with_one_line_of_reason(here):

@@ -154,7 +154,14 @@ def _image(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str,
 def _dataset(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
     source = json.dumps({"uri": event["source"]})
     data = Dataset(event["name"], event["digest"], "local", source, None, json.dumps(event["profile"]))
-    made.log_inputs(state.run_id, [DatasetInput(data, [InputTag("mlflow.data.context", event["context"])])])
+    inputs = [DatasetInput(data, [InputTag("mlflow.data.context", event["context"])])]
+    try:
+        made.log_inputs(state.run_id, inputs)
+    except MlflowException as error:
+        if not is_refusal(error):
+            raise
+        # Two runs that name a new data set at the same moment both enter it, and MLflow refuses one: now it is there.
+        made.log_inputs(state.run_id, inputs)
 
 
 def _model(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
