@@ -50,8 +50,8 @@ def test_ids_keep_their_order_and_may_be_short(trained):
     assert [run.id for run in found] == [trained.scratch, trained.student]
 
 
-def test_a_search_leaves_out_runs_that_trained_nothing(trained):
-    with tracking.open_run("table", trained.folder / "runs" / "other", "spkd", tags={"kind": "compare"}):
+def test_a_search_leaves_out_runs_that_trained_nothing(trained, tmp_path):
+    with tracking.open_run("table", tmp_path / "other", "spkd", tags={"kind": "compare"}):
         pass
     kinds = {run.tags["kind"] for run in selection.chosen("attributes.status = 'FINISHED'")}
     assert {"student", "scratch"} <= kinds <= {"teacher", "student", "scratch"}
