@@ -1,8 +1,9 @@
-"""A student's step on windows that stay in their file, against the same windows in memory, on many times PAMAP2.
+"""A student's step on what stays in its file, against the same in memory: windows, many times PAMAP2's, and answers.
 
 The file holds `times` copies of PAMAP2's number of training windows (11,008 of 40 channels x 100 samples, step 22): the
 signal is one random walk repeated. Steps are taken on windows drawn at random from the whole file. Wall clock, all
 cores; memory is what the process has for itself: pages of the mapped file are the system's, which may take them back.
+The answers are a WRN28-3 signal teacher's features for PAMAP2's training windows, spilled to disk and not.
 
     python benchmarks/out_of_core.py [times] [steps]
 """
@@ -10,6 +11,7 @@ cores; memory is what the process has for itself: pages of the mapped file are t
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import _measure
@@ -20,6 +22,9 @@ import torch
 from spkd.data import scaling
 from spkd.data.batches import DeviceWindows
 from spkd.data.windowset import WindowSet
+from spkd.losses import sp
+from spkd.training.remembered import remember
+from spkd.training.teachers import Teacher
 
 WINDOWS, STEP, LENGTH, BATCH = 11_008, 22, 100, 128
 
@@ -65,19 +70,35 @@ def main(words: list[str]) -> None:
         seconds = _measure.turns(calls, 3, time.perf_counter)
         grown = own_gib() - before
     what = f"{steps} steps on windows of a file of {gib:.1f} GiB ({times} times PAMAP2), wall clock"
-    row = _measure.dearer(what, "the same steps on PAMAP2 in memory", seconds, "mapped", "in memory", 2)
+    rows = [_measure.dearer(what, "the same steps on PAMAP2 in memory", seconds, "mapped", "in memory", 2)]
     memory = {"a": [grown], "b": [gib]}
-    small_row = _measure.dearer(f"own memory, {grown:.2f} GiB", f"the file, {gib:.1f} GiB", memory, "a", "b", 0.5)
-    _measure.keep("out_of_core", [row, small_row], ("torch", "numpy"), "Written just before: partly in the page cache.")
+    rows.append(_measure.dearer(f"own memory, {grown:.2f} GiB", f"the file, {gib:.1f} GiB", memory, "a", "b", 0.5))
+    rows += spilled(in_memory, settings, steps)
+    _measure.keep("out_of_core", rows, ("torch", "numpy"), "Written just before: partly in the page cache.")
 
 
-def _steps(seen: DeviceWindows, settings, steps: int, rng: torch.Generator):
+def spilled(seen: DeviceWindows, settings, steps: int) -> list[dict]:
+    """Steps of a student of one teacher whose answers are mapped from a file, beside such as are held."""
+    every, rng = torch.arange(len(seen)), torch.Generator().manual_seed(0)
+    with tempfile.TemporaryDirectory() as place:
+        teachers = {}
+        for name, memory in (("mapped", 0), ("in memory", 8 * 2**30)):
+            made = _study.teacher("signal", seen)
+            teachers[name], how = remember(made, every, 512, memory, Path(place) / name, sp.Products)
+            print(f"signal teacher answers {how}", flush=True)
+        calls = {name: _steps(seen, settings, steps, rng, [teacher]) for name, teacher in teachers.items()}
+        seconds = _measure.turns(calls, 3, time.perf_counter)
+    what = f"{steps} steps on a teacher's answers ({how.split(': ')[1].split(' in')[0]}) mapped from a file, wall clock"
+    return [_measure.dearer(what, "the same answers in memory", seconds, "mapped", "in memory", 2)]
+
+
+def _steps(seen: DeviceWindows, settings, steps: int, rng: torch.Generator, teachers: Sequence[Teacher] = ()):
     """A function that trains a student for some steps on rows drawn anew each time."""
     rows = torch.arange(len(seen))
 
     def run() -> None:
         drawn = rows[torch.randint(len(rows), (steps * BATCH,), generator=rng)]
-        _study.epoch(_study.task(seen, [], drawn), settings)()
+        _study.epoch(_study.task(seen, list(teachers), drawn), settings)()
 
     return run
 
