@@ -212,15 +212,10 @@ class Table(Section):
     name: str
     executor: Literal["local", "ray"]
     workers: Count
-    side_by_side: Count
+    side_by_side: Annotated[int, Field(ge=0)]
     gpu_share: Fraction
     retries: Annotated[int, Field(ge=0)]
     folder: str
-
-    @property
-    def at_once(self) -> int:
-        """Cells that run at a time, where there are as many of one kind."""
-        return self.workers * self.side_by_side
 
 
 class Settings(Section):

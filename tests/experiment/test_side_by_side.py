@@ -1,11 +1,13 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking_reading import get
-from spkd.experiment import har
+from spkd.experiment import har, side_by_side
 from spkd.experiment.side_by_side import Wanted, train_many
 
 
@@ -26,19 +28,44 @@ NUMBERS = ("headline/accuracy", "headline/epoch", "last/macro_f1", "cost/paramet
 
 def test_runs_side_by_side_leave_what_they_leave_alone(trained, wanted):
     ids = train_many([wanted(), wanted(distill__teachers=[])])
-    for side_by_side, alone in zip(map(get, ids), map(get, (trained.student, trained.scratch)), strict=True):
-        assert side_by_side.status == "FINISHED"
-        assert side_by_side.name == alone.name
-        assert side_by_side.tags["side_by_side"] == "2"
-        assert side_by_side.tags["weights.initial_sha256"] == alone.tags["weights.initial_sha256"]
+    for beside, alone in zip(map(get, ids), map(get, (trained.student, trained.scratch)), strict=True):
+        assert beside.status == "FINISHED"
+        assert beside.name == alone.name
+        assert beside.tags["side_by_side"] == "2"
+        assert beside.tags["weights.initial_sha256"] == alone.tags["weights.initial_sha256"]
         same = ("fingerprint", "kind", "weights.epoch", "first_step.rows_sha256", "teachers")
-        assert [side_by_side.tags[t] for t in same] == [alone.tags[t] for t in same]
-        assert side_by_side.metrics.keys() == alone.metrics.keys()
-        assert [side_by_side.metrics[m] for m in NUMBERS] == pytest.approx([alone.metrics[m] for m in NUMBERS])
+        assert [beside.tags[t] for t in same] == [alone.tags[t] for t in same]
+        assert beside.metrics.keys() == alone.metrics.keys()
+        assert [beside.metrics[m] for m in NUMBERS] == [alone.metrics[m] for m in NUMBERS]
+        assert beside.tags["weights.sha256"] == alone.tags["weights.sha256"]
         for name in ("train/loss", "val/loss", "lr"):
-            ours, theirs = (tracking.history(run.id, name) for run in (side_by_side, alone))
+            ours, theirs = (tracking.history(run.id, name) for run in (beside, alone))
             assert [step for step, _ in ours] == [1, 2, 3]
-            assert [value for _, value in ours] == pytest.approx([value for _, value in theirs], rel=1e-3)
+            assert ours == theirs
+
+
+def test_runs_of_one_teacher_and_fold_share_its_answers(trained, wanted):
+    ids = train_many([wanted("first"), wanted("second", run__seed=1)])
+    how = [get(run_id).tags["teacher.signal-wrn16-1.answers"] for run_id in ids]
+    assert how[0].startswith("once (one pass)")
+    assert how[1] == "once, for a run beside this one as well"
+    alone = wanted("alone", run__seed=1).alone()
+    assert get(alone).tags["weights.sha256"] == get(ids[1]).tags["weights.sha256"]
+
+
+@pytest.mark.parametrize(
+    ("device", "gib", "changes", "most"),
+    [
+        ("cpu", 0, {}, 1), ("cuda", 80, {}, 13), ("cuda", 80, {"table.workers": 1}, 26), ("cuda", 4, {}, 1),
+        ("cuda", 80, {"table.executor": "ray"}, 1), ("cpu", 0, {"table.side_by_side": 5}, 5),
+    ],
+)  # fmt: skip
+def test_a_worker_takes_as_many_runs_at_once_as_suit_the_device(trained, monkeypatch, device, gib, changes, most):
+    settings, _ = trained.settings(**changes)
+    monkeypatch.setattr(side_by_side.plan, "device", lambda name: torch.device(device))
+    memory = SimpleNamespace(total_memory=gib * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    assert side_by_side.most(settings) == most
 
 
 def test_a_run_that_fails_before_or_while_training_leaves_the_others_alone(trained, wanted):

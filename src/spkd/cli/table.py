@@ -4,7 +4,7 @@ from typing import Any
 
 from spkd import config, executor
 from spkd.evidence import tracking
-from spkd.experiment import cells, har, plan, table_report, table_run
+from spkd.experiment import cells, har, plan, side_by_side, table_report, table_run
 from spkd.settings import Settings
 
 SECTIONS = ("table", "tables", "run", "tracking")
@@ -17,17 +17,17 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
     settings = config.check(Settings, config.resolve(raw, given), "")
     chosen, here = settings.table, plan.places_here(settings)
     tracking.sweep(here.runs)
+    most = side_by_side.most(settings)
+    at_once = chosen.workers * most
     board = cells.board(chosen.name, settings, raw, given, here)
     folder, tags = here.runs / "tables" / chosen.name, {"kind": "table", "table": chosen.name}
     with tracking.open_run(f"table {chosen.name}", folder, settings.tracking.experiment, tags=tags) as parent:
         parent.json({"definition": raw["tables"][chosen.name], "given": given}, "table.json")
         with executor.opened(chosen.executor, cells.run, chosen.workers, chosen.gpu_share) as workers:
-            failures = table_run.complete(
-                board, workers, parent.id, chosen.retries, chosen.at_once, side_by_side=chosen.side_by_side
-            )
+            failures = table_run.complete(board, workers, parent.id, chosen.retries, at_once, side_by_side=most)
         states = table_run.standing(board)
         table_run.gather(board, states, parent.id)
         written = table_report.write(board, states, failures, here.project / chosen.folder / chosen.name, parent)
     har.forget(folder)
-    print(f"{table_run.status_text(board, states, chosen.at_once)}\nreport: {written}")
+    print(f"{table_run.status_text(board, states, at_once)}\nreport: {written}")
     return int(any(state.status != "done" for state in states.values()))

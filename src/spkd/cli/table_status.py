@@ -3,7 +3,7 @@
 from typing import Any
 
 from spkd import config
-from spkd.experiment import cells, plan, table_run
+from spkd.experiment import cells, plan, side_by_side, table_run
 from spkd.settings import Settings
 
 SECTIONS = ("table", "tables")
@@ -16,5 +16,5 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
     settings = config.check(Settings, config.resolve(raw, given), "")
     board = cells.board(settings.table.name, settings, raw, given, plan.places_here(settings))
     states = table_run.standing(board)
-    print(table_run.status_text(board, states, settings.table.at_once))
+    print(table_run.status_text(board, states, settings.table.workers * side_by_side.most(settings)))
     return 0

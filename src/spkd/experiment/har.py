@@ -26,6 +26,8 @@ from spkd.training.remembered import remember
 from spkd.training.teachers import LiveTeacher, Teacher
 
 PINNED = "lineage.json"
+Shared = dict[tuple[str, str], Teacher]
+"""Teachers of runs side by side, by digest of their answers and name: runs of one teacher and fold share them."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def train(
 
 @contextlib.contextmanager
 def begun(
-    role: Role, settings: Settings, raw: dict[str, Any], places: Places, parent: tracking.Run | str | None, given: Given
-) -> Iterator[Begun]:
+    role: Role, settings: Settings, raw: dict[str, Any], places: Places,
+    parent: tracking.Run | str | None, given: Given, shared: Shared | None = None,
+) -> Iterator[Begun]:  # fmt: skip
     """A run as `train` trains it, before its first step; it is closed, and its folder forgotten, after the block."""
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     made = plan.make(role, settings, raw, places)
@@ -94,7 +97,7 @@ def begun(
     with tracking.open_run(name, folder, settings.tracking.experiment, parent, tags) as run:
         record.beginning(run, made, flags)
         teachers, scratch = ancestors(made, run, given.ancestors)
-        task = assemble(made, run, teachers, scratch)
+        task = assemble(made, run, teachers, scratch, shared)
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
@@ -168,8 +171,11 @@ def _train_scratch(made: Plan, run: tracking.Run) -> str:
     return train("student", settings, raw, made.places, run)
 
 
-def assemble(made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: Ancestor | None) -> loop.Task:
+def assemble(
+    made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: Ancestor | None, shared: Shared | None = None
+) -> loop.Task:
     """The task of the training loop: network, views, rows and frozen teachers on the device."""
+    shared = {} if shared is None else shared
     network = student.network(made, ancestors, scratch)
     render = plan.render(made, made.model.view, plan.card(made).view_settings)
     windows = plan.on_device(made, made.scaling)
@@ -182,7 +188,7 @@ def assemble(made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: 
         seen = windows if own.to_dict() == made.scaling.to_dict() else plan.on_device(made, own)
         rendered = plan.render(made, ancestor.card.view, ancestor.card.view_settings)
         live = LiveTeacher(ancestor.name, ancestor.network, rendered, seen, teacher_taps)
-        teachers.append(_remembered(made, live, ancestor, objective, rows["train"], run))
+        teachers.append(_remembered(made, live, ancestor, objective, rows["train"], run, shared))
     if objective.needs_parts:
         first = rows["train"][:2]
         student.grow(objective, made, network, windows.batch(first), render, first, teachers)
@@ -205,8 +211,9 @@ def _objective(made: Plan, ancestors: list[Ancestor]) -> Objective:
 
 
 def _remembered(
-    made: Plan, live: LiveTeacher, ancestor: Ancestor, objective: Objective, rows: torch.Tensor, run: tracking.Run
-) -> Teacher:
+    made: Plan, live: LiveTeacher, ancestor: Ancestor, objective: Objective, rows: torch.Tensor, run: tracking.Run,
+    shared: Shared,
+) -> Teacher:  # fmt: skip
     """The teacher with or without its answers remembered; the run's tag says which, and why."""
     train = made.settings.train
     teacher: Teacher = live
@@ -219,10 +226,14 @@ def _remembered(
         folder = made.places.runs if train.teacher_cache_keep else run.folder
         identity = [ancestor.sha256, asdict(ancestor.card), live.tap_names, wrap is not None, train.eval_batch]
         key = hashlib.sha256(json.dumps(identity).encode() + rows.cpu().numpy().tobytes()).hexdigest()[:16]
-        teacher, how = remember(
-            live, rows, train.eval_batch, train.teacher_cache_gib * 2**30, folder / "answers", wrap,
-            key if train.teacher_cache_keep else "",
-        )  # fmt: skip
+        if (key, live.name) in shared:
+            teacher, how = shared[key, live.name], "once, for a run beside this one as well"
+        else:
+            teacher, how = remember(
+                live, rows, train.eval_batch, train.teacher_cache_gib * 2**30, folder / "answers", wrap,
+                key if train.teacher_cache_keep else "",
+            )  # fmt: skip
+            shared[key, live.name] = teacher
     print(f"teacher {live.name} answers {how}", flush=True)
     run.tags({f"teacher.{live.name}.answers": how})
     return teacher

@@ -1,6 +1,6 @@
 """Several training runs side by side on one device, each from its plan to its finished MLflow run, as `har.train` does.
 
-Contract: each run leaves what it leaves alone, up to rounding, and can be continued alone; its failure is its own.
+Contract: each run leaves what it leaves alone, to the bit, and can be continued alone; its failure is its own.
 """
 
 import contextlib
@@ -8,13 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.experiment import har
+from spkd.experiment import har, plan
 from spkd.experiment.plan import Places, Role
 from spkd.settings import Settings
 from spkd.training.loop import Run
 from spkd.training.side_by_side import fit_many
+
+# Of a GPU for one run: a student of three teachers, their answers for PAMAP2's windows, and its recorded steps.
+RUN_BYTES = 3 * 2**30
+
+
+def most(settings: Settings) -> int:
+    """How many runs a worker of a table trains at once: `table.side_by_side`, or what suits the device."""
+    chosen = settings.table
+    if chosen.side_by_side:
+        return chosen.side_by_side
+    device = plan.device(settings.run.device)
+    if device.type == "cpu" or chosen.executor == "ray":
+        return 1
+    return max(1, torch.cuda.get_device_properties(device).total_memory // (chosen.workers * RUN_BYTES))
 
 
 @dataclass(frozen=True)
@@ -28,9 +44,9 @@ class Wanted:
     parent: tracking.Run | str | None = None
     given: har.Given = har.NOTHING
 
-    def begun(self) -> contextlib.AbstractContextManager[har.Begun]:
+    def begun(self, shared: har.Shared) -> contextlib.AbstractContextManager[har.Begun]:
         """The run before its first step."""
-        return har.begun(self.role, self.settings, self.raw, self.places, self.parent, self.given)
+        return har.begun(self.role, self.settings, self.raw, self.places, self.parent, self.given, shared)
 
     def alone(self) -> str:
         """Its run id after training it alone."""
@@ -44,12 +60,13 @@ def train_many(wanted: Sequence[Wanted]) -> list[str | Exception]:
     """
     _check(wanted)
     ends: dict[int, str | Exception] = {}
+    shared: har.Shared = {}
     with contextlib.ExitStack() as everything:
         opened: dict[int, tuple[contextlib.ExitStack, har.Begun]] = {}
         for k, one in enumerate(wanted):
             own = everything.enter_context(contextlib.ExitStack())
             try:
-                opened[k] = own, own.enter_context(one.begun())
+                opened[k] = own, own.enter_context(one.begun(shared))
             except Exception as error:  # this run has failed and says so; the others go on
                 ends[k] = error
         for _, begun in opened.values():
