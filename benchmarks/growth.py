@@ -8,7 +8,7 @@ those of its plan, for teachers of WRN28-3 on 40 channels. Draws docs/growth.png
 
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import _measure
@@ -29,8 +29,8 @@ N, BATCH, N_CHANNELS = 1024, 128, 40
 CACHE = (256, 1024, 4096, 16_384, 65_536)
 
 
-def epoch_us(n: int, channels: int, batch: int, n_teachers: int, rounds: int) -> float:
-    """Microseconds of one thread for each window of an epoch."""
+def epoch(n: int, channels: int, batch: int, n_teachers: int) -> Callable[[], None]:
+    """A function that trains one more epoch of a student."""
     seen, rows = _study.device_windows(_study.windows(n, channels)), torch.arange(n)
     taught = []
     with tempfile.TemporaryDirectory() as place:
@@ -38,14 +38,16 @@ def epoch_us(n: int, channels: int, batch: int, n_teachers: int, rounds: int) ->
             live = _study.teacher("signal", seen, depth=16, width=1)
             live.name = f"t{k}"
             taught.append(remember(live, rows, 512, 2**33, Path(place), sp.Products)[0])
-    run = _study.epoch(_study.task(seen, taught, rows), _study.train(batch=batch))
-    run()
-    taken = []
-    for _ in range(rounds):
-        started = time.process_time()
-        run()
-        taken.append(time.process_time() - started)
-    return 1e6 * min(taken) / n
+    return _study.epoch(_study.task(seen, taught, rows), _study.train(batch=batch))
+
+
+def curve(name: str, values: tuple[int, ...], rounds: int) -> dict[int, float]:
+    """Microseconds of one thread for each window of an epoch, by the value of one argument; the values take turns."""
+    base = {"n": N, "channels": N_CHANNELS, "batch": BATCH, "n_teachers": 0}
+    changed = [{**base, name: value} for value in values]
+    calls = {str(one[name]): epoch(**one) for one in changed}
+    seconds = _measure.turns(calls, rounds)
+    return {one[name]: 1e6 * min(seconds[str(one[name])]) / one["n"] for one in changed}
 
 
 def cache_mib(view: str, n: int) -> float:
@@ -70,13 +72,10 @@ def draw(curves: dict[str, dict[int, float]], caches: dict[str, dict[int, float]
 def main(words: list[str]) -> None:
     rounds = int(words[0]) if words else 5
     _study.fair()
-    base = {"n": N, "channels": N_CHANNELS, "batch": BATCH, "n_teachers": 0, "rounds": rounds}
     curves = {
-        "windows": {n: epoch_us(**{**base, "n": n}) for n in WINDOWS},
-        "channels": {c: epoch_us(**{**base, "channels": c}) for c in CHANNELS},
-        "batch": {b: epoch_us(**{**base, "batch": b}) for b in BATCHES},
-        "remembered teachers": {t: epoch_us(**{**base, "n_teachers": t}) for t in TEACHERS},
-    }
+        "windows": curve("n", WINDOWS, rounds), "channels": curve("channels", CHANNELS, rounds),
+        "batch": curve("batch", BATCHES, rounds), "remembered teachers": curve("n_teachers", TEACHERS, rounds),
+    }  # fmt: skip
     caches = {view: {n: cache_mib(view, n) for n in CACHE} for view in ("signal", "gaf")}
     draw(curves, caches)
     print(curves, caches)
