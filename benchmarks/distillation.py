@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from spkd.losses import sp
 from spkd.training import loop
-from spkd.training.remembered import fastest_batch, remember
+from spkd.training.remembered import PRODUCTS, fastest_batch, remember
 from spkd.training.taps import taps
 
 N, PAMAP2, BATCH, IMAGES = 4096, 11_008, 128, 48
@@ -141,9 +141,7 @@ def _image_answers(name: str, few, like, folder: Path):
     real, _ = remember(_study.teacher(name, few), torch.arange(IMAGES), 512, 8 * 2**30, folder, sp.Products)
     real.name = name
     index = torch.arange(N) % IMAGES
-    real.answers = {
-        k: a[index][:, index].contiguous() if k in real.products else a[index] for k, a in real.answers.items()
-    }
+    real.answers = {k: a[index][:, index].contiguous() if k == PRODUCTS else a[index] for k, a in real.answers.items()}
     real.place = like.place
     return real
 

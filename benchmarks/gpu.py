@@ -26,7 +26,7 @@ from spkd import seeding
 from spkd.losses import sp
 from spkd.training import loop
 from spkd.training.loop import Run
-from spkd.training.remembered import remember
+from spkd.training.remembered import PRODUCTS, remember
 from spkd.training.replay import Replay
 from spkd.training.side_by_side import fit_many
 from spkd.training.teachers import Teacher
@@ -59,7 +59,7 @@ class Study:
         all_ = torch.arange(48, device=self.device)
         real, _ = remember(_study.teacher(name, few), all_, 16, 8 * GIB, self.folder, sp.Products)
         index = torch.arange(len(self.rows), device=self.device) % 48
-        kept = {k: a[index][:, index] if k in real.products else a[index] for k, a in real.answers.items()}
+        kept = {k: a[index][:, index] if k == PRODUCTS else a[index] for k, a in real.answers.items()}
         real.answers, real.place = kept, self.signal.place
         return real
 

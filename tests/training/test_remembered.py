@@ -35,9 +35,23 @@ def test_the_smaller_of_features_and_products_is_kept_of_every_tap(make_task, re
     teacher, _ = remembers(task.teachers[0], task.train)
     wide = {tap: f.numel() for tap, f in task.teachers[0](task.train[:1]).features.items()}
     assert wide == {"group1": 1024, "group2": 1024, "group3": 1024}
-    assert shapes(teacher) == {"logits": (n, 3), **dict.fromkeys(wide, (n, n))}
+    assert shapes(teacher) == {"logits": (n, 3), "products": (n, n, 4)}
     teacher, _ = remembers(task.teachers[0], task.train, wrap=None)
     assert shapes(teacher)["group2"] == (n, 1, 16, 64)
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3, 5])
+def test_products_of_any_number_of_taps_are_found_by_pair(make_task, remembers, taps):
+    live = make_task(teachers=1).teachers[0]
+    live.tap_names = ["group1", "group2", "group3", "stem", "group1.0"][:taps]
+    rows = make_task().train
+    teacher, _ = remembers(live, rows)
+    assert shapes(teacher)["products"] == (48, 48, {1: 1, 2: 2, 3: 4, 5: 8}[taps])
+    at = rows[[7, 0, 31]]
+    whole, found = live(at), teacher(at)
+    assert found.features.keys() == set(live.tap_names)
+    for tap, feature in whole.features.items():
+        torch.testing.assert_close(found.features[tap].gram, sp.similarity(feature), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("wrap", [None, sp.Products])

@@ -1,7 +1,8 @@
 """Teachers whose answers for all training windows are worked out once: distilling then costs what the student costs.
 
 For every tap the smaller of two is kept: the features (n, d), or the products of all pairs of windows (n, n), of which
-the sp loss needs nothing but the batch's own rows and columns. What memory does not hold is mapped from a file.
+the sp loss needs nothing but the batch's own rows and columns. The products of one pair lie together: looking a pair up
+waits for memory once, not once for every tap. What memory does not hold is mapped from a file.
 """
 
 import math
@@ -18,7 +19,9 @@ from spkd.data import arrays
 from spkd.errors import SpkdError
 from spkd.training.teachers import Knowledge, LiveTeacher, Teacher
 
-LOGITS = "logits"
+LOGITS, PRODUCTS = "logits", "products"
+# The products of a pair are picked as one element of their size, whatever it means: faster than as a row of numbers.
+ELEMENTS = {1: torch.float32, 2: torch.float64, 4: torch.complex128}
 # Share of the free disk that answers may take: the run's checkpoint and outbox need room too.
 OF_FREE_DISK = 0.8
 # Input of one forward pass on a CPU: 6 images or 260 signals of 40 channels. More leaves its cache and is slower.
@@ -29,7 +32,11 @@ Wrap = Callable[[torch.Tensor], Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """What is kept of one teacher. shapes: by name, "logits" and every tap. products: {tap kept as (n, n): its d}."""
+    """What is kept of one teacher. products: {tap kept as products: its d}.
+
+    shapes: by name, "logits", every other tap, and "products", (n, n, k) of k taps, k rounded up to 1, 2 or a multiple
+    of 4.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     products: dict[str, int]
@@ -45,7 +52,9 @@ def layout(teacher: LiveTeacher, rows: torch.Tensor, may_multiply: bool) -> Layo
     one, n = teacher(rows[:1]), len(rows)
     products = {tap: f.numel() for tap, f in one.features.items() if may_multiply and n < f.numel()}
     whole = {LOGITS: one.logits, **one.features}
-    shapes = {name: (n, n) if name in products else (n, *kept_order(t).shape[1:]) for name, t in whole.items()}
+    shapes = {name: (n, *kept_order(t).shape[1:]) for name, t in whole.items() if name not in products}
+    if products:
+        shapes[PRODUCTS] = (n, n, len(products) if len(products) < 3 else -(-len(products) // 4) * 4)
     return Layout(shapes, products)
 
 
@@ -57,8 +66,8 @@ def kept_order(answer: torch.Tensor) -> torch.Tensor:
 class RememberedTeacher:
     """Looks up what one pass over the training windows has found.
 
-    answers: by name, "logits" (n, k) and every tap: features (n, *space, C), or (n, n) where `products` names it; in
-    the order of rows, on the rows' device or, mapped from a file, on the CPU.
+    answers: as in Layout, in the order of rows, on the rows' device or, mapped from a file, on the CPU: "logits" and
+    features (n, *space, C) by tap, and "products" (n, n, k) of the taps that `products` names, in its order.
     """
 
     def __init__(
@@ -75,16 +84,24 @@ class RememberedTeacher:
         if noise is not None:
             raise ValueError("remembered answers are for windows without noise; set train.teacher_cache false")
         at = self.place[rows]
-        pairs = (at.unsqueeze(1) * len(self.answers[LOGITS]) + at).flatten()
         found: dict[str, Any] = {}
         for name, kept in self.answers.items():
-            if name in self.products and self.wrap is not None:
-                # Of the flattened products, by one index: a third of the time of indexing both sides.
-                gram = kept.view(-1).index_select(0, pairs.to(kept.device)).to(rows.device)
-                found[name] = self.wrap(gram.view(len(rows), len(rows)))
+            if name == PRODUCTS:
+                assert self.wrap is not None
+                grams = _pairs(kept, at.to(kept.device)).to(rows.device)
+                found |= {tap: self.wrap(grams[..., k]) for k, tap in enumerate(self.products)}
             else:
                 found[name] = kept[at.to(kept.device)].to(rows.device).movedim(-1, 1)
         return Knowledge(self.name, found.pop(LOGITS), found)
+
+
+def _pairs(kept: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """(b, b, k) of kept (n, n, k): all pairs of b windows, by one index of the flattened pairs."""
+    n, _, k = kept.shape
+    element = ELEMENTS.get(k, torch.complex128)
+    elements = kept.view(element).view(n * n, -1).squeeze(1)
+    pairs = (at.unsqueeze(1) * n + at).flatten()
+    return elements.index_select(0, pairs).view(len(at), len(at), -1).view(kept.dtype)
 
 
 def remember(
@@ -104,7 +121,7 @@ def remember(
     if key and place.exists():
         return RememberedTeacher(teacher, rows, _mapped(place, plan), plan.products, wrap), f"found: {size} in {place}"
     if not key and plan.n_bytes <= memory_bytes:
-        answers = {name: torch.empty(shape, device=rows.device) for name, shape in plan.shapes.items()}
+        answers = {name: torch.zeros(shape, device=rows.device) for name, shape in plan.shapes.items()}
         passes = fill(answers, plan, teacher, rows, batch, memory_bytes - plan.n_bytes)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} in memory"
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,6 +170,7 @@ def fill(
         for start in range(first, n, batch):
             stop = min(start + batch, n)
             known = teacher(rows[start:stop])
+            blocks = []
             for name, answer in {LOGITS: known.logits, **known.features}.items():
                 kept = kept_order(answer)
                 if name not in plan.products:
@@ -161,9 +179,11 @@ def fill(
                 flat = kept.reshape(len(kept), -1)
                 if start < last:
                     held[name][start - first : stop - first] = flat
-                seen = held[name][: min(stop, last) - first]
-                block = seen @ flat.T
-                answers[name][first : first + len(seen), start:stop] = block.to(answers[name].device)
-                answers[name][start:stop, first : first + len(seen)] = block.T.to(answers[name].device)
+                blocks.append(held[name][: min(stop, last) - first] @ flat.T)
+            if blocks:
+                block = torch.stack(blocks, dim=2).to(answers[PRODUCTS].device)
+                own = slice(first, first + len(block)), slice(start, stop), slice(len(blocks))
+                answers[PRODUCTS][own] = block
+                answers[PRODUCTS][own[1], own[0], own[2]] = block.transpose(0, 1)
     lots = -(-n // held_rows)
     return "one pass" if lots == 1 else f"{(lots + 1) / 2:.1f} passes, as features of {held_rows} windows fit in memory"
