@@ -12,7 +12,7 @@ from spkd.data import scaling, windowset
 from spkd.data.batches import DeviceWindows
 from spkd.models.wide_resnet import WideResNet
 from spkd.settings import Train
-from spkd.training import loop
+from spkd.training import loop, step
 from spkd.training.objective import Objective
 from spkd.training.replay import Replay
 from spkd.training.teachers import LiveTeacher
@@ -82,19 +82,19 @@ def teacher(name: str, seen: DeviceWindows, taps: list[str] = TAPS, depth: int =
     return LiveTeacher(name, network(depth, width, dims, len(seen.channels)).to(seen.device), render, seen, taps)
 
 
-def task(seen: DeviceWindows, teachers: list, rows: torch.Tensor) -> loop.Task:
+def task(seen: DeviceWindows, teachers: list, rows: torch.Tensor) -> step.Task:
     """WRN16-1 on the signal, of these teachers, with the losses of params.yaml (KD and SP)."""
     objective = Objective(0.7 if teachers else 0.0, [], {"sp": 200.0} if teachers else {}, PARAMS["losses"])
     render, _ = view("signal", seen)
     student = network(16, 1, 1, len(seen.channels)).to(seen.device)
     few = rows[: min(len(rows), 64)]
-    return loop.Task(student, render, seen, rows, few, few, objective, teachers, TAPS if teachers else [], "student")
+    return step.Task(student, render, seen, rows, few, few, objective, teachers, TAPS if teachers else [], "student")
 
 
-def epoch(of: loop.Task, settings: Train, recorded: bool = False):
+def epoch(of: step.Task, settings: Train, recorded: bool = False):
     """A function that trains one more epoch, without evaluation and tracking; recorded: as a CUDA graph."""
     optimiser, sums = loop.optimiser_of(of.network.parameters(), settings), {}
-    update = Replay(lambda rows: loop.train_step(of, optimiser, sums, rows), recorded, "student")
+    update = Replay(lambda rows: step.train_step(of, optimiser, sums, rows), recorded, "student")
     stream = torch.cuda.Stream() if recorded else None
 
     def run() -> None:

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spkd import seeding
 from spkd.losses import sp
-from spkd.training import loop
+from spkd.training import loop, step
 from spkd.training.loop import Run
 from spkd.training.remembered import PRODUCTS, remember
 from spkd.training.replay import Replay
@@ -76,7 +76,7 @@ class Study:
                 task = _study.task(self.seen, [self.signal], self.rows)
                 task.network.load_state_dict(_study.network(16, 1, 1, seed=k).state_dict())
                 optimiser, sums = loop.optimiser_of(task.network.parameters(), self.settings), {}
-                update = Replay(lambda r, t=task, o=optimiser, s=sums: loop.train_step(t, o, s, r), True, f"{k}")
+                update = Replay(lambda r, t=task, o=optimiser, s=sums: step.train_step(t, o, s, r), True, f"{k}")
                 for _ in range(5):
                     update(self.rows[:BATCH])
             made.append((stream, update))
@@ -171,11 +171,11 @@ def bounds(of: Study, each: float) -> list[dict]:
     task = _study.task(of.seen, [of.signal], of.rows)
     optimiser, sums = loop.optimiser_of(task.network.parameters(), of.settings), {}
     with FlopCounterMode(display=False) as flops:
-        loop.train_step(task, optimiser, sums, of.rows[:BATCH])
+        step.train_step(task, optimiser, sums, of.rows[:BATCH])
     with Traffic() as traffic:
-        loop.train_step(task, optimiser, sums, of.rows[:BATCH])
+        step.train_step(task, optimiser, sums, of.rows[:BATCH])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        loop.train_step(task, optimiser, sums, of.rows[:BATCH])
+        step.train_step(task, optimiser, sums, of.rows[:BATCH])
         torch.cuda.synchronize()
     kernels = sum(e.device_type == torch.autograd.DeviceType.CUDA for e in profile.events())
     square, big = torch.randn(8192, 8192, device=of.device), torch.empty(2**28, device=of.device)

@@ -28,7 +28,7 @@ from spkd.experiment import outcome, plan, record
 from spkd.experiment.lineage import Ancestor
 from spkd.losses import sp
 from spkd.settings import Settings
-from spkd.training import loop
+from spkd.training import loop, step
 from spkd.training.objective import Objective
 from spkd.training.remembered import remember
 from spkd.training.teachers import LiveTeacher
@@ -70,15 +70,15 @@ class Project:
         print(f"{len(self.rows['train'])} training windows; the teacher answers {how}", flush=True)
         self.ancestor = Ancestor(live.name, "0" * 32, network, card, "0" * 64)
 
-    def task(self) -> loop.Task:
+    def task(self) -> step.Task:
         distill, windows, rows = self.made.settings.distill, self.windows, self.rows
         objective = Objective(distill.lambda_, [], dict(distill.beta), self.made.raw["losses"])
-        return loop.Task(
+        return step.Task(
             _study.network(16, 1, 1), self.render, windows, rows["train"], rows["validation"], rows["test"],
             objective, [self.teacher], _study.TAPS, plan.name(self.made),
         )  # fmt: skip
 
-    def fit(self, task: loop.Task, folder: Path, every: int, on_epoch: Callable[[loop.State], None]) -> loop.State:
+    def fit(self, task: step.Task, folder: Path, every: int, on_epoch: Callable[[loop.State], None]) -> loop.State:
         settings = self.made.settings.train.model_copy(update={"checkpoint_every": every})
         return loop.fit(task, settings, 0, folder / "checkpoint.safetensors", "key", on_epoch)
 

@@ -9,8 +9,8 @@ from spkd.data import scaling
 from spkd.data.batches import DeviceWindows
 from spkd.models.wide_resnet import WideResNet
 from spkd.settings import Train
-from spkd.training.loop import Task
 from spkd.training.objective import Objective
+from spkd.training.step import Task
 from spkd.training.teachers import LiveTeacher
 
 N_CLASSES, N_CHANNELS = 3, 2

@@ -10,6 +10,7 @@ from spkd.errors import SpkdError
 from spkd.losses import sp
 from spkd.training import loop, remembered
 from spkd.training.remembered import RememberedTeacher, remember
+from spkd.training.taps import taps
 
 FREE = 2**30
 
@@ -79,7 +80,7 @@ def test_loss_and_gradient_from_products_are_those_of_live_teachers(make_task, r
     found = {}
     for name, teachers in (("live", task.teachers), ("kept", kept)):
         rows = task.train[3:19]
-        with loop.taps(task.network, task.tap_names) as features:
+        with taps(task.network, task.tap_names) as features:
             logits = task.network(task.windows.batch(rows))
         known = [(k.name, k.logits, k.features) for k in (t(rows) for t in teachers)]
         total, parts = task.objective(logits, features, known, task.windows.label[rows])

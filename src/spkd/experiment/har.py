@@ -20,7 +20,7 @@ from spkd.experiment import lineage, outcome, plan, record, student
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Places, Plan, Role
 from spkd.settings import Settings
-from spkd.training import loop
+from spkd.training import loop, step
 from spkd.training.objective import Objective
 from spkd.training.remembered import remember
 from spkd.training.teachers import LiveTeacher, Teacher
@@ -51,7 +51,7 @@ class Begun:
 
     run: tracking.Run
     made: Plan
-    task: loop.Task
+    task: step.Task
     teachers: list[Ancestor]
     witness: record.Witness
     key: str
@@ -173,7 +173,7 @@ def _train_scratch(made: Plan, run: tracking.Run) -> str:
 
 def assemble(
     made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: Ancestor | None, shared: Shared | None = None
-) -> loop.Task:
+) -> step.Task:
     """The task of the training loop: network, views, rows and frozen teachers on the device."""
     shared = {} if shared is None else shared
     network = student.network(made, ancestors, scratch)
@@ -192,7 +192,7 @@ def assemble(
     if objective.needs_parts:
         first = rows["train"][:2]
         student.grow(objective, made, network, windows.batch(first), render, first, teachers)
-    return loop.Task(
+    return step.Task(
         network, render, windows,
         rows["train"], rows["validation"], rows["test"], objective, teachers, tap_names, plan.name(made),
     )  # fmt: skip

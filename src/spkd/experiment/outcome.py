@@ -13,13 +13,13 @@ from spkd.evidence import description, figures, provenance, tracking
 from spkd.experiment import plan, record, student
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
-from spkd.training import cost, loop, metrics, weights
+from spkd.training import cost, loop, metrics, step, weights
 
 LATENCY_RUNS = 30
 WEIGHTS = "weights.safetensors"
 
 
-def ending(run: tracking.Run, made: Plan, task: loop.Task, state: loop.State, teachers: list[Ancestor]) -> None:
+def ending(run: tracking.Run, made: Plan, task: step.Task, state: loop.State, teachers: list[Ancestor]) -> None:
     """Log everything that is known after the last epoch.
 
     The weights that are kept, and reported on, are those of the last epoch where that is the headline, and those of
@@ -68,10 +68,10 @@ def results(run: tracking.Run, made: Plan, state: loop.State, epochs: dict[str, 
     run.text(figures.curves(history, plan.name(made), made.origin, epochs["headline"].number), "plots/curves.svg")
 
 
-def test_report(run: tracking.Run, made: Plan, task: loop.Task) -> None:
+def test_report(run: tracking.Run, made: Plan, task: step.Task) -> None:
     """Confusion matrix, F1 of every class and accuracy of every subject, for the kept weights on the test subjects."""
     labels, subjects = plan.truth(made, made.split.test)
-    predicted, _ = loop.predict(task, task.test, made.settings.train.eval_batch)
+    predicted, _ = step.predict(task, task.test, made.settings.train.eval_batch)
     classes, names = made.windows.classes, made.windows.subjects
     title, origin = plan.name(made), made.origin
     counts = metrics.confusion(labels, predicted, len(classes))
@@ -95,7 +95,7 @@ def test_report(run: tracking.Run, made: Plan, task: loop.Task) -> None:
 
 
 @torch.no_grad()
-def measured_cost(made: Plan, task: loop.Task) -> dict[str, float]:
+def measured_cost(made: Plan, task: step.Task) -> dict[str, float]:
     """parameters, macs of one window, bytes of the weights, latency_ms (median of one window, view included)."""
     row = task.test[:1]
     task.network.eval()
@@ -115,7 +115,7 @@ def measured_cost(made: Plan, task: loop.Task) -> dict[str, float]:
     }
 
 
-def _keep_weights(run: tracking.Run, made: Plan, task: loop.Task, sha256: str, teachers: list[Ancestor]) -> None:
+def _keep_weights(run: tracking.Run, made: Plan, task: step.Task, sha256: str, teachers: list[Ancestor]) -> None:
     card, settings = student.card(made, teachers), made.settings
     path = run.folder / WEIGHTS
     weights.save(path, task.network, card)

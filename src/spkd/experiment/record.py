@@ -19,7 +19,7 @@ from spkd.experiment import plan
 from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor
 from spkd.experiment.plan import Plan
 from spkd.settings import Train
-from spkd.training import loop, weights
+from spkd.training import loop, step, weights
 from spkd.training.taps import taps
 from spkd.training.teachers import Render
 
@@ -112,7 +112,7 @@ def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> None:
 class Witness:
     """Called by the loop before the first epoch and after each: logs what is new, and the maps every few epochs."""
 
-    def __init__(self, run: tracking.Run, made: Plan, task: loop.Task, teachers: list[Ancestor]) -> None:
+    def __init__(self, run: tracking.Run, made: Plan, task: step.Task, teachers: list[Ancestor]) -> None:
         self.run, self.made, self.task, self.teachers = run, made, task, teachers
         labels = np.asarray(made.windows.label)
         self.rows = similarity.probe(labels, made.settings.tracking.probe_per_class, np.asarray(made.windows.subject))
@@ -179,7 +179,7 @@ def products(
 
 
 @torch.no_grad()
-def first_step(task: loop.Task, rows: torch.Tensor) -> dict[str, float]:
+def first_step(task: step.Task, rows: torch.Tensor) -> dict[str, float]:
     """The losses of a first training batch with the first weights, before noise; `loss` is the weighted total.
 
     rows: (b,) of the batch. What another machine must reproduce within rounding: everything later grows from rounding.

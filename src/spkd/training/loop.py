@@ -7,42 +7,23 @@ that was not. The loop knows no files but its checkpoint, and no tracking: it ca
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from spkd import seeding
-from spkd.data.batches import DeviceWindows, order
+from spkd.data.batches import order
 from spkd.errors import SpkdError
 from spkd.settings import Train
 from spkd.training import checkpoint
 from spkd.training.interrupt import stop_between_steps
 from spkd.training.metrics import scores
-from spkd.training.objective import Objective
 from spkd.training.progress import Progress
 from spkd.training.replay import Replay
 from spkd.training.schedule import learning_rate
-from spkd.training.taps import taps
-from spkd.training.teachers import Render, Teacher
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to train, on which rows of which windows, from whom. Rows are int64 tensors on the windows' device."""
-
-    network: torch.nn.Module
-    render: Render
-    windows: DeviceWindows
-    train: torch.Tensor
-    validation: torch.Tensor
-    test: torch.Tensor
-    objective: Objective
-    teachers: list[Teacher]
-    tap_names: list[str]
-    title: str
+from spkd.training.step import Task, judged, train_step
 
 
 @dataclass(frozen=True)
@@ -78,24 +59,6 @@ class State:
 def best_epoch(history: list[Epoch], split: str) -> Epoch:
     """The epoch with the highest accuracy on `validation` or `test`; the first of equals."""
     return max(history, key=lambda e: (getattr(e, split)["accuracy"], -e.number))
-
-
-@torch.no_grad()
-def _judged(task: Task, rows: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(predicted class (n,), mean cross entropy) of the network in eval mode on the given rows, on the device."""
-    task.network.eval()
-    predicted, loss = [], torch.zeros((), dtype=torch.float64, device=rows.device)
-    for part in torch.split(rows, batch):
-        logits = task.network(task.render(task.windows.batch(part), part))
-        loss += torch.nn.functional.cross_entropy(logits, task.windows.label[part], reduction="sum")
-        predicted.append(logits.argmax(1))
-    return torch.cat(predicted), loss / len(rows)
-
-
-def predict(task: Task, rows: torch.Tensor, batch: int) -> tuple[np.ndarray, float]:
-    """(predicted class (n,), mean cross entropy) of the network in eval mode on the given rows."""
-    predicted, loss = _judged(task, rows, batch)
-    return predicted.cpu().numpy(), float(loss)
 
 
 def _trained(task: Task) -> dict[str, torch.nn.Parameter]:
@@ -142,34 +105,6 @@ def _restore(path: Path, task: Task, optimiser: torch.optim.SGD, key: str) -> St
             optimiser.state[parameter]["momentum_buffer"] = momentum[name]
     history = [Epoch(**e) for e in plain["history"]]
     return State(plain["epoch"], plain["step"], plain["seconds"], history, part("sum."), part("chosen."))
-
-
-def train_step(
-    task: Task, optimiser: torch.optim.SGD, sums: dict[str, torch.Tensor], rows: torch.Tensor,
-    noise: torch.Tensor | None = None,
-) -> None:  # fmt: skip
-    """One update; adds the batch's losses to sums. noise: (b, C, T), what is added to the scaled signal."""
-    x = task.windows.batch(rows)
-    x = task.render(x if noise is None else x + noise, rows)
-    with taps(task.network, task.tap_names) as features:
-        logits = task.network(x)
-    knowledge = [teacher(rows, noise) for teacher in task.teachers]
-    labels = task.windows.label[rows]
-    total, parts = task.objective(logits, features, [(k.name, k.logits, k.features) for k in knowledge], labels)
-    optimiser.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    _tally(sums, {**parts, "total": total.detach(), "correct": (logits.argmax(1) == labels).float().mean()})
-
-
-def _tally(sums: dict[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> None:
-    """Add a batch's losses and its share of right answers to sums, and count the steps until a total is not finite."""
-    for name in (*batch, "good_steps"):
-        if name not in sums:
-            sums[name] = torch.zeros_like(batch["total"], dtype=torch.float64)
-    for name, value in batch.items():
-        sums[name] += value
-    sums["good_steps"] += torch.isfinite(sums["total"])
 
 
 def refuse_non_finite(task: Task, state: State, path: Path) -> None:
@@ -274,7 +209,7 @@ class Learner:
         parts, title = (run.task.validation, run.task.test), run.task.title
         graphs = settings.cuda_graphs and _stays_on_gpu(run.task)
         self.update = Replay(lambda *x: train_step(run.task, self.optimiser, self.state.sums, *x), graphs, title)
-        self.judge = Replay(lambda: [_judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
+        self.judge = Replay(lambda: [judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
 
     @property
     def open(self) -> bool:
