@@ -74,9 +74,9 @@ def packages() -> dict[str, str]:
     """Every installed distribution and its version, by normalised name."""
     found = {}
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
-            found[name.lower().replace("_", "-")] = distribution.version
+        told = distribution.metadata  # read anew at every access
+        if told["Name"]:
+            found[told["Name"].lower().replace("_", "-")] = told["Version"]
     return dict(sorted(found.items()))
 
 

@@ -50,8 +50,7 @@ def aggregate(x: Tensor, size: int) -> Tensor:
     Piece boundaries are floor(i T / size), so that every sample counts in one piece, as in pyts. float64, because
     polar() magnifies rounding near the extremes by its square root; it is small beside the images.
     """
-    member, lengths = _pieces(x.shape[-1], size, x.device)
-    return x.to(torch.float64) @ member / lengths
+    return x.to(torch.float64) @ _shares(x.shape[-1], size, x.device)
 
 
 def polar(pieces: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,24 +62,21 @@ def polar(pieces: Tensor) -> tuple[Tensor, Tensor]:
     low, high = pieces.aminmax(dim=-1, keepdim=True)
     extent = high - low
     constant = extent <= CONSTANT * torch.maximum(high.abs(), low.abs())
-    extent = torch.where(constant, 1.0, extent)
-    above, below = pieces - low, high - pieces
-    cosine = torch.where(constant, 0.0, (above - below) / extent)
-    sine = torch.where(constant, 1.0, 2 * (above * below).sqrt() / extent)
-    return cosine, sine
+    scale = torch.where(constant, 0.0, 1 / extent)
+    above, below = (pieces - low).mul_(scale), (high - pieces).mul_(scale)
+    return above - below, torch.addcmul(constant.to(pieces.dtype), above, below, value=4).sqrt_()
 
 
 @functools.lru_cache(maxsize=16)
-def _pieces(n_samples: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(which piece each sample is in (n_samples, size) of 0 and 1, samples in each piece (size,)), both float64.
+def _shares(n_samples: int, size: int, device: torch.device) -> Tensor:
+    """Share that each sample has of each piece's mean, (n_samples, size) float64.
 
     Kept from call to call: a copy to the GPU in every step would make the step wait.
     """
     bounds = np.linspace(0, n_samples, size + 1).astype(np.int64)
     sample = np.arange(n_samples)[:, None]
     member = (bounds[:-1] <= sample) & (sample < bounds[1:])
-    doubles = [torch.from_numpy(a.astype(np.float64)).to(device) for a in (member, np.diff(bounds))]
-    return doubles[0], doubles[1]
+    return torch.from_numpy(member / np.diff(bounds)).to(device)
 
 
 def view(settings: Settings, stored: Mapping[str, Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
