@@ -2,7 +2,8 @@
 
 The peer of benchmarks/commands.py. PLAIN_WINDOWS: a folder of windows as `dvc repro` leaves it; the first subject
 tests. PLAIN_MODEL: the folder of plain_wide_resnet.py. PLAIN_LOGS: `model` logs the network for
-mlflow.pytorch.load_model, as our runs do; `weights` a file of its weights.
+mlflow.pytorch.load_model, `weights` a file of its weights, `graph` that and what torch.export makes of the network:
+the two files of which our runs make what mlflow.pytorch.load_model reads.
 """
 
 import json
@@ -51,13 +52,16 @@ def main() -> None:
         network.eval()
         with torch.no_grad():
             right = torch.cat([network(part).argmax(1) for part in torch.split(x[test], 512)]) == y[test]
-        mlflow.log_metrics({"loss": float(loss), "accuracy": float(right.float().mean()), "seconds": seconds}, step=1)
+        mlflow.log_metrics({"loss": loss.item(), "accuracy": float(right.float().mean()), "seconds": seconds}, step=1)
         if os.environ["PLAIN_LOGS"] == "model":
             mlflow.pytorch.log_model(network, name="model", input_example=x[:2].numpy())
             return
         with tempfile.TemporaryDirectory() as place:
             save_file(network.state_dict(), f"{place}/weights.safetensors")
-            mlflow.log_artifact(f"{place}/weights.safetensors")
+            if os.environ["PLAIN_LOGS"] == "graph":
+                batches = ({0: torch.export.Dim.AUTO},)
+                torch.export.save(torch.export.export(network, (x[:2],), dynamic_shapes=batches), f"{place}/model.pt2")
+            mlflow.log_artifacts(place)
 
 
 if __name__ == "__main__":
