@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from spkd import memory
+
 
 def derive(seed: int, *purpose: object) -> int:
     """A 63-bit seed for one purpose of one run, e.g. derive(0, "order", epoch): independent, the same everywhere."""
@@ -30,10 +32,11 @@ def torch_stream(seed: int, *purpose: object, device: str | torch.device = "cpu"
 
 
 def set_flags(deterministic: bool, tf32: bool, threads: int) -> dict[str, Any]:
-    """Set every flag that changes numbers; returns them for the run's environment record.
+    """Set every flag that changes numbers; returns them for the run's environment record. Freed memory is kept.
 
     threads: CPU threads, 0 = all cores. The thread count changes the order of sums, so it is part of the record.
     """
+    memory.keep()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads or os.cpu_count() or 1)
     # The same as use_deterministic_algorithms, which also loads torch's compiler: 0.8 s before the first step.
