@@ -39,9 +39,12 @@ def render(x: Tensor, size: int) -> Tensor:
         raise SpkdError("views.gaf.size", f"at most {x.shape[-1]}, the window's length", size, "lower it")
     cosine, sine = (part.to(x.dtype) for part in polar(aggregate(x, size)))
     # cos(a + b) = cos a cos b - sin a sin b: two outer products, no arccos. Element by element rather than as a
-    # matrix product, so that neither TF32 nor autocast can round it.
-    field = cosine.unsqueeze(-1) * cosine.unsqueeze(-2)
-    return field.addcmul_(sine.unsqueeze(-1), sine.unsqueeze(-2), value=-1)
+    # matrix product, so that neither TF32 nor autocast can round it; one window after the other stays in a CPU's cache.
+    field = cosine.new_empty(*cosine.shape, size)
+    lot = 1 if x.device.type == "cpu" else max(1, len(x))
+    for out, c, s in zip(field.split(lot), cosine.split(lot), sine.split(lot), strict=True):
+        torch.mul(c.unsqueeze(-1), c.unsqueeze(-2), out=out).addcmul_(s.unsqueeze(-1), s.unsqueeze(-2), value=-1)
+    return field
 
 
 def aggregate(x: Tensor, size: int) -> Tensor:
