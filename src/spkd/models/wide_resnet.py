@@ -66,8 +66,9 @@ class Block(nn.Module):
         """x: (b, in_channels, H, W) -> (b, out_channels, *space / stride); H stays 1 for signals."""
         activated = functional.relu(self.norm1(x), inplace=True)
         residual = self.conv2(functional.relu(self.norm2(self.conv1(activated)), inplace=True))
-        passed: Tensor = x if self.shortcut is None else self.shortcut(activated)
-        summed: Tensor = passed + residual
+        passed = x if self.shortcut is None else self.shortcut(activated)
+        # A CPU's convolution gives memory that no gradient needs and that lies in the cache; a GPU's gives a view.
+        summed: Tensor = residual.add_(passed) if x.device.type == "cpu" else residual + passed
         return summed
 
 

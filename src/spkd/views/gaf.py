@@ -42,7 +42,7 @@ def render(x: Tensor, size: int) -> Tensor:
     # matrix product, so that neither TF32 nor autocast can round it; one window after the other stays in a CPU's cache.
     field = cosine.new_empty(*cosine.shape, size)
     lot = 1 if x.device.type == "cpu" else max(1, len(x))
-    for out, c, s in zip(field.split(lot), cosine.split(lot), sine.split(lot), strict=True):
+    for out, c, s in zip(*(torch.split(whole, lot) for whole in (field, cosine, sine)), strict=True):
         torch.mul(c.unsqueeze(-1), c.unsqueeze(-2), out=out).addcmul_(s.unsqueeze(-1), s.unsqueeze(-2), value=-1)
     return field
 
