@@ -1,14 +1,14 @@
 """Freed memory stays with the process, for the tensors of the next step.
 
-The C library gives large blocks back to the system and asks for them again, page by page, in every step: an image
-student's step on a CPU takes a fifth longer for it, and a signal student's some hundredths.
+The C library gives large blocks back to the system and asks for them again, page by page, in every step of an image
+student on a CPU, which takes longer for it (benchmarks/kept_memory.py).
 """
 
 import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # A larger block is one of few, e.g. a teacher's answers, and goes back to the system.
-LARGEST_BYTES, LARGEST_BYTES_OF_OLD = 2**29, 2**25  # glibc before 2.35 refuses more than the latter
+LARGEST_BYTES, LARGEST_BYTES_OF_OLD = 2**29, 2**25  # some versions refuse more than the latter
 KEPT_BYTES = 2**31 - 1
 
 
