@@ -47,3 +47,17 @@ def test_different_windows_look_different(rendered):
     _, view, x = rendered
     picture = view(x, torch.arange(N)).flatten(1)
     assert (torch.cdist(picture, picture) + torch.eye(N) > 1e-3).all()
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if hasattr(plugin.load("views", n), "prepare")])
+def test_what_prepare_reads_is_declared_and_nothing_else(name):
+    """Changing any other setting leaves what is stored as it is: a run may draw it anew without `dvc repro`."""
+    module, settings = plugin.load("views", name), config.part("views", name, TREE)
+    signal = np.random.default_rng(0).standard_normal((N_CHANNELS, N * LENGTH)).cumsum(1).astype(np.float32)
+    zeros = np.zeros(N, np.int16)
+    windows = WindowSet(signal, np.arange(N) * LENGTH, zeros, zeros, {"length": LENGTH})
+    before = module.prepare(windows, settings)
+    for key, value in settings.model_dump().items():
+        after = module.prepare(windows, settings.model_copy(update={key: value * 30}))
+        same = before.keys() == after.keys() and all(np.array_equal(before[k], after[k]) for k in before)
+        assert same == (key not in module.PREPARED), key

@@ -17,7 +17,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     windows = windowset.load(Path("data/windows") / dataset)
     arrays = plugin.load("views", view).prepare(windows, config.part("views", view, tree))
     folder = Path("data/views") / dataset / view
-    batches.store(folder, windows, arrays, {"view": view, "settings": tree["views"][view]})
+    batches.store(folder, windows, arrays, view, tree["views"][view])
     size = sum(a.nbytes for a in arrays.values()) / 2**20
     print(f"{dataset}: {view} of {len(windows)} windows, {size:.1f} MiB")
     return 0

@@ -1,10 +1,13 @@
 """DeviceWindows: the whole scaled signal on the training device; a batch is an index into a strided view of it.
 
 No loader, no worker, no copy but the batch. A signal larger than it may be stays in its file. Views render from these
-batches; what a view stored beforehand is loaded here too, and refused where it was made from other windows.
+batches; what a view stored beforehand is loaded here too, and refused where it was made from other windows or
+settings.
 """
 
+import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -85,19 +88,41 @@ def order(rows: Tensor, seed: int, epoch: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
 
 
-def stored(folder: Path, windows: WindowSet, device: str | torch.device) -> dict[str, Tensor]:
+def stored(
+    folder: Path, windows: WindowSet, device: str | torch.device, settings: Mapping[str, object]
+) -> dict[str, Tensor]:
     """Arrays that a view prepared (data/views/<dataset>/<view>), on the device.
 
-    Raises SpkdError naming the DVC stage where the folder is missing, damaged, or made from other windows.
+    settings: those that the view's `prepare` reads, as the run has them.
+    Raises SpkdError naming the DVC stage where the folder is missing, damaged, or made from other windows or settings.
     """
     remake = f"dvc repro views@{folder.parent.name}-{folder.name}"
+    do = f'run "{remake}"'
     content, manifest = arrays.load(folder, remake)
     if manifest.get("digest") != windows.digest:
         expected = f"a view of the windows with digest {windows.digest}"
-        raise SpkdError(folder, expected, manifest.get("digest"), f'run "{remake}"')
+        raise SpkdError(folder, expected, manifest.get("digest"), do)
+    used = {name: manifest["settings"].get(name) for name in settings}
+    if used != settings:
+        do = f"where params.yaml has the new values, {do}; a teacher of other values must be trained anew"
+        raise SpkdError(folder, f"a view prepared with {dict(settings)}", used, do)
+    if (found := _md5(content)) != manifest.get("content"):
+        raise SpkdError(folder, f"content with md5 {manifest.get('content')}", found, do)
     return {name: torch.from_numpy(np.array(array)).to(device) for name, array in content.items()}
 
 
-def store(folder: Path, windows: WindowSet, content: dict[str, np.ndarray], manifest: dict[str, object]) -> None:
-    """Write what a view prepared, whole or not at all, with the digest of the windows it was made from."""
-    arrays.save(folder, content, {**manifest, "digest": windows.digest})
+def store(
+    folder: Path, windows: WindowSet, content: Mapping[str, np.ndarray], view: str, settings: Mapping[str, object]
+) -> None:
+    """Write what a view prepared, whole or not at all, with all that `stored` compares. settings: all of the view's."""
+    known = {"view": view, "settings": dict(settings), "digest": windows.digest, "content": _md5(content)}
+    arrays.save(folder, content, known)
+
+
+def _md5(content: Mapping[str, np.ndarray]) -> str:
+    total = hashlib.md5(usedforsecurity=False)
+    for name in sorted(content):
+        array = np.ascontiguousarray(content[name])
+        total.update(f"{name}{array.dtype}{array.shape}".encode())
+        total.update(array.data if array.size else b"")
+    return total.hexdigest()

@@ -120,7 +120,8 @@ def render(plan: Plan, view: str, view_settings: dict[str, Any]) -> Render:
     if prepared and plan.settings.train.noise > 0:
         do = f"set train.noise 0, or leave {view} out"
         raise SpkdError("train.noise", f"0: {view} is computed beforehand", plan.settings.train.noise, do)
-    stored = batches.stored(folder, plan.windows, plan.device) if prepared else {}
+    used = {key: getattr(settings, key) for key in module.PREPARED} if prepared else {}
+    stored = batches.stored(folder, plan.windows, plan.device, used) if prepared else {}
     made: Render = module.view(settings, stored)
     return made
 

@@ -21,6 +21,7 @@ from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
 
 DIMS = 2
+PREPARED = ("min_lifetime",)  # the settings that `prepare` reads; the others are for drawing
 # Samples merged side by side: small enough for the processor's cache, large enough to hide numpy's call overhead.
 CHUNK_SAMPLES = 400_000
 # Channels drawn at a time on a CPU: their Gaussians then stay in its cache, a third faster than all of a batch at once.
