@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -71,6 +73,13 @@ def test_a_misspelt_key_in_the_file_names_key_and_neighbour(tree):
 def test_a_value_of_the_wrong_type_is_refused_with_its_key_path():
     with pytest.raises(SpkdError, match=r"train\.epochs.*got 'many'"):
         config.check(Tiny, {"train": {"epochs": "many", "lr": 0.1}}, "")
+
+
+def test_a_wrong_value_below_a_chosen_kind_is_named_as_the_file_has_it():
+    tree = config.read(Path(__file__).parents[1] / "params.yaml")
+    tree["datasets"]["pamap2"]["split"]["validation_subjects"] = 0
+    with pytest.raises(SpkdError, match=r"datasets\.pamap2\.split\.validation_subjects: expected .*got 0"):
+        config.part("datasets", "pamap2", tree)
 
 
 def test_a_missing_value_is_not_filled_in():

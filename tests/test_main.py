@@ -43,7 +43,7 @@ def test_help_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("module", ["spkd.experiment.har", "spkd.cli.table", "spkd.detect.follow"])
+@pytest.mark.parametrize("module", ["spkd.cli.table", "spkd.detect.follow"])
 def test_a_run_does_not_wait_for_matplotlib(module):
     """Its figures are SVG; importing matplotlib takes longer than drawing them all ten times."""
     code = f"import sys, {module}; sys.exit(' '.join(m for m in sys.modules if m.startswith('matplotlib')) or 0)"
@@ -66,3 +66,16 @@ def test_an_unknown_key_stops_before_anything_runs(capsys):
 def test_words_that_a_command_does_not_take_are_refused(capsys):
     assert front.main(["windows"]) == 2
     assert "dataset" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_written_is_a_message_with_its_name(tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    assert front.main(["simulate", "--out", str(tmp_path / "taken"), "--only", "chest"]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "taken") in said and "check space and permissions" in said
+
+
+@pytest.mark.parametrize(("words", "message"), [(["--seed", "-1"], "a whole number"), (["--only", "chets"], "'chest'")])
+def test_a_wrong_world_to_simulate_is_refused(words, message, capsys):
+    assert front.main(["simulate", *words]) == 2
+    assert message in capsys.readouterr().err

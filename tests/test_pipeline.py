@@ -1,6 +1,7 @@
 """DVC on a fresh clone: no remote, no network, nothing prepared."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,35 @@ def test_recordings_of_ones_own_are_one_command_away(clone, tmp_path):
     assert yaml.safe_load((clone / "data.dvc").read_text())["deps"] == [{"path": "sample"}]
     wrong = run(clone, sys.executable, "-m", "spkd", "use-recordings", str(tmp_path), check=False)
     assert "expected a folder with one of" in wrong
+
+
+def test_recordings_of_one_data_set_are_enough_and_the_others_are_left_out_with_a_word(clone, tmp_path):
+    lab = tmp_path / "내 recordings"
+    shutil.copytree(ROOT / "sample" / "chest", lab / "chest")
+    before = {name: (clone / name).read_bytes() for name in ("data.dvc", "dvc.lock")}
+    try:
+        said = run(clone, sys.executable, "-m", "spkd", "use-recordings", str(lab))
+        assert "without pamap2, geneactiv, coco, which will be left out" in said
+        told = run(clone, "dvc", "repro")
+        assert "pamap2: no folder pamap2 in the recordings that data.dvc imports: left out" in told
+        assert (clone / "data" / "windows" / "chest" / "signal.npy").is_file()
+        for command, message in (
+            (("teacher",), "no folder pamap2 in the recordings that data.dvc imports; put them there"),
+            (("inspect", "geneactiv"), "no folder geneactiv in the recordings"),
+            (("check-labels",), "no folder coco in the recordings"),
+        ):
+            assert message in run(clone, sys.executable, "-m", "spkd", *command, check=False)
+    finally:
+        for name, content in before.items():
+            (clone / name).write_bytes(content)
+        run(clone, "dvc", "repro")
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [("gs://lab/recordings", r'pip install "dvc\[gs\]"'), ("data/raw", "a folder outside data/")],
+)
+def test_a_place_that_dvc_could_not_import_from_leaves_data_dvc_as_it_is(clone, where, message):
+    before = (clone / "data.dvc").read_bytes()
+    assert re.search(message, run(clone, sys.executable, "-m", "spkd", "use-recordings", where, check=False))
+    assert (clone / "data.dvc").read_bytes() == before

@@ -100,6 +100,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, a folder that may not be written: nothing that a traceback would explain
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"spkd {words[0]}: {where}{error.strerror or error}; check space and permissions there", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stop:
         print(f"spkd {words[0]}: stopped ({stop or 'Ctrl-C'})", file=sys.stderr)
         return 130

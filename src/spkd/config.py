@@ -139,13 +139,24 @@ def check(model: type[S], tree: Any, where: str) -> S:
         return model.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        path = ".".join(str(p) for p in (where, *first["loc"]) if p != "")
+        path = ".".join(str(p) for p in (where, *_keys(first["loc"], tree)) if p != "")
         if first["type"] == "extra_forbidden":
             known = sorted({f.alias or n for n, f in model.model_fields.items()})
             advice = plugin.nearest(str(first["loc"][-1]), known) if len(first["loc"]) == 1 else "remove it"
             raise SpkdError(f"{PARAMS}: {path}", "a known key", "an unknown one", advice) from None
         got = "nothing" if first["type"] == "missing" else repr(first.get("input"))
         raise SpkdError(f"{PARAMS}: {path}", first["msg"], got, "correct the value") from None
+
+
+def _keys(place: tuple[int | str, ...], tree: Any) -> list[int | str]:
+    """What of pydantic's place of an error stands in the file: not the names of a union's members."""
+    kept, node = [], tree
+    for n, key in enumerate(place, 1):
+        there = key in node if isinstance(node, dict) else isinstance(node, list) and isinstance(key, int)
+        if there or n == len(place):
+            kept.append(key)
+            node = node[key] if there else None
+    return kept
 
 
 def part(shelf: str, name: str, tree: dict[str, Any]) -> Any:

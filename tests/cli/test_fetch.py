@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -32,12 +33,14 @@ def test_own_recordings_need_no_download_and_leave_a_marker(project, name, capsy
 
 def test_a_uci_source_is_fetched_from_a_mirror(project, monkeypatch, capsys):
     (project / "served").mkdir()
-    (project / "served" / "x.zip").write_bytes(b"zip" * 1000)
+    with zipfile.ZipFile(project / "served" / "x.zip", "w") as archive:
+        archive.writestr("1.csv", "0,1,2,3,1")
+    content = (project / "served" / "x.zip").read_bytes()
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *args: None)
     handler = partial(SimpleHTTPRequestHandler, directory=str(project / "served"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    entry = {"url": "https://archive.example/chest.zip", "size": 3000}
+    entry = {"url": "https://archive.example/chest.zip", "size": len(content)}
     monkeypatch.setattr(
         "spkd.cli.fetch.plugin.describe",
         lambda shelf, name: ("", {"FETCH": [entry], "OPTIONS": ("url",), "POSITIONAL": ("dataset",)}),
@@ -48,8 +51,8 @@ def test_a_uci_source_is_fetched_from_a_mirror(project, monkeypatch, capsys):
     finally:
         server.shutdown()
         server.server_close()
-    assert (project / "data" / "fetched" / "chest" / "chest.zip").read_bytes() == b"zip" * 1000
-    assert marker(project, "chest")["files"] == [{"file": "chest.zip", "size": 3000, "digest": None}]
+    assert (project / "data" / "fetched" / "chest" / "chest.zip").read_bytes() == content
+    assert marker(project, "chest")["files"] == [{"file": "chest.zip", "size": len(content), "digest": None}]
 
 
 def test_a_source_that_is_not_public_says_so(project):
@@ -62,6 +65,8 @@ def test_a_misspelt_data_set_or_source_names_the_nearest(project):
         run("fetch", ["chets"])
     with pytest.raises(SpkdError, match="did you mean 'val2017'"):
         run("fetch", ["coco", "--coco.source", "val2071"])
+    with pytest.raises(SpkdError, match="datasets.pamap2.windows.source: expected raw or uci, got 'ucl'"):
+        run("fetch", ["pamap2", "--datasets.pamap2.windows.source", "ucl"])
 
 
 def test_a_folder_as_source_needs_no_download(project):

@@ -1,6 +1,7 @@
 """Downloads against servers that misbehave: whatever they do, the file on disk is right or absent."""
 
 import hashlib
+import io
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -38,7 +40,7 @@ class Server(ThreadingHTTPServer):
         self.honours_if_range = True
         self.pause_s = 0.0
         self.before = lambda n: None  # called with the number of each request
-        self.url = f"http://127.0.0.1:{self.server_port}/set.zip"
+        self.url = f"http://127.0.0.1:{self.server_port}/set.tar"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def handle_error(self, request, client_address):
@@ -97,7 +99,7 @@ def server():
 
 def remote(server, **other):
     known = {"size": len(BODY), "digest": "md5:" + hashlib.md5(BODY).hexdigest()}
-    return Remote(server.url, "set.zip", **(known | other))
+    return Remote(server.url, "set.tar", **(known | other))
 
 
 def get(server, folder, **other):
@@ -110,7 +112,7 @@ def left(folder):
 
 def test_a_file_arrives_whole_and_leaves_no_partial_name(server, tmp_path):
     assert get(server, tmp_path).read_bytes() == BODY
-    assert left(tmp_path) == ["set.zip"]
+    assert left(tmp_path) == ["set.tar"]
 
 
 def test_a_complete_file_is_not_asked_for_again(server, tmp_path):
@@ -136,7 +138,7 @@ def test_a_server_without_ranges_that_always_drops_ends_in_an_error_and_no_file(
     server.ranges, server.drop_after = False, [500_000] * 50
     with pytest.raises(SpkdError, match=r"4 failures in a row.*start again later"):
         get(server, tmp_path)
-    assert "set.zip" not in left(tmp_path)
+    assert "set.tar" not in left(tmp_path)
 
 
 @pytest.mark.parametrize("honours_if_range", [True, False])
@@ -161,14 +163,14 @@ def test_without_etag_and_checksum_nothing_is_resumed(server, tmp_path):
 
 def test_an_old_part_of_another_version_is_replaced_once_the_checksum_fails(server, tmp_path):
     server.etag = None
-    (tmp_path / "set.zip.part").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "set.tar.part").write_bytes(b"x" * 1_000_000)
     assert get(server, tmp_path).read_bytes() == BODY
     assert server.asked == ["bytes=1000000-", None]
 
 
 def test_a_partial_file_longer_than_the_file_starts_over(server, tmp_path):
     server.etag = None
-    (tmp_path / "set.zip.part").write_bytes(b"x" * (len(BODY) + 10))
+    (tmp_path / "set.tar.part").write_bytes(b"x" * (len(BODY) + 10))
     assert get(server, tmp_path).read_bytes() == BODY
 
 
@@ -190,7 +192,7 @@ def test_another_size_is_refused_before_the_body_is_read(server, tmp_path):
     server.body = BODY * 2
     with pytest.raises(SpkdError, match=f"expected {len(BODY)} bytes, got an offer of {2 * len(BODY)}"):
         get(server, tmp_path)
-    assert "set.zip" not in left(tmp_path)
+    assert "set.tar" not in left(tmp_path)
 
 
 def test_a_body_cut_short_without_a_length_header_is_not_taken_for_the_file(server, tmp_path):
@@ -233,7 +235,7 @@ def test_a_redirect_away_from_http_is_not_followed(server, tmp_path):
     server.statuses = [302]
     with pytest.raises(SpkdError, match="an http address"):
         get(server, tmp_path)
-    assert "set.zip" not in left(tmp_path)
+    assert "set.tar" not in left(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["../x.zip", "/x.zip", "a/b.zip", "", ".hidden"])
@@ -250,7 +252,7 @@ def test_an_entry_names_its_file_by_its_address_and_a_mirror_may_be_a_folder():
 
 
 def test_a_second_process_that_wants_the_same_file_is_told(server, tmp_path):
-    with fetch._held(tmp_path / "set.zip.part"), pytest.raises(SpkdError, match="one download at a time"):
+    with fetch._held(tmp_path / "set.tar.part"), pytest.raises(SpkdError, match="one download at a time"):
         get(server, tmp_path)
 
 
@@ -258,10 +260,10 @@ def test_killed_at_any_byte_and_started_again_it_ends_right(server, tmp_path):
     server.pause_s = 0.004
     code = (
         "import sys; from pathlib import Path; from spkd.data.fetch import Remote, download\n"
-        "download(Remote(sys.argv[1], 'set.zip', int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]))"
+        "download(Remote(sys.argv[1], 'set.tar', int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]))"
     )
     argv = [sys.executable, "-c", code, server.url, str(len(BODY)), remote(server).digest, str(tmp_path)]
-    part = tmp_path / "set.zip.part"
+    part = tmp_path / "set.tar.part"
     reached = [0]
     for _ in range(2):
         process = subprocess.Popen(argv, env=os.environ | {"PYTHONPATH": SRC})
@@ -271,8 +273,23 @@ def test_killed_at_any_byte_and_started_again_it_ends_right(server, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         reached.append(part.stat().st_size)
-        assert not (tmp_path / "set.zip").exists()
+        assert not (tmp_path / "set.tar").exists()
     server.pause_s = 0
     assert get(server, tmp_path).read_bytes() == BODY
     assert server.asked[-1] == f"bytes={reached[-1]}-"
+    assert left(tmp_path) == ["set.tar"]
+
+
+def test_a_page_in_place_of_an_archive_without_a_checksum_is_refused_and_the_next_try_heals(server, tmp_path):
+    made = Remote(server.url, "set.zip", None, None)
+    server.body = b"<html>sign in to the network</html>"
+    with pytest.raises(SpkdError, match="expected a zip archive, got 35 bytes that start b'<html>sign in"):
+        download(made, tmp_path, pause_s=0.001)
+    assert left(tmp_path) == []
+    (tmp_path / "set.zip").write_bytes(server.body)  # what an earlier version may have left
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a", "text")
+    server.body = content.getvalue()
+    assert download(made, tmp_path, pause_s=0.001).read_bytes() == content.getvalue()
     assert left(tmp_path) == ["set.zip"]

@@ -98,3 +98,19 @@ def test_the_real_archive_has_15_subjects_7_classes_and_1926896_rows(shared_data
     assert all(set(range(7)) <= set(np.unique(item.label).tolist()) for item in found.items)
     assert all(item.label[-1] == UNLABELLED for item in found.items)
     assert found.items[0].signal[0].tolist() == [1502, 2215, 2153]
+
+
+def test_two_files_of_one_subject_are_an_error_that_names_both(tmp_path: Path) -> None:
+    archive(tmp_path, {"1.csv": ROWS, "old/01.csv": ROWS[:24]})
+    with pytest.raises(SpkdError, match=r"one file of subject 01, got .*/1.csv and .*old/01.csv; remove one"):
+        chest.read(tmp_path, settings("uci"))
+
+
+def test_an_encrypted_member_is_an_error_without_a_traceback(tmp_path: Path) -> None:
+    path = archive(tmp_path, {"1.csv": ROWS})
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(SpkdError, match="a whole zip file, got .*encrypted"):
+        chest.read(tmp_path, settings("uci"))

@@ -136,6 +136,13 @@ def test_a_damaged_mat_file_is_dropped_and_counted_at_any_byte(lab: Path) -> Non
         assert sum(len(item.label) for item in read(lab).items) in (32, 36)
 
 
+def test_names_in_capitals_are_read_as_well(lab: Path) -> None:
+    expected = [(i.subject, i.label.tolist(), i.signal.tolist()) for i in read(lab).items]
+    for path in lab.iterdir():
+        path.rename(path.with_name(path.name.replace(".mat", ".MAT")))
+    assert [(i.subject, i.label.tolist(), i.signal.tolist()) for i in read(lab).items] == expected
+
+
 def test_the_same_content_twice_counts_once(lab: Path) -> None:
     copy = lab / "copy"
     copy.mkdir()
@@ -413,6 +420,16 @@ def test_csv_rows_missing_in_time_start_a_new_segment(tmp_path: Path) -> None:
     assert _geneactiv_csv.decode(path).segment.tolist() == [0] * 50 + [1] * 150
 
 
+def test_a_csv_whose_clock_steps_back_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    lines = csv_text().split("\n")
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines[:200] + lines[150:]))
+    with pytest.raises(
+        SpkdError, match=r"a\.csv:201: expected a time not .* step back by 0.49"
+    ):
+        _geneactiv_csv.decode(path)
+
+
 @pytest.fixture
 def devices(tmp_path: Path) -> Path:
     """A .bin of subject 7 (header) and a .csv of subject 8 (column `file`), with classes 1 and 2."""
@@ -494,6 +511,24 @@ def test_a_bad_or_contradictory_interval_is_an_error(devices: Path, row: str, me
         file.write(row + "\n")
     with pytest.raises(SpkdError, match=message):
         read(devices, [1, 2])
+
+
+def test_intervals_saved_in_another_encoding_are_an_error_that_says_how_to_save_them(devices: Path) -> None:
+    text = "subject,start,end,label,memo\n7,2024-05-06 10:00:01,2024-05-06 10:00:05,1,걷기\n"
+    (devices / "intervals.csv").write_text(text, encoding="utf-8")
+    assert len(_wrist_device.read_intervals(devices / "intervals.csv")) == 1
+    (devices / "intervals.csv").write_text(text, encoding="cp949")
+    with pytest.raises(SpkdError, match="intervals.csv: expected intervals in UTF-8, .*CSV UTF-8"):
+        read(devices, [1, 2])
+
+
+def test_device_files_in_capitals_are_read_as_well(devices: Path) -> None:
+    expected = [(i.subject, i.label.tolist()) for i in read(devices, [1, 2]).items]
+    for old in ("wrist.bin", "wrist.csv"):
+        (devices / old).rename(devices / f"wrist{old[5:].upper()}")
+    text = (devices / "intervals.csv").read_text().replace("wrist.csv", "wrist.CSV")
+    (devices / "intervals.csv").write_text(text)
+    assert [(i.subject, i.label.tolist()) for i in read(devices, [1, 2]).items] == expected
 
 
 def test_a_subject_as_windows_and_from_a_device_is_an_error(devices: Path) -> None:

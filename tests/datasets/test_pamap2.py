@@ -368,6 +368,23 @@ def test_a_channel_that_never_reads_is_0_and_counted():
     assert "hand_temperature" in next(iter(report.first_seen.values()))
 
 
+def test_a_heart_rate_that_never_reads_is_0_and_counted_by_either_rule():
+    rows = table([4] * 50)
+    rows[:, 2] = np.nan
+    for rule in ("sound", "paper"):
+        report = Report()
+        found = pamap2.recording(dat(rows), settings(rule=rule).windows, report)
+        assert (found.signal[:, 0] == 0).all()
+        assert report.drops["channel without a single reading, set to 0"] == 1
+
+
+def test_optional_files_alone_are_no_recordings(tmp_path):
+    (tmp_path / "Optional").mkdir()
+    (tmp_path / "Optional" / "subject101.dat").write_bytes(walk())
+    with pytest.raises(SpkdError, match=r"or subject\*.dat, got neither"):
+        next(_pamap2_dat.files(tmp_path))
+
+
 def test_sound_rule_thins_each_segment_from_its_first_row():
     found = pamap2.recording(dat(table([4] * 5 + [0] * 2 + [5] * 5)), settings(keep_every=3).windows, Report())
     assert found.signal[:, 2].tolist() == [0, 3, 7, 10]

@@ -160,3 +160,12 @@ def test_the_hash_of_weights_does_not_depend_on_order_layout_or_device_copy():
 )
 def test_the_hash_of_weights_changes_with_value_name_shape_type_and_count(other):
     assert provenance.state_sha256({"w": torch.ones(2, 3)}) != provenance.state_sha256(other)
+
+
+def test_recordings_that_were_named_and_not_imported_yet_make_prepared_data_stale(tmp_path):
+    folder = prepared(tmp_path)
+    (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab}]\nouts: [{path: data/raw}]\n")
+    with pytest.raises(SpkdError, match=r"prepared from /mnt/lab, which data.dvc names.*dvc repro windows@toy"):
+        provenance.check_fresh(folder, WINDOWS, tmp_path)
+    (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab, md5: a}]\nouts: [{path: data/raw, md5: a}]\n")
+    provenance.check_fresh(folder, WINDOWS, tmp_path)

@@ -17,11 +17,10 @@ OPTIONS = ("train-json", "val-json", "sheet", "json")
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Check the data set of params.yaml, or any other data.yaml."""
-    from spkd.cli import detect
-    from spkd.detect import preflight, sheet
+    from spkd.detect import preflight, sheet, truth
 
     data = Path(words[0] if words else settings.detect.data)
-    annotations = {} if words else detect.annotations(settings)
+    annotations = {} if words else truth.annotations(settings)
     annotations |= {split: Path(options[f"{split}-json"]) for split in ("train", "val") if f"{split}-json" in options}
     limits = settings.detect.preflight
     report = preflight.check(data, annotations, **limits.model_dump())

@@ -16,7 +16,7 @@ SECTIONS = ("coco",)
 POSITIONAL = ()
 OPTIONS = ("annotations", "images", "out", "split")
 
-RAW, FETCHED, OUT = Path("data/raw/coco"), Path("data/fetched/coco"), Path("data/coco")
+OUT = Path("data/coco")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
@@ -36,7 +36,12 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         origin = "simulated" if marked else annotations.resolve().name
     else:
         source = settings.coco.source
-        root = {"raw": RAW, "val2017": FETCHED, "coco2017": FETCHED}.get(source, Path(source))
+        if source == "raw" and not coco.RAW.is_dir():
+            why = "no folder coco in the recordings that data.dvc imports"
+            coco.leave_out(OUT, why)
+            print(f"{OUT}: {why}: left out")
+            return 0
+        root = coco.source_folder(source)
         if not (root / "annotations").is_dir():
             do = "run `dvc repro`" if source == "raw" else "run `spkd fetch coco`, or correct coco.source"
             raise SpkdError(root, "a COCO folder (annotations/ and image folders)", "no annotations/", do)

@@ -12,7 +12,6 @@ from spkd.settings import Settings
 
 SECTIONS = ("detect", "run", "tracking", "coco")
 POSITIONAL = ()
-RAW, FETCHED = Path("data/raw/coco"), Path("data/fetched/coco")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
@@ -33,20 +32,9 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     return 0
 
 
-def annotations(settings: Settings) -> dict[str, Path]:
-    """The COCO JSON of each split: those of params.yaml, else those that the data set was converted from."""
-    from spkd.detect import truth
-
-    if settings.detect.annotations:
-        return {str(split): Path(path) for split, path in settings.detect.annotations.items()}
-    source = settings.coco.source
-    root = {"raw": RAW, "val2017": FETCHED, "coco2017": FETCHED}.get(source, Path(source))
-    return truth.recorded(Path(settings.detect.data), root / "annotations")
-
-
 def make_job(settings: Settings, folder: Path) -> Any:
     """The settings as one value; the teacher is found later."""
-    from spkd.detect import hardware, plan
+    from spkd.detect import hardware, plan, truth
 
     d, run = settings.detect, settings.run
     distill = d.distill.model_dump(exclude={"teacher", "dis", "levels"})
@@ -55,6 +43,6 @@ def make_job(settings: Settings, folder: Path) -> Any:
     plain = d.model_dump(include={"model", "epochs", "batch", "imgsz", "workers"})
     return plan.Job(
         **plain, folder=folder.absolute(), data=Path(d.data), device=hardware.device(d.device), dis=d.distill.dis,
-        annotations=annotations(settings), extra=d.train,
+        annotations=truth.annotations(settings), extra=d.train,
         limits=d.preflight.model_dump(), seed=run.seed, deterministic=run.deterministic, plan=chosen,
     )  # fmt: skip

@@ -31,8 +31,11 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     if name == "coco" and source in coco_source.FOLDERS:
         files = {part: entry.model_dump() for part, entry in settings.coco.files.items()}
         remotes = coco_source.obtain(source, files, folder, url)
-    elif name != "coco" and source != "raw":
+    elif name != "coco" and source == "uci":
         remotes = fetch_entries(name, folder, url)
+    elif name != "coco" and source != "raw":
+        known = plugin.nearest(source, ["raw", "uci"])
+        raise SpkdError(f"datasets.{name}.windows.source", "raw or uci", f"{source!r}", known)
     elif source != "raw" and not Path(source).is_dir():
         known = plugin.nearest(source, ["raw", *coco_source.FOLDERS])
         raise SpkdError("coco.source", "raw, val2017, coco2017 or a folder", f"{source!r}, which is none", known)

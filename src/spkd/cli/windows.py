@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from spkd import config, plugin
-from spkd.data import windowing
+from spkd.data import windowing, windowset
 from spkd.settings import Settings
 
 SECTIONS = ("datasets",)
@@ -12,11 +12,16 @@ POSITIONAL = ("dataset",)
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
-    """Read, cut, write data/windows/<dataset>, and say what was dropped."""
+    """Read, cut, write data/windows/<dataset>, and say what was dropped; a note where there are no recordings of it."""
     (name,) = words
     part = config.part("datasets", name, tree)
     chosen = part.windows
     folder = Path("data/raw" if chosen.source == "raw" else "data/fetched") / name
+    if chosen.source == "raw" and not folder.is_dir():
+        why = f"no folder {name} in the recordings that data.dvc imports"
+        windowset.leave_out(Path("data/windows") / name, why)
+        print(f"{name}: {why}: left out")
+        return 0
     recordings = plugin.load("datasets", name).read(folder, part)
     rule = getattr(chosen, "rule", "sound")
     windows = windowing.cut(recordings, chosen.length, chosen.step, rule, dataset=name, settings=chosen.model_dump())

@@ -98,7 +98,7 @@ def _map(path: Path, described: list[Any], do: str) -> np.ndarray:
     try:
         empty = 0 in described[1]
         array: np.ndarray = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise SpkdError(path, f"an array {described}", error, do) from None
     if [str(array.dtype), list(array.shape)] != described:
         raise SpkdError(path, f"an array {described}", [str(array.dtype), list(array.shape)], do)

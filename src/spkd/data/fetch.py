@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def download(remote: Remote, folder: Path, unpacked_bytes: int = 0, tries: int =
     Raises SpkdError on a wrong size, a wrong checksum, a full disk or a server that does not give the file.
     """
     target = folder / remote.file
-    if target.is_file() and remote.size in (None, target.stat().st_size):
+    if target.is_file() and remote.size in (None, target.stat().st_size) and _ends_as_named(target):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder / f"{remote.file}.part") as part:
@@ -225,11 +226,19 @@ def _read_note(note: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
+def _ends_as_named(path: Path, name: str = "") -> bool:
+    """False where a file called .zip has no archive's directory at its end: where nothing is published, all we know."""
+    return not (name or path.name).endswith(".zip") or zipfile.is_zipfile(path)
+
+
 def _wrong(remote: Remote, part: BinaryIO) -> tuple[str, str] | None:
     """(expected, got) where size or checksum of the received bytes is not the published one."""
     length = _length(part)
     if remote.size is not None and length != remote.size:
         return f"{remote.size} bytes", f"{length} bytes"
+    if not _ends_as_named(Path(part.name), remote.file):
+        part.seek(0)
+        return "a zip archive", f"{length} bytes that start {part.read(60)!r}"
     if remote.digest is None:
         return None
     kind, expected = remote.digest.split(":")

@@ -119,6 +119,16 @@ def build(content: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> Win
     return WindowSet(**typed, manifest=full)
 
 
+def leave_out(folder: Path, why: str) -> None:
+    """Replace the folder by a note that there is nothing to cut: the stages go on, and `load` says why."""
+    arrays.save(folder, {}, {"absent": why})
+
+
+def is_left_out(folder: Path) -> bool:
+    """Whether the folder holds the note of `leave_out` in place of windows."""
+    return "absent" in arrays.load(folder, f"dvc repro windows@{folder.name}")[1]
+
+
 def load(folder: Path, verify: bool = True) -> WindowSet:
     """The WindowSet of a folder (data/windows/<dataset>), memory-mapped.
 
@@ -128,6 +138,9 @@ def load(folder: Path, verify: bool = True) -> WindowSet:
     remake = f"dvc repro windows@{folder.name}"
     content, manifest = arrays.load(folder, remake)
     do = f'run "{remake}"'
+    if "absent" in manifest:
+        bring = f'put them there (README, "Your own recordings") or set datasets.{folder.name}.windows.source, and {do}'
+        raise SpkdError(folder, f"windows of {folder.name}", manifest["absent"], bring)
     missing = [key for key in KEYS if key not in manifest] + [name for name in DTYPES if name not in content]
     if missing:
         raise SpkdError(folder, f"{', '.join(missing)} in the folder", "none", do)

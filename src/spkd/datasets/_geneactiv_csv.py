@@ -27,9 +27,8 @@ def decode(path: Path) -> DeviceRecording:
         rate = re.match(r"\d+(?:\.\d+)?", fields.get("Measurement Frequency", "").strip())
         if rate is None or float(rate[0]) <= 0:
             expected = f"{HEADER_LINES} header lines with `Measurement Frequency,<rate> Hz`"
-            raise SpkdError(
-                path, expected, f"a file that starts {header[0]!r}", "export the csv from the GENEActiv software"
-            )
+            do = "export the csv from the GENEActiv software; a file of intervals starts subject,start,end,label"
+            raise SpkdError(path, expected, f"a file that starts {header[0]!r}", do)
         blocks, line, rest = [], HEADER_LINES + 1, b""
         while chunk := file.read(BLOCK_BYTES):
             whole, newline, rest = (rest + chunk).rpartition(b"\n")
@@ -40,6 +39,12 @@ def decode(path: Path) -> DeviceRecording:
             blocks.append(_rows(rest + b"\n", path, line))
     time_s = np.concatenate([np.empty(0), *[time for time, _ in blocks]])
     accel_g = np.concatenate([np.empty((0, 3), np.float32), *[accel for _, accel in blocks]])
+    back = np.flatnonzero(np.diff(time_s) < 0)
+    if len(back):
+        do = "export the csv again, or delete the rows that repeat: a sample's label follows its time"
+        row = int(back[0]) + 1
+        got = f"a step back by {time_s[row - 1] - time_s[row]:g} s"
+        raise SpkdError(f"{path}:{HEADER_LINES + 1 + row}", "a time not before the last row's", got, do)
     gap = np.abs(np.diff(time_s) - 1 / float(rate[0])) > GAP_TOLERANCE_S
     segment = np.concatenate([[0], np.cumsum(gap)])[: len(time_s)].astype(np.int32)
     return DeviceRecording(fields.get("Subject Code", "").strip(), float(rate[0]), accel_g, time_s, segment)

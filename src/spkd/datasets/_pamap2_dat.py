@@ -98,9 +98,10 @@ def files(folder: Path) -> Iterator[DatFile]:
         raise SpkdError(folder, f"either {OUTER} or .dat files", got, "remove one of them")
     if zips:
         yield from _zipped(zips[0])
-    for subject, name in _protocol(list(loose), folder):
+    wanted = _protocol(list(loose), folder)
+    for subject, name in wanted:
         yield _dat_file(subject, str(loose[name]), loose[name].read_bytes())
-    if not zips and not loose:
+    if not zips and not wanted:
         do = f"put {OUTER} (or the folder PAMAP2_Dataset) there, or set datasets.pamap2.windows.source to uci"
         raise SpkdError(folder, f"{OUTER} or subject*.dat", "neither", do)
 

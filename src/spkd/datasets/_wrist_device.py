@@ -8,6 +8,7 @@ import csv
 import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def read_intervals(path: Path) -> list[Interval]:
     """The rows of `subject,start,end,label[,file]`. Raises SpkdError that names the line of a bad one."""
     found = []
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines, skipinitialspace=True), 2):
+        for number, row in _numbered(path, csv.DictReader(lines, skipinitialspace=True)):
             try:
                 subject, file = row["subject"].strip(), (row.get("file") or "").strip()
                 start, end = clock_s(row["start"]), clock_s(row["end"])
@@ -83,6 +84,17 @@ def read_intervals(path: Path) -> list[Interval]:
                 raise SpkdError(f"{path}:{number}", "a subject and an end after the start", got, "correct that line")
             found.append(interval)
     return found
+
+
+def _numbered(path: Path, rows: Iterator[dict[str, str]]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, row); what csv and the decoding raise becomes an SpkdError."""
+    try:
+        yield from enumerate(rows, 2)
+    except UnicodeDecodeError:
+        do = 'save it as "CSV UTF-8" (spreadsheets offer it beside plain CSV)'
+        raise SpkdError(path, "intervals in UTF-8", "another encoding", do) from None
+    except csv.Error as error:
+        raise SpkdError(path, "rows of a CSV file", error, "save it as CSV again") from None
 
 
 def check_overlaps(intervals: list[Interval]) -> None:

@@ -5,6 +5,7 @@ subjects differ in offset and gain; nothing is corrected here. A bad row is an e
 """
 
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -43,6 +44,7 @@ CITATION = (
     "Casale, Pujol, Radeva: Personalization and user verification in wearable systems using biometric walking "
     "patterns. Personal and Ubiquitous Computing 16(5), 563-580, 2012"
 )
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 MEMBER = re.compile(r"(?:.*/)?(\d+)\.csv")
 
 
@@ -73,14 +75,24 @@ def read(folder: Path, settings: Settings) -> Recordings:
         raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {int(m[1]): m[0] for m in map(MEMBER.fullmatch, archive.namelist()) if m}
+            members = _members(path, archive.namelist())
             items = [_recording(str(n), archive.read(members[n]), f"{path}:{members[n]}") for n in sorted(members)]
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DAMAGE as error:
         raise SpkdError(path, "a whole zip file", error, "delete it and fetch it again") from None
     if not items:
         raise SpkdError(path, "one <subject>.csv each", "none", "delete it and fetch it again")
     origin = "simulated" if (folder / "SIMULATED").exists() else "UCI 287"
     return Recordings(items, CHANNELS, CLASSES, RATE_HZ, origin, LICENCE, CITATION, Report())
+
+
+def _members(path: Path, names: list[str]) -> dict[int, str]:
+    """Subject -> its member of the archive. Raises SpkdError where a subject has two."""
+    members: dict[int, str] = {}
+    for match in filter(None, map(MEMBER.fullmatch, names)):
+        other = members.setdefault(int(match[1]), match[0])
+        if other != match[0]:
+            raise SpkdError(path, f"one file of subject {match[1]}", f"{other} and {match[0]}", "remove one of them")
+    return members
 
 
 def _recording(subject: str, text: bytes, where: str) -> Recording:

@@ -37,7 +37,7 @@ CHANNELS = ["x_g", "y_g", "z_g"]
 RATE_HZ = 100.0
 LICENCE = "not public: the lab's own recordings"
 CITATION = "Jeon, Choi, Roy, Turaga, Buman and co-authors: TPKD, arXiv 2407.05315, 2024"
-NAME = re.compile(r"ID-(?P<subject>\w+)_CLASS-(?P<class>\d+)_Window-(?P<number>\d+)\.mat")
+NAME = re.compile(r"ID-(?P<subject>\w+)_CLASS-(?P<class>\d+)_Window-(?P<number>\d+)\.(?i:mat)")
 UNREADABLE = (MatReadError, NotImplementedError, ValueError, TypeError, LookupError, OSError, zlib.error, struct.error)
 
 
@@ -97,6 +97,11 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text) if part]
 
 
+def _files(folder: Path, suffix: str) -> list[Path]:
+    """The files below a folder whose names end so, in capitals too, as cameras and old Windows programs write them."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() == suffix)
+
+
 def _mat_windows(folder: Path, index: dict[int, int], length: int, report: Report) -> list[Recording]:
     """One Recording a subject, one segment a window, in the order of class and window number.
 
@@ -106,7 +111,7 @@ def _mat_windows(folder: Path, index: dict[int, int], length: int, report: Repor
     found: dict[str, list[tuple[int, int, np.ndarray]]] = defaultdict(list)
     by_name: dict[tuple[str, int, int], Path] = {}
     by_content: dict[bytes, tuple[Path, tuple[str, int]]] = {}
-    for path in sorted(folder.rglob("*.mat")):
+    for path in _files(folder, ".mat"):
         match = NAME.fullmatch(path.name)
         if match is None:
             report.drop(".mat file not named ID-<subject>_CLASS-<class>_Window-<number>.mat", str(path))
@@ -176,12 +181,12 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
     Raises SpkdError on a bad or contradictory interval, an unusable header, a bad csv row, or a rate that is not
     100 Hz where `other_rates` is error.
     """
-    tables = sorted(folder.rglob("*.csv"))
+    tables = _files(folder, ".csv")
     intervals_files = [path for path in tables if _wrist_device.is_intervals_file(path)]
     intervals = [row for path in intervals_files for row in _wrist_device.read_intervals(path)]
     _wrist_device.check_overlaps(intervals)
     items, used = [], set()
-    for path in sorted([*folder.rglob("*.bin"), *(path for path in tables if path not in intervals_files)]):
+    for path in sorted([*_files(folder, ".bin"), *(path for path in tables if path not in intervals_files)]):
         recording = _decoded(path, report)
         rows = _intervals_of(path, recording.subject_code, intervals)
         used.update(rows)
@@ -197,7 +202,7 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
 
 
 def _decoded(path: Path, report: Report) -> DeviceRecording:
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return _geneactiv_csv.decode(path)
     return _geneactiv_bin.decode(path.read_bytes(), str(path), report)
 

@@ -43,6 +43,7 @@ IMU = ("temperature", *(f"{kind}_{axis}" for kind in ("acc16", "acc6", "gyro", "
 CHANNELS = ["heart_rate", *(f"{place}_{name}" for place in PLACES for name in IMU)]
 IMU_COLUMNS = 17  # per place: the 13 of IMU, then 4 of orientation, which the data set calls invalid
 READINGS = [0, *(1 + IMU_COLUMNS * p + c for p in range(len(PLACES)) for c in range(len(IMU)))]
+NEVER_READ = "channel without a single reading, set to 0"
 JUMP_ROWS = 1.5  # neighbours in the file further apart than this many rows' time are not neighbours in time
 
 
@@ -54,7 +55,7 @@ class Windows(Section):
     keep_every: Count
     length: Annotated[int, Field(ge=2)]
     step: Count
-    max_gap_s: Annotated[float, Field(gt=0)]
+    max_gap_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(Section):
@@ -107,6 +108,8 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
     stretch = np.concatenate([[0], np.cumsum(np.diff(rows.time_s) > JUMP_ROWS / RATE_HZ)])
     _note(report, "rows_read", len(label))
     _note(report, "time_jumps", int(stretch[-1]))
+    if np.isnan(rows.signal[0]).all():
+        report.drop(NEVER_READ, f"{file.where}: {CHANNELS[0]}")
     rows.signal[0] = carry_forward(rows.signal[0])
     whole = np.ones(len(label), dtype=bool)
     if chosen.rule == "paper":
@@ -175,7 +178,7 @@ def _interpolate(rows: Rows, stretch: np.ndarray, max_gap_s: float, where: str, 
         missing = np.flatnonzero(np.isnan(series))
         if len(missing) == len(series):
             series[:] = 0.0
-            report.drop("channel without a single reading, set to 0", f"{where}: {CHANNELS[channel]}")
+            report.drop(NEVER_READ, f"{where}: {CHANNELS[channel]}")
         elif len(missing):
             short, values = between(series, missing, rows.time_s, stretch, round(max_gap_s * RATE_HZ))
             series[missing[short]] = values

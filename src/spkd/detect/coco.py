@@ -1,7 +1,7 @@
 """COCO to YOLO in one go: images/<split>, labels/<split>, data.yaml and conversion.json, where YOLO really looks.
 
 Contract: the output folder appears complete or stays as it was; what came in is never changed. Neither ultralytics nor
-torch is imported (3 s, 690 MB). Facts and reasons: docs/data-flow.md.
+torch is imported (3 s, 690 MB).
 """
 
 import json
@@ -18,7 +18,8 @@ from spkd.detect import coco_boxes, coco_images, coco_json, coco_labels
 from spkd.detect.coco_boxes import Drops
 from spkd.errors import SpkdError
 
-REPORT, DATA = "conversion.json", "data.yaml"
+REPORT, DATA, ABSENT = "conversion.json", "data.yaml", "ABSENT"
+RAW, FETCHED = Path("data/raw/coco"), Path("data/fetched/coco")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Split:
     name: str
     annotations: Path
     images: Path
+
+
+def source_folder(source: str) -> Path:
+    """The folder that `coco.source` means: what data.dvc brought, what `spkd fetch coco` brought, or the user's own."""
+    return {"raw": RAW, "val2017": FETCHED, "coco2017": FETCHED}.get(source, Path(source))
 
 
 def convert(
@@ -54,6 +60,13 @@ def convert(
         (new / DATA).write_text(data_yaml([s.name for s in splits], report["classes"], origin), encoding="utf-8")
         (new / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return report
+
+
+def leave_out(out: Path, why: str) -> None:
+    """Replace the output folder by a note that there is nothing to convert: the stages go on, preflight says why."""
+    _check_folders([], out)
+    with atomic.folder(out) as new:
+        (new / ABSENT).write_text(f"{why}\n", encoding="utf-8")
 
 
 def _convert_split(
@@ -118,7 +131,7 @@ def _n_not_in_json(folder: Path, known: set[str]) -> int:
 
 def _check_folders(splits: Sequence[Split], out: Path) -> None:
     """Raises SpkdError where the output would replace something else, or a split's name would mislead YOLO."""
-    if out.is_dir() and any(out.iterdir()) and not (out / REPORT).is_file():
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in (REPORT, ABSENT)):
         raise SpkdError(out, f"a new folder, or one with {REPORT}", "other content", "name another --out")
     if out.is_file():
         raise SpkdError(out, "a folder", "a file", "name another --out")
@@ -133,5 +146,5 @@ def _check_folders(splits: Sequence[Split], out: Path) -> None:
             do = "name it with --split, for example train"
             raise SpkdError(f"split {split.name!r}", "a plain name other than images and labels", split.name, do)
     names = [s.name for s in splits]
-    if not names or len(set(names)) != len(names):
+    if len(set(names)) != len(names):
         raise SpkdError("splits", "one or more, each name once", names, "name them apart")

@@ -75,7 +75,7 @@ def place(folder: Path, names: list[str], to: Path, to_names: list[str], how: st
 
 
 def _linked(source: Path, to: Path) -> bool:
-    if source.suffix.lower() in (".jpg", ".jpeg") and not _ends(source):
+    if source.suffix.lower() in (".jpg", ".jpeg") and not ends(source):
         return False
     with suppress(OSError):  # another file system, or a limit of links
         os.link(source, to)
@@ -83,7 +83,7 @@ def _linked(source: Path, to: Path) -> bool:
     return False
 
 
-def _ends(source: Path) -> bool:
+def ends(source: Path) -> bool:
     """Whether a JPEG has its end marker."""
     with source.open("rb") as file:
         file.seek(max(-2, -os.fstat(file.fileno()).st_size), os.SEEK_END)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from ultralytics.data.utils import check_det_dataset
 
-from spkd.detect import cached, hermetic, layout, scan, truth
+from spkd.detect import cached, coco, hermetic, layout, scan, truth
 from spkd.detect.scan import Seen, Split
 from spkd.errors import SpkdError
 
@@ -35,7 +35,6 @@ WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
     "non-integer class": "the first column is the class index, a whole number; " + RECONVERT,
     "could not convert": "a row must be five numbers; correct or delete it",
 }
-CONVERSION = "conversion.json"
 UNREADABLE = "replace the image by an undamaged copy, or remove it with its label file"
 
 
@@ -104,7 +103,7 @@ class Report:
 
 def recorded_origin(data_yaml: Path) -> str:
     """The origin in the converter's report beside data.yaml; "unknown" without one."""
-    recorded = data_yaml.parent / CONVERSION
+    recorded = data_yaml.parent / coco.REPORT
     return str(json.loads(recorded.read_text("utf-8"))["origin"]) if recorded.is_file() else "unknown"
 
 
@@ -158,9 +157,10 @@ def check(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise SpkdError(
-            path, "the data set's data.yaml", "no such file", "run `dvc repro coco`, or give the path of yours"
-        )
+        note = path.with_name(coco.ABSENT)
+        got = note.read_text("utf-8").strip() if note.is_file() else "no such file"
+        do = "set coco.source or bring a folder coco, and run `dvc repro coco`; or give the path of yours"
+        raise SpkdError(path, "the data set's data.yaml", got, do)
     tree = yaml.safe_load(path.read_text("utf-8"))
     if not isinstance(tree, dict):
         raise SpkdError(path, "a mapping with path, train, val and names", type(tree).__name__, "correct it")

@@ -5,7 +5,6 @@ judges them.
 Never writes: ultralytics would rewrite a JPEG with a damaged end in place, so such images are looked at through a copy.
 """
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -21,7 +20,7 @@ from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils import NUM_THREADS
 
-from spkd.detect import hermetic
+from spkd.detect import coco_images, hermetic
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,7 @@ class Split:
 
 def _damaged_end(image: str) -> bool:
     """Whether this is a JPEG that does not end as one: ultralytics would rewrite it in place."""
-    if not image.lower().endswith((".jpg", ".jpeg")) or Path(image).stat().st_size < 2:
-        return False
-    with Path(image).open("rb") as file:
-        file.seek(-2, os.SEEK_END)
-        return file.read() != b"\xff\xd9"
+    return image.lower().endswith((".jpg", ".jpeg")) and not coco_images.ends(Path(image))
 
 
 def look(image: str, label: str, n_classes: int) -> Seen:

@@ -12,8 +12,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from spkd.detect import coco
 from spkd.detect.scan import Split
 from spkd.errors import SpkdError
+from spkd.settings import Settings
 
 
 class _Image(msgspec.Struct):
@@ -53,12 +55,19 @@ def read(path: Path) -> _Instances:
         ) from None
 
 
+def annotations(settings: Settings) -> dict[str, Path]:
+    """The COCO JSON of each split: those of params.yaml, else those that the data set was converted from."""
+    if settings.detect.annotations:
+        return {str(split): Path(path) for split, path in settings.detect.annotations.items()}
+    return recorded(Path(settings.detect.data), coco.source_folder(settings.coco.source) / "annotations")
+
+
 def recorded(data_yaml: Path, folder: Path) -> dict[str, Path]:
     """The JSON of each split of a data set that `convert-coco` made, by its report; {} for a data set of others.
 
     folder: where the JSON files are; one that is not there any more is left out.
     """
-    report = data_yaml.parent / "conversion.json"
+    report = data_yaml.parent / coco.REPORT
     if not report.is_file():
         return {}
     splits = json.loads(report.read_text("utf-8"))["splits"]

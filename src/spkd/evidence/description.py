@@ -34,7 +34,6 @@ class Facts:
     dirty: bool
     experiment_id: str
     teachers: Sequence[Teacher] = field(default_factory=list)
-    remarks: Sequence[str] = field(default_factory=list)
 
 
 def description(facts: Facts) -> str:
@@ -50,8 +49,6 @@ def description(facts: Facts) -> str:
     )
     if facts.teachers:
         parts.append("### Teachers\n" + "\n".join(_teacher(t, facts.experiment_id) for t in facts.teachers))
-    if facts.remarks:
-        parts.append("### Remarks\n" + "\n".join(f"- {remark}" for remark in facts.remarks))
     parts.append(_again(facts))
     return "\n\n".join(parts) + "\n"
 

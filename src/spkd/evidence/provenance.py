@@ -25,6 +25,7 @@ from spkd.errors import SpkdError
 
 LOCK = Path("requirements.lock")
 DVC_LOCK = Path("dvc.lock")
+IMPORT = Path("data.dvc")
 LONGEST_PATCH_BYTES = 1_000_000
 
 
@@ -184,10 +185,13 @@ def check_fresh(folder: Path, settings: Mapping[str, Any], repo: Path = Path()) 
     """Raise SpkdError where prepared data are missing, or older than the settings or the code that make them.
 
     folder: relative to repo, e.g. data/windows/pamap2. settings: the current `datasets.<name>.windows`. Code is
-    compared with the md5 that DVC recorded of each single file; raw data are left to `dvc repro`.
+    compared with the md5 that DVC recorded of each single file. Raw data are left to `dvc repro`, but for recordings
+    that `spkd use-recordings` named and nothing has imported yet.
     """
     do = f"run `dvc repro windows@{folder.name}`"
-    used = _manifest(folder, repo)["settings"]
+    used = _manifest(folder, repo).get("settings", {})
+    if settings.get("source", "raw") == "raw" and (named := _not_imported(repo / IMPORT)):
+        raise SpkdError(folder, f"data prepared from {named}, which {IMPORT} names", "data from before that", do)
     changed = [key for key in sorted({*used, *settings}) if used.get(key) != settings.get(key)]
     if changed:
         now = ", ".join(f"{key} = {settings.get(key, 'absent')}" for key in changed)
@@ -203,6 +207,13 @@ def check_fresh(folder: Path, settings: Mapping[str, Any], repo: Path = Path()) 
             raise SpkdError(
                 folder, "data prepared with the code that is here", f"{dependency['path']} changed since", do
             )
+
+
+def _not_imported(path: Path) -> str | None:
+    """Where data.dvc says that recordings are, if `dvc repro` has not brought them from there yet."""
+    stage = (config.parse(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None) or {}
+    outs, deps = stage.get("outs"), stage.get("deps")
+    return str(deps[0].get("path")) if outs and deps and "md5" not in outs[0] else None
 
 
 def _changed(path: Path, dependency: Mapping[str, Any]) -> bool:

@@ -163,9 +163,9 @@ def _test(row: str, unit: str, before: list[float], after: list[float]) -> Test:
     mean, sd = float(gaps.mean()), float(gaps.std(ddof=1)) if n > 1 else math.nan
     if n < FEWEST_PAIRS or not sd > 0:
         return Test(row, unit, n, mean)
-    half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-    p = float(stats.ttest_rel(after, before).pvalue)
-    return Test(row, unit, n, mean, mean - half, mean + half, mean / sd, p)
+    found = stats.ttest_rel(after, before)
+    interval = found.confidence_interval(0.95)
+    return Test(row, unit, n, mean, float(interval.low), float(interval.high), mean / sd, float(found.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -38,20 +38,14 @@ def _info(run: Run) -> RunInfo:
     )  # fmt: skip
 
 
-def find(
-    filter_string: str = "", experiments: list[str] | None = None, newest_first: bool = True, limit: int = PAGE
-) -> list[RunInfo]:
-    """Runs that match, e.g. `tags.kind = 'teacher' AND status = 'FINISHED'`, in MLflow's search language.
+def find(filter_string: str = "", limit: int = PAGE) -> list[RunInfo]:
+    """Runs that match, newest first, e.g. `tags.kind = 'teacher' AND status = 'FINISHED'`, in MLflow's search language.
 
-    experiments: names; None = all. Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'.
+    Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'.
     """
     made = store.client()
-    if experiments is None:
-        ids = [e.experiment_id for e in made.search_experiments(ViewType.ACTIVE_ONLY)]
-    else:
-        found = [made.get_experiment_by_name(name) for name in experiments]
-        ids = [e.experiment_id for e in found if e is not None]
-    order = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"]
+    ids = [e.experiment_id for e in made.search_experiments(ViewType.ACTIVE_ONLY)]
+    order = ["attributes.start_time DESC"]
     runs: list[Run] = []
     token = None
     while ids and len(runs) < limit:

@@ -81,8 +81,7 @@ def dataset_of(cell: Cell) -> str:
 
 def identity(board: Board, cell: Cell) -> list[Any]:
     """What a cell is apart from the weights of its teachers: settings, data, code."""
-    networks = {**board.raw["networks"]}
-    files = source.used(cell.relevant, networks)
+    files = source.used(cell.relevant, board.raw["networks"])
     return [cell.relevant, board.windows[dataset_of(cell)].digest, source.code_digest(files)]
 
 
@@ -115,13 +114,7 @@ def survey(
 def outside(cell: Cell) -> dict[str, str]:
     """Run ids of teachers and starting students that were named by run or model, not by what they are."""
     distill = cell.relevant.get("distill", {})
-    named = {r: r for r in distill.get("teachers", []) if lineage.wanted(r) is None}
-    plain = {name: r.removesuffix(lineage.EARLY) for name, r in named.items()}
-    found = {name: r.partition(":")[2] for name, r in plain.items() if r.startswith("run:")}
-    for name, reference in plain.items():
-        if reference.startswith("model:"):
-            model, _, version = reference.partition(":")[2].partition("/")
-            found[name] = tracking.registered(model, version or None)
+    found = {r: run_id for r in distill.get("teachers", []) if (run_id := lineage.named(r)) is not None}
     if str(distill.get("init", "none")).startswith("run:"):
         found[table.INIT] = distill["init"].partition(":")[2]
     return found

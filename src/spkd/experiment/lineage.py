@@ -38,18 +38,20 @@ def wanted(reference: str) -> Model | None:
     return None if kind in ("run", "model") else Model(view=kind, network=rest)
 
 
+def named(reference: str) -> str | None:
+    """The run id that run:<id> or model:<name>[/<version>] names; None for gaf:wrn16-3."""
+    kind, _, rest = reference.removesuffix(EARLY).partition(":")
+    name, _, version = rest.partition("/")
+    return rest if kind == "run" else tracking.registered(name, version or None) if kind == "model" else None
+
+
 def find(plan: Plan, reference: str) -> str | None:
     """The run id that a teacher reference means, or None where the latest match does not exist yet.
 
     @early behind a reference names other weights of the same run.
     """
-    kind, _, rest = reference.removesuffix(EARLY).partition(":")
-    if kind == "run":
-        return rest
-    if kind == "model":
-        name, _, version = rest.partition("/")
-        return tracking.registered(name, version or None)
-    return _latest(plan, "teacher", Model(view=kind, network=rest))
+    model = wanted(reference)
+    return named(reference) if model is None else _latest(plan, "teacher", model)
 
 
 def find_scratch(plan: Plan) -> str | None:

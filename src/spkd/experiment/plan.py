@@ -16,7 +16,7 @@ from spkd import config, plugin, seeding
 from spkd.data import batches, scaling, splits, windowset
 from spkd.data.batches import DeviceWindows
 from spkd.errors import SpkdError
-from spkd.settings import Model, Settings
+from spkd.settings import Distill, Model, Settings
 from spkd.training.teachers import Render
 from spkd.training.weights import Card
 
@@ -145,16 +145,17 @@ def name(plan: Plan) -> str:
     words = [settings.dataset, held_out, seen]
     if plan.role == "teacher":
         words.append("teacher")
-    elif settings.distill.teachers:
-        distill = settings.distill
-        terms = [n for n, beta in distill.beta.items() if beta > 0]
-        soft = "kd" if distill.weighting == "fixed" else distill.weighting
-        words += ["<-", "+".join(distill.teachers), *([soft] if distill.base * distill.lambda_ > 0 else []), *terms]
     else:
-        words.append("scratch")
-    if plan.role == "student" and settings.distill.init != "none":
-        words.append("annealed")
+        words.append(learning(settings.distill))
     return " ".join([*words, f"t{settings.run.seed}"])
+
+
+def learning(distill: Distill) -> str:
+    """How a student learns, for names: its teachers and the terms that weigh something, or scratch; annealed."""
+    soft = "kd" if distill.weighting == "fixed" else distill.weighting
+    terms = [soft] * (distill.base * distill.lambda_ > 0) + [n for n, beta in distill.beta.items() if beta > 0]
+    how = " ".join(["<-", "+".join(distill.teachers), *terms]) if distill.teachers else "scratch"
+    return how if distill.init == "none" else f"{how} annealed"
 
 
 def relevant(plan: Plan) -> dict[str, Any]:

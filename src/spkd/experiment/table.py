@@ -158,11 +158,5 @@ def digest(value: Any) -> str:
 
 def _name(role: Role, settings: Settings) -> str:
     model = settings.teacher if role == "teacher" else settings.student
-    d = settings.distill
-    soft = "kd" if d.weighting == "fixed" else d.weighting
-    terms = [soft] * (d.base * d.lambda_ > 0) + [name for name, beta in d.beta.items() if beta > 0]
-    how = f"<- {'+'.join(d.teachers)} {' '.join(terms)}" if d.teachers else "scratch"
-    if role == "student" and d.init != "none":
-        how += " annealed"
-    kind = "teacher" if role == "teacher" else how
+    kind = "teacher" if role == "teacher" else plan.learning(settings.distill)
     return f"{settings.dataset} f{settings.fold} {model.view}:{model.network} {kind} t{settings.run.seed}"

@@ -17,7 +17,7 @@ from spkd.experiment.table import Cell
 
 POLL_S = 2.0
 OPEN = ("failed", "killed", "missing")
-LABELS = {"done": "done", "running": "running", "failed": "failed", "killed": "killed", "missing": "missing"}
+COUNTED = ("done", "running", "failed", "killed", "missing")
 
 
 def standing(board: Board) -> dict[str, State]:
@@ -103,9 +103,9 @@ def seconds(run: RunInfo) -> float:
 
 def counts(board: Board, states: Mapping[str, State]) -> dict[str, int]:
     """How many cells are done, running, failed, killed and missing; waiting ones are missing."""
-    found = dict.fromkeys(LABELS.values(), 0)
+    found = dict.fromkeys(COUNTED, 0)
     for key in board.cells:
-        found[LABELS.get(states[key].status, "missing")] += 1
+        found[states[key].status if states[key].status in COUNTED else "missing"] += 1
     return found
 
 

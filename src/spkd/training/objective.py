@@ -83,11 +83,6 @@ class Objective:
                 raise SpkdError(f"distill.beta.{term.name}", "a loss of features or of logits", term.name, do)
 
     @property
-    def needs_features(self) -> bool:
-        """Whether any loss looks at taps: without it neither student nor teachers need to be tapped."""
-        return any(term.sees == "features" for term in self.extra)
-
-    @property
     def needs_parts(self) -> bool:
         """Whether any loss has trainable parts, which `grow` makes."""
         return any(term.parts is not None for term in self.extra)
@@ -125,8 +120,8 @@ class Objective:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(total with its graph, {part: detached scalar, unweighted}).
 
-        logits: (b, n_classes) of the student. features: {tap: (b, ...)} of the student, read only where
-        needs_features. labels: (b,) int64. Without teachers the total is the plain cross entropy.
+        logits: (b, n_classes) of the student. features: {tap: (b, ...)} of the student, read only by
+        feature losses. labels: (b,) int64. Without teachers the total is the plain cross entropy.
         Parts: "cross_entropy", "kd/<teacher>", "<loss>" (summed over taps) where the loss mixes teachers itself,
         else "<loss>/<teacher>"; with a weighting also the mean "weight/<teacher>", and one "kd" where it mixes logits.
         Raises SpkdError where teachers share a name or lack a tap.
