@@ -424,9 +424,7 @@ def test_a_csv_whose_clock_steps_back_is_an_error_that_names_the_line(tmp_path: 
     lines = csv_text().split("\n")
     path = tmp_path / "a.csv"
     path.write_text("\n".join(lines[:200] + lines[150:]))
-    with pytest.raises(
-        SpkdError, match=r"a\.csv:201: expected a time not .* step back by 0.49"
-    ):
+    with pytest.raises(SpkdError, match=r"a\.csv:201: expected a time not .* step back by 0.49"):
         _geneactiv_csv.decode(path)
 
 

@@ -52,6 +52,17 @@ def test_the_patch_of_a_dirty_tree_recreates_it_new_files_included(repo, tmp_pat
     assert (other / "a.py").read_text() == "two\n" and (other / "new.py").read_text() == "new\n"
 
 
+def test_variables_of_a_git_hook_do_not_lend_the_run_another_commit(repo, tmp_path_factory, monkeypatch):
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    git(other, "commit", "-q", "--allow-empty", "-m", "elsewhere")
+    expected = provenance.code(repo)["commit"]
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    (repo / "a.py").write_text("two\n")
+    found = provenance.code(repo)
+    assert found["commit"] == expected and "+two" in found["patch"]
+
+
 def test_a_huge_change_is_cut_and_says_so(repo):
     (repo / "big.txt").write_text("0123456789\n" * 200_000)
     found = provenance.code(repo)

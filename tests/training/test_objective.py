@@ -96,10 +96,10 @@ def test_no_gradient_reaches_a_teacher(student, labels):
 
 
 def test_features_are_asked_for_only_where_a_feature_loss_weighs_something(student, labels):
-    assert Objective(0.7, [], {"sp": 200.0}, LOSSES).needs_features
+    assert Objective(0.7, [], {"sp": 200.0}, LOSSES, taps=["group1"]).tapped() == (["group1"], ["group1"])
     without = Objective(0.7, [], {"sp": 0.0}, LOSSES)
-    assert not without.needs_features
-    assert not Objective(0.7, [], {}, LOSSES).needs_features
+    assert without.tapped() == ([], [])
+    assert Objective(0.7, [], {}, LOSSES, taps=["group1"]).tapped() == ([], [])
     name, logits, _ = teacher("a", 10)
     _, parts = without(student[0], {}, [(name, logits, {})], labels)
     assert set(parts) == {"cross_entropy", "kd/a"}
@@ -195,7 +195,7 @@ def test_a_new_logit_loss_needs_no_taps(new_loss, student, labels):
     objective = Objective(0.0, [], {"logit_gap": 2.0}, {**LOSSES, "logit_gap": {"power": 1.0}})
     name, logits, _ = teacher("a", 10)
     total, _ = objective(student[0], {}, [(name, logits, {})], labels)
-    assert not objective.needs_features
+    assert objective.tapped() == ([], [])
     gap = (student[0].mean() - logits.mean()).abs()
     torch.testing.assert_close(total, cross_entropy(student[0], labels) + 2 * gap)
 

@@ -15,13 +15,13 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     from spkd import seeding
     from spkd.data import windowset
     from spkd.data.disturb import KINDS
+    from spkd.evidence import provenance, selection, tracking
     from spkd.evidence import robustness_report as report
-    from spkd.evidence import selection, tracking
     from spkd.experiment import plan, robustness
 
     wanted, here = settings.robustness, plan.places_here(settings)
     tracking.sweep(here.runs)
-    seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
+    flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     device = plan.device(settings.run.device)
     if wanted.runs:
         found_runs = selection.chosen(wanted.runs)
@@ -53,6 +53,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     name, folder = f"robustness of {len(runs)} runs", here.runs / "robustness"
     with tracking.open_run(name, folder, settings.tracking.experiment, tags=tags, fresh=True) as opened:
         opened.params({"robustness": tree["robustness"], "run": tree["run"]})
+        provenance.tell(opened, {**flags, "device": str(device)})
         opened.table("robustness", robustness.columns(results))
         opened.figure(report.figure(found, simulated), "plots/robustness.png")
         opened.text(text, "robustness.md")

@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,7 +28,7 @@ from spkd.evidence.tracking_run import PARAM_LENGTH, texts
 FOLDERS = ("", "data", "maps", "model")
 WEIGHTS = "weights.safetensors"
 RESULTS = ("headline/accuracy", "headline/macro_f1", "best/mAP50-95", "best/mAP50")
-REPEATED = ("repetition", "reproduction", "imported")
+REPEATABLE = ("teacher", "scratch", "student", "detect")
 # These choose the machine or name the teachers, whose weights are compared instead.
 NOT_COMPARED = (
     "run.device",
@@ -47,7 +46,7 @@ def gather(run_id: str, project: Path, folder: Path) -> None:
     info = tracking.get(run_id)
     if info.status != "FINISHED":
         raise SpkdError(f"run {run_id}", "a finished run", info.status, "wait for it, or choose another")
-    if "code.commit" not in info.tags or info.tags.get("kind") in REPEATED:
+    if "code.commit" not in info.tags or info.tags.get("kind") not in REPEATABLE:
         raise SpkdError(f"run {run_id}", "a run of teacher, distill or detect", info.name, "choose another")
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "run.json", {**asdict(info), "inputs": tracking.inputs(run_id)})
@@ -101,13 +100,10 @@ def stored_weights(run_id: str, sha256: str) -> Path | None:
 def _lock(folder: Path, commit: str, project: Path) -> None:
     """The lock file that the run's environment record names: that of the commit, or the project's present one."""
     wanted = _json(folder, "artifacts/environment.json")["lock_sha256"]
-    shown = subprocess.run(
-        ["git", "show", f"{commit}:requirements.lock"], cwd=project, capture_output=True, check=False
-    )
-    here = project / "requirements.lock"
-    for text in (shown.stdout, here.read_bytes() if here.is_file() else b""):
+    shown, here = provenance.git(project, "show", f"{commit}:{provenance.LOCK}"), project / provenance.LOCK
+    for text in (shown.stdout.encode(), here.read_bytes() if here.is_file() else b""):
         if wanted and hashlib.sha256(text).hexdigest() == wanted:
-            (folder / "requirements.lock").write_bytes(text)
+            (folder / provenance.LOCK).write_bytes(text)
 
 
 def _trials(info: tracking.RunInfo) -> list[tracking.RunInfo]:

@@ -1,7 +1,8 @@
-"""What a result depends on besides its settings: machine, packages, code, data, weights. Reads, never writes.
+"""What a result depends on besides its settings: machine, packages, code, data, weights.
 
-Contract: everything returned is plain JSON. What cannot be found out is said on stderr and recorded as such; what
-would make a result wrong (prepared data that no longer fit settings or code) is an error.
+Contract: reads, and `tell` alone writes, to a run; everything returned is plain JSON. What cannot be found
+out is said on stderr and recorded as such; what would make a result wrong (prepared data that no longer fit settings or
+code) is an error.
 """
 
 import hashlib
@@ -15,13 +16,16 @@ import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from spkd import config
 from spkd.errors import SpkdError
+
+if TYPE_CHECKING:
+    from spkd.evidence.tracking_run import Run
 
 LOCK = Path("requirements.lock")
 DVC_LOCK = Path("dvc.lock")
@@ -71,6 +75,17 @@ def compared(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def tell(run: "Run", flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]:
+    """Record in the run on which machine, with which packages and by which code; returns `environment`."""
+    here, made_by = environment(flags, repo), code(repo)
+    run.json(here, "environment.json")
+    run.params(compared(here), prefix="env/")
+    run.tags({"code.commit": made_by["commit"], "code.dirty": made_by["dirty"]})
+    if made_by["patch"]:
+        run.text(made_by["patch"], "code.patch")
+    return here
+
+
 def packages() -> dict[str, str]:
     """Every installed distribution and its version, by normalised name."""
     found = {}
@@ -118,16 +133,16 @@ def code(repo: Path = Path()) -> dict[str, Any]:
     """
     if shutil.which("git") is None:
         return _no_code("git is not installed")
-    head = _git(repo, "rev-parse", "HEAD")
+    head = git(repo, "rev-parse", "HEAD")
     if head.returncode != 0:
         return _no_code(" ".join(head.stderr.split()))
     with tempfile.TemporaryDirectory() as scratch:
         # A copy of the index takes the new files in, so that the user's own index stays as it is.
         index = Path(scratch) / "index"
-        own = Path(_git(repo, "rev-parse", "--absolute-git-dir").stdout.strip()) / "index"
+        own = Path(git(repo, "rev-parse", "--absolute-git-dir").stdout.strip()) / "index"
         if own.is_file():
             shutil.copyfile(own, index)
-        _git(repo, "add", "--all", "--intent-to-add", index=index)
+        git(repo, "add", "--all", "--intent-to-add", index=index)
         patch, cut = _bounded(repo, index)
     return {"commit": head.stdout.strip(), "dirty": bool(patch), "patch": patch, "patch_cut": cut}
 
@@ -137,16 +152,20 @@ def _no_code(why: str) -> dict[str, Any]:
     return {"commit": "unknown", "dirty": False, "patch": "", "patch_cut": False}
 
 
-def _git(repo: Path, *words: str, index: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    environ = {**os.environ, "LC_ALL": "C"} | ({"GIT_INDEX_FILE": str(index)} if index else {})
-    return subprocess.run(["git", *words], cwd=repo, env=environ, capture_output=True, text=True, check=False)
+def git(repo: Path, *words: str, index: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """The answer of git in a folder, which need not be success; whatever repository the caller's variables name."""
+    return subprocess.run(["git", *words], cwd=repo, env=_environ(index), capture_output=True, text=True, check=False)
+
+
+def _environ(index: Path | None) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")}
+    return {**kept, "LC_ALL": "C"} | ({"GIT_INDEX_FILE": str(index)} if index else {})
 
 
 def _bounded(repo: Path, index: Path) -> tuple[str, bool]:
     """(patch against HEAD, whether it was cut): reads no further than the limit, however large the change is."""
     command = ["git", "diff", "HEAD", "--no-color", "--no-ext-diff"]
-    environ = {**os.environ, "GIT_INDEX_FILE": str(index)}
-    with subprocess.Popen(command, cwd=repo, env=environ, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=repo, env=_environ(index), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         text = process.stdout.read(LONGEST_PATCH_BYTES + 1)
         process.kill()

@@ -15,18 +15,9 @@ from pathlib import Path
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking_project
+from spkd.evidence.provenance import git
 
 ENVIRONMENTS = "environments"
-LOCK = Path("requirements.lock")
-
-
-def git(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """The answer of git in a folder, which need not be success."""
-    environ = {k: v for k, v in os.environ.items() if k not in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")}
-    command = ["git", *words]
-    return subprocess.run(
-        command, cwd=folder, env={**environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
-    )
 
 
 def require_commit(project: Path, commit: str) -> None:

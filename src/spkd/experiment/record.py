@@ -85,13 +85,7 @@ def lineage(run: tracking.Run, teachers: list[Ancestor], shares: list[float], sc
 def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> None:
     """Settings, environment, code and data lineage; everything known before the first step."""
     run.params(plan.relevant(made))
-    environment = provenance.environment({**flags, "device": str(made.device)}, made.places.project)
-    run.json(environment, "environment.json")
-    run.params(provenance.compared(environment), prefix="env/")
-    code = provenance.code(made.places.project)
-    run.tags({"code.commit": code["commit"], "code.dirty": code["dirty"]})
-    if code["patch"]:
-        run.text(code["patch"], "code.patch")
+    provenance.tell(run, {**flags, "device": str(made.device)}, made.places.project)
     folder = _relative(made, made.places.data / "windows" / made.settings.dataset)
     data = provenance.data(folder, made.places.project)
     digest = data["dvc_md5"] or made.windows.digest
@@ -156,9 +150,7 @@ class Witness:
             title = f"{plan.name(self.made)}, epoch {step}"
             drawn = panel.draw(layers, self.labels, self.made.windows.classes, title, self.made.origin)
             self.run.text(drawn, f"maps/panel_{step:04d}.svg")
-        path = self.run.folder / "maps.npz"
-        np.savez_compressed(path, **similarity.arrays(layers, self.labels, self.rows, step))  # type: ignore[arg-type]
-        self.run.file(path, f"maps/arrays_{step:04d}.npz")
+        self.run.arrays(similarity.arrays(layers, self.labels, self.rows, step), f"maps/arrays_{step:04d}.npz")
 
     def _teacher(self, teacher: Ancestor, rows: torch.Tensor, taps: list[str]) -> Products:
         windows = plan.on_device(self.made, scaling.from_dict(teacher.card.scaling))

@@ -20,7 +20,7 @@ import yaml
 from spkd import config
 from spkd.data import atomic
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, outbox, portable, tracking
+from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking
 from spkd.evidence.judge import Limits, Record, Row, Verdict
 from spkd.experiment import checkout, repetition
 from spkd.experiment.repetition import Recorded, Wrong
@@ -69,7 +69,7 @@ def sweep(project: Path, runs: Path) -> None:
     for note in runs.glob(f"reproduce-*/{PROCESS}"):
         if not outbox.is_alive(json.loads(note.read_text(encoding="utf-8"))):
             shutil.rmtree(note.parent)
-            checkout.git(project, "worktree", "prune")
+            provenance.git(project, "worktree", "prune")
 
 
 def fetch(source: str, project: Path, folder: Path, trust: bool) -> Recorded:
@@ -111,7 +111,7 @@ def _repeated(
         if wrong := repetition.lock(recorded, code):
             return refused(wrong)
         environments = work.parent / checkout.ENVIRONMENTS
-        python = checkout.interpreter(code / checkout.LOCK, environments, choices.build, choices.here)
+        python = checkout.interpreter(code / provenance.LOCK, environments, choices.build, choices.here)
         tree = config.read(code / config.PARAMS)
         planned = repetition.settings(recorded, tree, _references(recorded), choices.machine)
         wrong = (
