@@ -166,3 +166,22 @@ def test_a_run_that_fails_says_why(trained):
         trained.train("student", distill__taps=["group9"])
     run = tracking.find("attributes.status = 'FAILED'", limit=1)[0]
     assert "group9" in run.tags["failure"]
+
+
+def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, monkeypatch):
+    def stopped(*words):
+        raise KeyboardInterrupt
+
+    same = {"distill__teachers": [], "train__epochs": 2, "run__seed": 9}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("spkd.training.loop.fit", stopped)
+        trained.train("student", **same)
+    (folder,) = trained.places.runs.glob("*_t9")
+    begun = (folder / "code.json").read_text()
+    (folder / "code.json").write_text(json.dumps({**json.loads(begun), "losses/cross_entropy.py": "0"}))
+    before = len(tracking.find())
+    with pytest.raises(SpkdError, match=r"changes in losses/cross_entropy.py; bring that code back .* or delete"):
+        trained.train("student", **same)
+    (folder / "code.json").write_text(begun)
+    run_id = trained.train("student", **same)
+    assert len(tracking.find()) == before and get(run_id).status == "FINISHED"

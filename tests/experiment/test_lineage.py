@@ -1,8 +1,10 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from spkd.errors import SpkdError
+from spkd.evidence import tracking
 from spkd.experiment import lineage, plan
 
 
@@ -75,3 +77,59 @@ def test_settings_that_change_numbers_change_the_fingerprint(trained):
     assert len(prints) == 5
     same = plan.fingerprint(trained.plan("student", run__folder="elsewhere", tracking__maps_every=9))
     assert same == plan.fingerprint(trained.plan("student"))
+
+
+def test_a_teacher_of_other_settings_is_named_and_not_taken(trained, capsys):
+    known = lineage.find(trained.plan("student"), "signal:wrn16-1")
+    assert lineage.find(trained.plan("student", train__checkpoint_every=2, run__seed=5), "signal:wrn16-1") == known
+    for change, told in (
+        ({"train__epochs": 4}, "train.epochs 3 (here 4)"),
+        ({"networks__wrn16-1__width": 2}, "network.width 1 (here 2)"),
+        ({"datasets__chest__scaling": "training"}, "dataset.chest.scaling subject (here training)"),
+    ):
+        capsys.readouterr()
+        assert lineage.find(trained.plan("student", **change), "signal:wrn16-1") is None
+        said = capsys.readouterr().out
+        assert told in said and known in said
+
+
+def test_an_annealed_student_starts_from_the_scratch_student_of_its_own_trial(trained):
+    of_trial = {"distill__teachers": [], "distill__init": "latest", "run__seed": 1, "train__epochs": 1}
+    assert lineage.find_scratch(trained.plan("student", **of_trial)) is None
+    run_id = trained.train("student", **of_trial)
+    start = tracking.get(run_id).tags["init.run_id"]
+    assert tracking.get(start).tags["trial"] == "1" and "init.run_id" not in tracking.get(start).tags
+    # The annealed student has no teachers either: the next one must not start from it.
+    assert lineage.find_scratch(trained.plan("student", **of_trial)) == start
+
+
+@pytest.mark.parametrize(
+    ("role", "change", "message"),
+    [
+        ("student", {"student__network": "wrn99"}, r"student.network: expected an entry of `networks`.*got 'wrn99'"),
+        ("teacher", {"teacher__view": "gaff"}, r"teacher.view: expected an entry of `views`.*did you mean 'gaf'"),
+        (
+            "student",
+            {"distill__teachers": ["gaf:wrn99"]},
+            r"gaf:wrn99: expected an entry of `networks`",
+        ),
+        ("student", {"distill__teachers": ["gaff:wrn16-1"]}, r"distill.teachers: gaff:wrn16-1.*did you mean 'gaf'"),
+    ],
+)
+def test_a_mistyped_part_is_named_before_a_run_is_opened(trained, role, change, message):
+    before = len(tracking.find())
+    with pytest.raises(SpkdError, match=message):
+        trained.train(role, **change)
+    assert len(tracking.find()) == before
+
+
+def test_a_view_prepared_by_other_code_is_refused_with_its_stage(trained, tmp_path):
+    made = trained.plan("student")
+    stages = {"views@chest-gaf": {
+        "deps": [{"path": "params.yaml", "md5": "0" * 32}], "outs": [{"path": "data/views/chest/gaf", "md5": "1"}]
+    }}  # fmt: skip
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+    elsewhere = replace(made, places=plan.Places(tmp_path / "data", tmp_path / "runs", tmp_path))
+    lineage.check_view(elsewhere, "signal")
+    with pytest.raises(SpkdError, match="params.yaml changed since; run `dvc repro views@chest-gaf`"):
+        lineage.check_view(elsewhere, "gaf")

@@ -216,6 +216,11 @@ def check_fresh(folder: Path, settings: Mapping[str, Any], repo: Path = Path()) 
         now = ", ".join(f"{key} = {settings.get(key, 'absent')}" for key in changed)
         was = ", ".join(f"{key} = {used.get(key, 'absent')}" for key in changed)
         raise SpkdError(folder, f"data prepared with {now}", f"stale data with {was}", do)
+    check_code(folder, do, repo)
+
+
+def check_code(folder: Path, do: str, repo: Path = Path()) -> None:
+    """Raise SpkdError where a DVC stage made the folder with other code than is here now. do: what renews it."""
     lock = repo / DVC_LOCK
     stage = _stage(lock.read_text(encoding="utf-8"), folder) if lock.is_file() else None
     for dependency in stage.get("deps", []) if stage else []:

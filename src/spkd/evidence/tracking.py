@@ -20,7 +20,7 @@ from spkd.evidence import tracking_store as store
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
 from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, inputs, listing, registered
-from spkd.evidence.tracking_run import TAG_LENGTH, Run, texts
+from spkd.evidence.tracking_run import TAG_LENGTH, Run, logged, texts
 from spkd.evidence.tracking_sweep import adopt, clean_up, is_alive, sweep, upload
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "inputs",
     "is_alive",
     "listing",
+    "logged",
     "open_run",
     "registered",
     "reserve",

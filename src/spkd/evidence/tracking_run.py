@@ -36,6 +36,12 @@ def texts(values: Mapping[str, Any], longest: int) -> dict[str, str]:
     return found
 
 
+def logged(values: Mapping[str, Any], prefix: str = "cfg/") -> dict[str, str]:
+    """Settings, nested or dotted, as `Run.params` logs them."""
+    flat = {f"{prefix}{key}": value for key, value in config.leaves(dict(values))}
+    return texts(flat, PARAM_LENGTH)
+
+
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | list | dict | tuple)
 
@@ -62,8 +68,7 @@ class Run:
         A resumed run keeps its first values. Another setting is an error; another machine (prefix not `cfg/`) is put on
         record as the tag `changed.<key>`.
         """
-        flat = {f"{prefix}{key}": value for key, value in config.leaves(dict(values))}
-        words = texts(flat, PARAM_LENGTH)
+        words = logged(values, prefix)
         changed = {key: text for key, text in words.items() if self._params.get(key, text) != text}
         if changed and prefix == "cfg/":
             key, text = next(iter(changed.items()))

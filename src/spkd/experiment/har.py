@@ -16,7 +16,7 @@ from spkd.data import atomic, scaling
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.outbox import Outbox
-from spkd.experiment import lineage, outcome, plan, record, student
+from spkd.experiment import lineage, outcome, plan, record, source, student
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Places, Plan, Role
 from spkd.settings import Settings
@@ -90,11 +90,16 @@ def begun(
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     made = plan.make(role, settings, raw, places)
     record.check_data(made)
+    for reference in settings.distill.teachers if role == "student" else ():
+        lineage.require_parts(reference, raw)
     name = plan.name(made)
     own = f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
     folder = places.runs / (given.folder or own)
     tags = {**record.tags(made), **given.tags}
+    code = _code(made)
+    source.require_same(folder, code)
     with tracking.open_run(name, folder, settings.tracking.experiment, parent, tags) as run:
+        source.write_down(folder, code)
         record.beginning(run, made, flags)
         teachers, scratch = ancestors(made, run, given.ancestors)
         task = assemble(made, run, teachers, scratch, shared)
@@ -103,6 +108,11 @@ def begun(
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
         yield Begun(run, made, task, teachers, record.Witness(run, made, task, teachers), key)
     forget(folder)
+
+
+def _code(made: Plan) -> dict[str, str]:
+    """The code that decides this run's numbers, file by file."""
+    return source.hashes(source.used(plan.relevant(made), made.raw["networks"]))
 
 
 def forget(folder: Path) -> None:
@@ -126,6 +136,8 @@ def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[lis
         pinned = json.loads(pinned_file.read_text(encoding="utf-8"))
     else:
         runs = [known.get(r) or lineage.find(made, r) or _train_first(made, run, r) for r in distill.teachers]
+        for reference, run_id in zip(distill.teachers, runs, strict=True):
+            print(f"teacher {reference}: run {run_id}", flush=True)
         start = None if distill.init == "none" else known.get("init") or lineage.find_scratch(made)
         if distill.init != "none" and start is None:
             start = _train_scratch(made, run)
@@ -157,14 +169,14 @@ def _train_first(made: Plan, run: tracking.Run, reference: str) -> str:
     model = lineage.wanted(reference)
     if model is None:
         raise SpkdError("distill.teachers", "an existing run", reference, "check the id")
-    print(f"no {reference} teacher for this data and fold yet: training it first, as a nested run", flush=True)
+    print(f"no {reference} teacher of these settings and fold yet: training it first, as a nested run", flush=True)
     raw = {**made.raw, "teacher": model.model_dump()}
     settings = made.settings.model_copy(update={"teacher": model})
     return train("teacher", settings, raw, made.places, run)
 
 
 def _train_scratch(made: Plan, run: tracking.Run) -> str:
-    print("no scratch student of this shape yet: training it first, as a nested run", flush=True)
+    print("no scratch student of these settings and this trial yet: training it first, as a nested run", flush=True)
     change: dict[str, Any] = {"teachers": [], "alphas": [], "init": "none"}
     raw = {**made.raw, "distill": {**made.raw["distill"], **change}}
     settings = made.settings.model_copy(update={"distill": made.settings.distill.model_copy(update=change)})
@@ -225,6 +237,7 @@ def _remembered(
         wrap = products_instead(objective)
         folder = made.places.runs if train.teacher_cache_keep else run.folder
         identity = [ancestor.sha256, asdict(ancestor.card), live.tap_names, wrap is not None, train.eval_batch]
+        identity += [torch.__version__, made.device.type, _code(made)] if train.teacher_cache_keep else []
         key = hashlib.sha256(json.dumps(identity).encode() + rows.cpu().numpy().tobytes()).hexdigest()[:16]
         if (key, live.name) in shared:
             teacher, how = shared[key, live.name], "once, for a run beside this one as well"

@@ -1,14 +1,17 @@
 """Finds the runs that a student builds on: its teachers, and the scratch student it may start from.
 
-A teacher is refused, with the reason, where its data, window, classes or training subjects do not fit; where there is
-none yet the caller is told to train it first.
+A reference such as gaf:wrn16-3 means the newest network that was trained as this run would train it: same data, view,
+network and training settings. Where there is none the caller trains it first; one of other settings is named, and taken
+only by its id. A teacher is refused, with the reason, where its data, window, classes or training subjects do not fit.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from spkd import plugin
 from spkd.errors import SpkdError
 from spkd.evidence import provenance, tracking
 from spkd.experiment.plan import Plan
@@ -19,6 +22,10 @@ from spkd.training.weights import Card
 WEIGHTS = "model/weights.safetensors"
 EARLY_WEIGHTS = "model/early.safetensors"
 EARLY = "@early"
+# Of `train`: these change no number, or its last bits alone.
+NO_MATTER = ("cuda_graphs", "eval_batch", "windows_gib", "checkpoint_every", "early",
+             "teacher_cache", "teacher_cache_gib", "teacher_cache_keep")  # fmt: skip
+LOOKED_AT, TOLD = 50, 3
 
 
 @dataclass(frozen=True)
@@ -45,23 +52,33 @@ def named(reference: str) -> str | None:
     return rest if kind == "run" else tracking.registered(name, version or None) if kind == "model" else None
 
 
+def require_parts(reference: str, raw: dict[str, Any]) -> None:
+    """Raise SpkdError where gaf:wrn16-3 names a view or a network that params.yaml does not have."""
+    model = wanted(reference)
+    for shelf, name in (("views", model.view), ("networks", model.network)) if model else ():
+        if name not in raw[shelf]:
+            advice = plugin.nearest(name, list(raw[shelf]))
+            raise SpkdError(f"distill.teachers: {reference}", f"an entry of `{shelf}`", repr(name), advice)
+
+
 def find(plan: Plan, reference: str) -> str | None:
-    """The run id that a teacher reference means, or None where the latest match does not exist yet.
+    """The run id that a teacher reference means, or None where no such teacher was trained yet.
 
     @early behind a reference names other weights of the same run.
     """
     model = wanted(reference)
-    return named(reference) if model is None else _latest(plan, "teacher", model)
+    return named(reference) if model is None else _latest(plan, "teacher", model, reference, {})
 
 
 def find_scratch(plan: Plan) -> str | None:
-    """The run id that distill.init means, or None where the latest scratch student does not exist yet."""
+    """The run id that distill.init means, or None where no such scratch student of this trial exists yet."""
     kind, _, run_id = plan.settings.distill.init.partition(":")
-    return run_id if kind == "run" else _latest(plan, "scratch", plan.model)
+    trial = {"trial": str(plan.settings.run.seed)}
+    return run_id if kind == "run" else _latest(plan, "scratch", plan.model, "scratch student", trial)
 
 
-def _latest(plan: Plan, kind: str, model: Model) -> str | None:
-    clauses = {
+def _latest(plan: Plan, kind: str, model: Model, what: str, more: dict[str, str]) -> str | None:
+    clauses = more | {
         "kind": kind,
         "data.dataset": plan.settings.dataset,
         "data.digest": plan.windows.digest,
@@ -71,8 +88,31 @@ def _latest(plan: Plan, kind: str, model: Model) -> str | None:
         "test_subjects": " ".join(plan.split.test_subjects),
     }
     query = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in clauses.items())
-    runs = tracking.find(f"{query} AND attributes.status = 'FINISHED'", limit=1)
-    return runs[0].id if runs else None
+    found = tracking.find(f"{query} AND attributes.status = 'FINISHED'", limit=LOOKED_AT)
+    # A repetition is a copy for judging; an annealed student did not start from scratch.
+    runs = [run for run in found if not {"repeats", "init.run_id"} & set(run.tags)]
+    recipe = tracking.logged(_recipe(plan, model))
+    others = [[key for key, text in recipe.items() if run.params.get(key) != text] for run in runs]
+    for run, other in zip(runs, others, strict=True):
+        if not other:
+            return run.id
+    if runs:
+        keys = others[0][:TOLD]
+        gaps = ", ".join(f"{k.removeprefix('cfg/')} {runs[0].params.get(k)} (here {recipe[k]})" for k in keys)
+        rest = f" and {len(others[0]) - TOLD} more" if len(others[0]) > TOLD else ""
+        print(f"{what}: run {runs[0].id} has other settings: {gaps}{rest}; it is taken by run:<id> alone", flush=True)
+    return None
+
+
+def _recipe(plan: Plan, model: Model) -> dict[str, Any]:
+    """The settings that make a network what it is, its trial aside, under the names that its run logs them by."""
+    raw, dataset = plan.raw, plan.settings.dataset
+    return {
+        "dataset": {dataset: raw["datasets"][dataset]},
+        "network": raw["networks"][model.network],
+        "view": raw["views"][model.view],
+        "train": {key: value for key, value in raw["train"].items() if key not in NO_MATTER},
+    }
 
 
 def load(plan: Plan, run_id: str, name: str, folder: Path, early: bool = False) -> Ancestor:
@@ -99,11 +139,19 @@ def check(plan: Plan, run_id: str, card: Card) -> None:
     ):
         if expected != got:
             raise SpkdError(f"run {run_id}", f"{what} {expected}", got, do)
+    check_view(plan, card.view)
     seen = set(card.train_subjects) | set(card.validation_subjects)
     leaked = sorted(seen & set(plan.split.test_subjects))
     if leaked:
         expected = f"no training on the test subjects of fold {plan.settings.fold}"
         raise SpkdError(f"run {run_id}", expected, f"subject {', '.join(leaked)} among its training subjects", do)
+
+
+def check_view(plan: Plan, view: str) -> None:
+    """Raise SpkdError where a view was prepared by other code; its settings are compared where it is drawn."""
+    dataset, project = plan.settings.dataset, plan.places.project
+    folder = (plan.places.data / "views" / dataset / view).relative_to(project)
+    provenance.check_code(folder, f"run `dvc repro views@{dataset}-{view}`", project)
 
 
 def check_shape(plan: Plan, ancestor: Ancestor) -> None:

@@ -85,9 +85,6 @@ def make(role: Role, settings: Settings, raw: dict[str, Any], places: Places) ->
 def card(plan: Plan) -> Card:
     """What will travel with the weights of this plan's network."""
     view = plan.model.view
-    if plan.model.network not in plan.raw["networks"]:
-        advice = plugin.nearest(plan.model.network, list(plan.raw["networks"]))
-        raise SpkdError(f"{plan.role}.network", "an entry of `networks`", repr(plan.model.network), advice)
     return Card(
         network=plan.model.network,
         network_settings=dict(plan.raw["networks"][plan.model.network]),
@@ -164,8 +161,15 @@ def relevant(plan: Plan) -> dict[str, Any]:
 
 
 def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> dict[str, Any]:
-    """The part of a settings tree that can change the numbers of a run in this role."""
+    """The part of a settings tree that can change the numbers of a run in this role.
+
+    Raises SpkdError where the network or the view is no entry of params.yaml.
+    """
     model = settings.teacher if role == "teacher" else settings.student
+    for shelf, entry in (("networks", model.network), ("views", model.view)):
+        if entry not in raw[shelf]:
+            advice = plugin.nearest(entry, list(raw[shelf]))
+            raise SpkdError(f"{role}.{shelf[:-1]}", f"an entry of `{shelf}` in params.yaml", repr(entry), advice)
     chosen: dict[str, Any] = {
         "role": role,
         "fold": settings.fold,

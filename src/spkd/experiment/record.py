@@ -16,7 +16,7 @@ from spkd.data import scaling
 from spkd.data.batches import DeviceWindows, order
 from spkd.evidence import panel, provenance, similarity, tracking
 from spkd.experiment import plan
-from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor
+from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor, check_view
 from spkd.experiment.plan import Plan
 from spkd.settings import Train
 from spkd.training import loop, step, weights
@@ -32,9 +32,10 @@ Products = dict[str, np.ndarray]
 
 
 def check_data(made: Plan) -> None:
-    """Raise SpkdError where prepared windows are older than the settings or the code that make them."""
+    """Raise SpkdError where prepared windows, or the own view of them, are older than what makes them."""
     folder = made.places.data / "windows" / made.settings.dataset
     provenance.check_fresh(_relative(made, folder), _window_settings(made), made.places.project)
+    check_view(made, made.model.view)
 
 
 def _relative(made: Plan, folder: Path) -> Path:

@@ -7,17 +7,29 @@ record) and the reading of settings are left out: they change no number.
 import ast
 import functools
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from spkd import plugin
+from spkd.data import atomic
+from spkd.errors import SpkdError
 from spkd.experiment.table import words
 
 ROOT = plugin.PACKAGE
 ROOTS = (
     "experiment/har.py", "experiment/side_by_side.py", "experiment/outcome.py", "training/weights.py", "seeding.py",
 )  # fmt: skip
-REPORTING = ("evidence/", "experiment/record.py", "config.py", "settings.py", "plugin.py", "errors.py")
+REPORTING = (
+    "evidence/",
+    "experiment/record.py",
+    "experiment/source.py",
+    "config.py",
+    "settings.py",
+    "plugin.py",
+    "errors.py",
+)
+NOTE = "code.json"
 SHELVES = ("views", "models", "losses", "weightings")
 
 
@@ -70,7 +82,27 @@ def _file_hash(path: Path, changed_ns: int) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
+def hashes(files: list[Path], root: Path = ROOT) -> dict[str, str]:
+    """{file: hash of its code, comments and docstrings aside}."""
+    return {str(f.relative_to(root)): _file_hash(f, f.stat().st_mtime_ns) for f in files}
+
+
 def code_digest(files: list[Path], root: Path = ROOT) -> str:
     """16 hex digits over the code of the files, comments and docstrings aside."""
-    lines = [f"{f.relative_to(root)} {_file_hash(f, f.stat().st_mtime_ns)}" for f in files]
+    lines = [f"{name} {code}" for name, code in hashes(files, root).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def require_same(folder: Path, code: dict[str, str]) -> None:
+    """Raise SpkdError where an unfinished run in the folder was begun by other code; `write_down` says by which."""
+    note = folder / NOTE
+    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else code
+    changed = sorted(name for name in {*before, *code} if before.get(name) != code.get(name))
+    if changed:
+        do = "bring that code back to go on, or delete the folder to begin anew"
+        raise SpkdError(folder, "the code that began this unfinished run", f"changes in {', '.join(changed)}", do)
+
+
+def write_down(folder: Path, code: dict[str, str]) -> None:
+    """Note in a run's folder which code trains it."""
+    atomic.write_text(folder / NOTE, json.dumps(code))

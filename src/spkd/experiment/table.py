@@ -103,6 +103,7 @@ class Grid:
         needs = {}
         trial = self.table.trials[0] if self.table.teacher_trials == "first" else settings.run.seed
         for reference in settings.distill.teachers:
+            lineage.require_parts(reference, self.raw)
             if (model := lineage.wanted(reference)) is not None:
                 teacher = {"teacher.view": model.view, "teacher.network": model.network, "run.seed": trial}
                 needs[reference] = self.add("teacher", {**chosen, **teacher})
