@@ -1,6 +1,7 @@
 # Two targets do everything: `make` (set up, then the main job on the sample) and `make test`.
 # Without make: the same lines, typed by hand with .venv/bin on PATH.
 PYTHON ?= python3.11
+PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 MLFLOW_RUN := mlflow run .
@@ -26,7 +27,7 @@ lint: setup
 	ruff format --check src tests benchmarks && ruff check src tests benchmarks && mypy
 
 ui: setup
-	mlflow ui --host 127.0.0.1 --port 5000
+	mlflow ui --host 127.0.0.1 --port $(PORT)
 
 bench: setup
 	for file in benchmarks/[a-z]*.py; do python $$file || exit 1; done && python benchmarks/_report.py

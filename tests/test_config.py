@@ -6,6 +6,7 @@ import yaml
 from spkd import config
 from spkd.config import Section
 from spkd.errors import SpkdError
+from spkd.settings import Settings
 
 PARAMS = """
 preset: none             # which preset
@@ -121,3 +122,27 @@ def test_a_key_without_a_value_is_refused():
 @pytest.mark.parametrize("value", [1, 0.5, True, None, "a b", ["x:y", "z"], {"sp": 200.0}])
 def test_a_dumped_value_reads_back(value):
     assert yaml.safe_load(config.dump(value)) == value
+
+
+def test_a_value_that_must_have_a_form_is_answered_with_its_help(monkeypatch):
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    tree = config.resolve(config.read(root / "params.yaml"), {"detect.device": "cuda"})
+    with pytest.raises(SpkdError, match=r"detect.device: expected auto, cpu, or GPU indices: 0 or 0,1 .*got 'cuda'"):
+        config.check(Settings, tree, "")
+
+
+def test_first_digits_of_an_id_stay_digits():
+    assert config.overrides(["--compare.runs", "01234567", "--a", "17"]) == {"compare.runs": "01234567", "a": 17}
+
+
+def test_what_a_preset_replaces_is_told_but_not_what_the_command_line_sets(tree):
+    assert config.preset_line(tree, {}) == ""
+    assert config.preset_line(tree, {"preset": "long"}) == "preset long: train.epochs 200 (not 6)"
+    assert config.preset_line(tree, {"preset": "long", "train.epochs": 3}) == ""
+
+
+def test_presets_that_are_gone_are_missed_by_name(tree):
+    del tree["presets"]
+    with pytest.raises(SpkdError, match="a section `presets`, got none; add it as"):
+        config.resolve(tree, {})

@@ -29,16 +29,14 @@ def explain(command: str, path: Path) -> str:
     lines = [f"usage: spkd {command.replace('_', '-')} {words} [--section.key value ...]".replace("  ", " "), ""]
     lines += [summary, ""]
     lines += [f"  --{option} VALUE" for option in constants.get("OPTIONS", ())]
-    tree, comments = config.read(path), config.comments(path)
+    tree, comments = config.resolve(config.read(path), {}), config.comments(path)
     for section in constants.get("SECTIONS", ()):
         if section in comments:
             lines.append(f"\n{section}: {comments[section]}")
         branch = {section: tree.get(section)}
         for key, value in config.leaves(branch):
             lines.append(f"  --{key} {config.dump(value)}".ljust(52) + f" {comments.get(key, '')}")
-    return "\n".join(
-        [*lines, "", f"Values shown are those of {path}; preset {tree.get('preset')!r} is applied over them."]
-    )
+    return "\n".join([*lines, "", f"Values shown are those of {path} with preset {tree.get('preset')!r} over them."])
 
 
 def split_words(words: list[str], options: tuple[str, ...]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
@@ -66,12 +64,14 @@ def run(command: str, words: list[str]) -> int:
     allowed = constants.get("POSITIONAL", ())
     needed = sum(not w.endswith("?") for w in allowed)
     if not needed <= len(plain) <= len(allowed):
-        raise SpkdError(
-            f"spkd {command}", f"words: {' '.join(allowed) or 'none'}", plain, f"see `spkd {command} --help`"
-        )
+        setting = next((word for word in plain if "=" in word), None)
+        do = f"write --{setting}" if setting else f"see `spkd {command} --help`"
+        raise SpkdError("command line", f"words: {' '.join(allowed) or 'none'}", " ".join(plain) or "none", do)
     raw = config.read(Path(own.pop("params", config.PARAMS)))
     tree = config.resolve(raw, given)
     settings = config.check(Settings, tree, "")
+    if "preset" in constants.get("SECTIONS", ()) and (line := config.preset_line(raw, given)):
+        print(line, flush=True)
     module = plugin.load("cli", name)
     if "RESOLVES" in constants:  # it puts further keys between the file's and the command line's
         return int(module.main(plain, raw, given) or 0)

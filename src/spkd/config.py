@@ -5,6 +5,7 @@ those of a shelf's part (`views.gaf`) are in that part's own file.
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,7 +86,7 @@ def put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     for name in path:
         at = at.get(name) if isinstance(at, dict) else None
     if not isinstance(at, dict) or last not in at:
-        known = [k for k, _ in leaves(tree)] + list(tree)
+        known = [k for k in [*(k for k, _ in leaves(tree)), *tree] if not k.startswith(("presets.", "tables."))]
         raise SpkdError(where, f"a key of {PARAMS}", f"unknown key {key!r}", plugin.nearest(key, known))
     at[last] = value
 
@@ -104,7 +105,8 @@ def overrides(words: list[str]) -> dict[str, Any]:
                 raise SpkdError(
                     f"--{key}", "a value after the key", "the end of the command line", f"write --{key} VALUE"
                 )
-        found[key] = parse(text, f"--{key}")
+        # YAML reads 01234567 as an octal number; here it can only be the first digits of a run's id.
+        found[key] = text if re.fullmatch(r"0\d+", text) else parse(text, f"--{key}")
     return found
 
 
@@ -113,6 +115,8 @@ def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     resolved: dict[str, Any] = copy.deepcopy(tree)
     preset = given.get("preset", tree.get("preset"))
     presets = tree.get("presets", {})
+    if not presets:
+        raise SpkdError(PARAMS, "a section `presets`", "none", f"add it as `git show HEAD:{PARAMS}` has it")
     if preset not in presets:
         raise SpkdError("preset", f"one of {', '.join(presets)}", repr(preset), "choose one or add it under `presets`")
     for key, value in presets[preset].items():
@@ -123,6 +127,14 @@ def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         put(resolved, key, value, "command line")
     return resolved
+
+
+def preset_line(tree: dict[str, Any], given: dict[str, Any]) -> str:
+    """What the preset sets instead of the values that stand in the file; "" where it changes nothing."""
+    preset, own = given.get("preset", tree["preset"]), dict(leaves(tree))
+    replaced = {k: v for k, v in tree["presets"][preset].items() if k not in given and own.get(k) != v}
+    words = ", ".join(f"{key} {dump(value)} (not {dump(own.get(key))})" for key, value in replaced.items())
+    return f"preset {preset}: {words}" if words else ""
 
 
 def _prepares_data(key: str, tree: dict[str, Any]) -> bool:
@@ -144,8 +156,17 @@ def check(model: type[S], tree: Any, where: str) -> S:
             known = sorted({f.alias or n for n, f in model.model_fields.items()})
             advice = plugin.nearest(str(first["loc"][-1]), known) if len(first["loc"]) == 1 else "remove it"
             raise SpkdError(f"{PARAMS}: {path}", "a known key", "an unknown one", advice) from None
-        got = "nothing" if first["type"] == "missing" else repr(first.get("input"))
-        raise SpkdError(f"{PARAMS}: {path}", first["msg"], got, "correct the value") from None
+        if first["type"] == "missing":
+            do = f"add it as `git show HEAD:{PARAMS}` has it"
+            raise SpkdError(f"{PARAMS}: {path}", "a value", "nothing", do) from None
+        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        meaning = (comments(PARAMS) if PARAMS.is_file() else {}).get(re.sub(r"(\.\d+)+$", "", path))
+        do = f"correct it in {PARAMS}, the preset or the command line"
+        if meaning and first["type"] == "string_pattern_mismatch":
+            expected = meaning
+        elif meaning:
+            do += f": {meaning}"
+        raise SpkdError(path, expected, repr(first.get("input")), do) from None
 
 
 def _keys(place: tuple[int | str, ...], tree: Any) -> list[int | str]:

@@ -132,3 +132,26 @@ def test_every_shipped_table_is_made_of_known_settings_and_published_columns(nam
     got = [published.value(path, values) for path in paths]
     assert all(v is None or 50 < v < 100 for v in got)
     assert not name.startswith(("pamap2-teachers", "pamap2-three", "pamap2-annealed")) or None not in got
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "message"),
+    [
+        ({}, {"fold": 3}, "command line: expected no key that the table itself counts through, got fold"),
+        ({"set": {"run.seed": 1}}, {}, r"tables.t.set: .* got run.seed"),
+        ({"rows": {"a": {"set": {"fold": 1}}}}, {}, r"tables.t.rows.a: .* got fold"),
+        ({"trials": [0, 0]}, {}, r"tables.t.trials: expected each once, got \[0\] twice"),
+        ({"folds": [0, 77]}, {}, r"tables.t.folds: expected folds of 6 subjects, got 77"),
+        ({"baseline": "skratch"}, {}, r"tables.t.baseline: .*did you mean 'scratch'"),
+    ],
+)
+def test_a_definition_that_cannot_be_meant_so_is_refused(changes, given, message):
+    definition = config.check(TableDefinition, {**BASE, **changes}, "")
+    with pytest.raises(SpkdError, match=message):
+        table.check("t", definition, given, definition.folds, 6)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_tables_can_be_meant_so(name):
+    folds = [] if SHIPPED[name].folds == "all" else SHIPPED[name].folds
+    table.check(name, SHIPPED[name], {}, folds, 15)

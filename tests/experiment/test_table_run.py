@@ -194,3 +194,25 @@ def test_windows_that_the_table_is_not_meant_for_are_refused(board):
     definition = board.definition.model_copy(update={"expects": {"classes": 14}})
     with pytest.raises(SpkdError, match="windows with classes 14, got 3"):
         cells.check_expected("t", definition, board.windows["chest"])
+
+
+def test_a_cell_that_another_process_took_first_is_waited_for_and_no_failure(board, monkeypatch):
+    executor = Pretended({"teacher": ["error"]})
+    collect = executor.collect
+
+    def lost(timeout_s):
+        outcomes = collect(timeout_s)
+        for outcome in outcomes:
+            if outcome.ended == "error":
+                fingerprint = next(job for key, job in executor.started if key == outcome.key)["tags"]["cell"]
+                executor.runs[fingerprint] = [run_info(fingerprint, "RUNNING")]
+        return outcomes
+
+    def sleep(seconds):
+        executor.runs = {f: [run_info(f)] if r[0].status == "RUNNING" else r for f, r in executor.runs.items()}
+
+    monkeypatch.setattr(executor, "collect", lost)
+    monkeypatch.setattr(table_run.time, "sleep", sleep)
+    survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
+    assert table_run.complete(board, executor, "parent", 1, 2, survey) == {}
+    assert {state.status for state in survey(board).values()} == {"done"}

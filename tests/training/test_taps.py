@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.models.plain_wide_resnet import PlainWideResNet
 from torch import nn
 
 from spkd.errors import SpkdError
@@ -88,3 +89,25 @@ def test_a_compiled_model_is_tapped_by_the_same_names(model):
         compiled(x)
         compiled(x)
     torch.testing.assert_close(features["group1"], model.group1(model.stem(x.unsqueeze(2))))
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_a_layer_gives_what_it_gives_in_plain_layers_or_is_refused(dims):
+    model = WideResNet(16, 1, 2, 3, dims, torch.Generator().manual_seed(0)).eval()
+    plain = PlainWideResNet(16, 1, 2, 3, dims).eval()
+    plain.load_state_dict(model.state_dict())
+    x = torch.randn(4, 2, *[16] * dims, generator=torch.Generator().manual_seed(1))
+    names = [name for name, module in model.named_modules() if name]
+    with torch.no_grad(), taps(plain, names) as expected:
+        plain(x)
+    refused = set()
+    for name in names:
+        try:
+            with torch.no_grad(), taps(model, [name]) as features:
+                model(x)
+        except SpkdError as error:
+            assert "writes over in place" in str(error)
+            refused.add(name.rpartition(".")[2])
+            continue
+        torch.testing.assert_close(features[name].reshape(expected[name].shape), expected[name], atol=1e-5, rtol=1e-5)
+    assert refused == {"norm1", "norm2", "conv2"}

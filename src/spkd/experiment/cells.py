@@ -57,8 +57,10 @@ def board(name: str, settings: Settings, raw: dict[str, Any], given: dict[str, A
     tree = config.resolve(raw, {**definition.set, **given})
     windows = {tree["dataset"]: windowset.load(places.data / "windows" / tree["dataset"])}
     check_expected(name, definition, windows[tree["dataset"]])
-    every = range(len(windows[tree["dataset"]].subjects))
-    folds = list(every) if definition.folds == "all" else definition.folds
+    n_subjects = len(windows[tree["dataset"]].subjects)
+    folds = list(range(n_subjects)) if definition.folds == "all" else definition.folds
+    held_out = tree["datasets"][tree["dataset"]]["split"]["rule"] == "leave_one_subject_out"
+    table.check(name, definition, given, folds, n_subjects if held_out else None)
     cells = table.cells(definition, raw, given, folds)
     for other in {dataset_of(cell) for cell in cells.values()} - set(windows):
         windows[other] = windowset.load(places.data / "windows" / other)

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -126,6 +126,32 @@ def cells(table: TableDefinition, raw: dict[str, Any], given: dict[str, Any], fo
             grid.add(row.role, {**table.set, **given, **row.set, **place}, name, published)
     needed = {key for cell in grid.cells.values() for key in cell.needs.values()}
     return dict(sorted(grid.cells.items(), key=lambda item: item[0] not in needed))
+
+
+def check(
+    name: str, definition: TableDefinition, given: Mapping[str, Any], folds: list[int], n_folds: int | None
+) -> None:
+    """Raise SpkdError where a table says one thing twice, or something that is not there.
+
+    given: the command line's keys. n_folds: how many folds the data have; None = as many as one likes.
+    """
+    found = dict(rows(definition))
+    for where, keys in [("command line", given), (f"tables.{name}.set", definition.set)] + [
+        (f"tables.{name}.rows.{row}", content.set) for row, content in found.items()
+    ]:
+        for key in {"fold", "run.seed"} & set(keys):
+            do = f"name them in tables.{name}.folds and tables.{name}.trials"
+            raise SpkdError(where, "no key that the table itself counts through", key, do)
+    for what, numbers in (("folds", folds), ("trials", definition.trials)):
+        twice = sorted({n for n in numbers if numbers.count(n) > 1})
+        if twice:
+            raise SpkdError(f"tables.{name}.{what}", "each once", f"{twice} twice", "leave the repeated ones out")
+    if n_folds is not None and max(folds, default=0) >= n_folds:
+        do = f"name folds below {n_folds}, or prepare the data that the table is meant for"
+        raise SpkdError(f"tables.{name}.folds", f"folds of {n_folds} subjects", max(folds), do)
+    if definition.baseline and definition.baseline not in found:
+        advice = plugin.nearest(definition.baseline, list(found))
+        raise SpkdError(f"tables.{name}.baseline", "one of the table's rows", repr(definition.baseline), advice)
 
 
 def canonical(relevant: dict[str, Any]) -> dict[str, Any]:

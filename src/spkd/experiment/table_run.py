@@ -78,8 +78,8 @@ def _settle(
     board: Board, key: str, outcome: Outcome, state: State,
     failures: dict[str, str], deaths: dict[str, int], retries: int,
 ) -> None:  # fmt: skip
-    """Note a cell as failed, unless it is done, or the process of its job died and may be continued."""
-    if state.status == "done":
+    """Note a cell as failed, unless it is done or another process has it, or its own died and may be continued."""
+    if state.status == "done" or (state.status == "running" and outcome.ended != "died"):
         return
     if outcome.ended == "died" and deaths.get(key, 0) < retries:
         deaths[key] = deaths.get(key, 0) + 1

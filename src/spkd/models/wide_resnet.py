@@ -116,7 +116,7 @@ class WideResNet(nn.Module):
             # torch.channels_last, which leaves it open what the strides of axes of length 1 are.
             image = image.movedim(1, -1).contiguous().movedim(-1, 1)
         features = self.group3(self.group2(self.group1(self.stem(image))))
-        return functional.relu(self.norm(features), inplace=True)
+        return functional.relu(self.norm(features))  # not in place: losses of embeddings look at the norm
 
 
 def initialise(model: nn.Module, generator: torch.Generator | None) -> None:
