@@ -159,6 +159,11 @@ def test_every_entry_point_of_mlproject_is_a_command():
     assert {c for c in commands.values() if c not in plugin.names("cli")} == set()
 
 
+def test_no_file_imports_a_command():
+    for path in SOURCE.rglob("*.py"):
+        assert not [t for t in imported(path) if t.startswith("spkd.cli")], path
+
+
 def test_the_front_door_imports_no_command():
     assert {
         t for t in imported(SOURCE / "__main__.py") if t.startswith(("torch", "spkd.cli", "spkd.training"))

@@ -1,7 +1,7 @@
 """WindowSet: one continuous signal per data set, and where its windows start: views of memory, never copies.
 
-The unfiltered, unscaled signal is stored once; scaling is measured per fold on the device (batches.py). Nothing here
-knows a raw format, a split or a network.
+The unfiltered, unscaled signal is stored once; scaling is measured per fold (scaling.py) and applied on the device
+(batches.py). Nothing here knows a raw format, a split or a network.
 """
 
 import hashlib

@@ -16,7 +16,7 @@ from spkd.training import checkpoint
 
 @dataclass(frozen=True)
 class Card:
-    """What a network was trained on and how its input is made. `scaling` is data.batches.Scaling as a dictionary."""
+    """What a network was trained on and how its input is made. `scaling` is data.scaling.Scaling as a dictionary."""
 
     network: str
     network_settings: dict[str, Any]
