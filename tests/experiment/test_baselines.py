@@ -49,13 +49,14 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def teachers(trained):
-    """teachers(plan) -> its ancestors, each read once."""
+    """teachers(plan) -> its ancestors, each read once; that of the Gramian field was trained for one epoch."""
     trained.train("teacher", teacher__view="gaf", train__epochs=1)
-    known = {}
+    known, as_trained = {}, {"gaf": trained.plan("student", train__epochs=1), "signal": trained.plan("student")}
 
     def find(made):
         for reference in set(made.settings.distill.teachers) - set(known):
-            run_id, early = lineage.find(made, reference), reference.endswith(lineage.EARLY)
+            run_id = lineage.find(as_trained[reference.partition(":")[0]], reference)
+            early = reference.endswith(lineage.EARLY)
             known[reference] = lineage.load(made, run_id, "early" * early, trained.folder / f"t{len(known)}", early)
         return har._named([known[reference] for reference in made.settings.distill.teachers])
 
@@ -118,7 +119,7 @@ def test_the_exported_student_of_simkd_holds_its_teachers_classifier(trained, te
 
 
 def test_a_student_of_an_early_stopped_teacher_says_so(trained, teachers):
-    run = get(trained.train("student", train__epochs=1, tracking__maps_every=9, **BASELINES["eskd"]))
+    run = get(trained.train("student", tracking__maps_every=9, **BASELINES["eskd"]))
     run_id = run.tags["teacher.signal-wrn16-1-early.run_id"]
     made = trained.plan("student", **BASELINES["eskd"])
     early, ended = (lineage.load(made, run_id, "", trained.folder / f"e{k}", k) for k in (True, False))
