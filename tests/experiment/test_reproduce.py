@@ -265,6 +265,104 @@ def test_a_bundle_that_brings_code_is_not_run_without_consent(repo, forged, tmp_
         reproduce.fetch(path, repo.folder, tmp_path / "there", trust=False)
 
 
+DETECT = config.read(ROOT / "params.yaml")["detect"]
+
+
+@pytest.fixture
+def detection(repo, tmp_path):
+    """detection(key, value) -> a bundle of a detection run with the shipped settings, one of them another."""
+
+    def make(key, value):
+        folder = tmp_path / "detection"
+        tags = {"kind": "detect", "code.commit": git(repo.folder, "rev-parse", "HEAD")}
+        chosen = {"detect": DETECT, "run": config.read(ROOT / "params.yaml")["run"]}
+        chosen = json.loads(json.dumps(chosen))
+        config.put(chosen, f"detect.{key}", value, "test") if key else None
+        params = {f"cfg/{k}": config.dump(v) for k, v in config.leaves(chosen)}
+        info = {"id": "d", "name": "detector", "tags": tags, "params": params, "metrics": {}}
+        (folder / "artifacts").mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(info))
+        (folder / "artifacts" / "settings.json").write_text(json.dumps(chosen))
+        bundle.pack(folder, tmp_path / "detection.zip")
+        return str(tmp_path / "detection.zip")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", "http://127.0.0.1:8971/y.pt"),
+        ("model", "yolov8n.pt"),
+        ("model", "weights/yolov8n.yaml"),
+        ("model", "/tmp/yolov8n.yaml"),
+        ("data", "/tmp/data.yaml"),
+        ("data", "../data.yaml"),
+        ("data", "http://127.0.0.1:8971/data.yaml"),
+        ("data", "ul://data.yaml"),
+        ("annotations", {"val": "/etc/val.json"}),
+        ("distill.teacher", "teacher.pt"),
+        ("distill.teacher", "http://127.0.0.1:8971/y.pt"),
+        ("train", {"pretrained": "y.pt"}),
+        ("train", {"project": "/tmp/there"}),
+        ("train", {"classes": ["a/b"]}),
+    ],
+)
+def test_a_bundle_whose_detection_settings_name_files_or_addresses_is_refused(
+    repo, detection, monkeypatch, tmp_path, key, value
+):
+    monkeypatch.setattr(reproduce, "_run_again", no_training)
+    path = detection(key, value)
+    with pytest.raises(SpkdError, match=rf"as detect.{key}.*--trust true"):
+        verdict_of(repo, path)
+    assert reproduce.fetch(path, repo.folder, tmp_path / "trusted", trust=True).command == "detect"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("", None),
+        ("model", "yolo11n.yaml"),
+        ("annotations", {"val": "data/coco/val.json"}),
+        ("distill.teacher", "run:0123abcd"),
+        ("train", {"optimizer": "AdamW", "lr0": 0.01, "freeze": [0, 1], "plots": True}),
+        ("device", "0,1"),
+    ],
+)
+def test_a_bundle_of_plain_detection_settings_needs_no_consent(repo, detection, tmp_path, key, value):
+    assert reproduce.fetch(detection(key, value), repo.folder, tmp_path / "there", trust=False).command == "detect"
+
+
+def test_of_a_record_only_settings_that_the_code_has_are_taken_and_never_the_folder(repo, forged, tmp_path):
+    def change(folder):
+        path = folder / "artifacts" / "settings.json"
+        said = json.loads(path.read_text())
+        said["run"] |= {"folder": str(tmp_path / "elsewhere"), "hook": "x"}
+        said["train"]["hook"] = said["distill"]["hook"] = said["losses"]["hook"] = "x"
+        path.write_text(json.dumps(said))
+
+    recorded = reproduce.fetch(forged(change), repo.folder, tmp_path / "there", trust=False)
+    tree = config.read(repo.folder / "params.yaml")
+    made = repetition.settings(recorded, tree, reproduce._references(recorded), {"threads": 2})
+    assert (made["run"]["folder"], made["run"]["threads"]) == ("runs", 2)
+    assert [k for k, _ in config.leaves(made) if "hook" in k] == []
+    assert made["train"]["epochs"] == 1 and made["distill"]["beta"] == recorded.settings["distill"]["beta"]
+
+
+@pytest.mark.parametrize("name", ["../../there", "/tmp/there", ""])
+def test_a_name_of_a_record_that_is_a_path_is_refused(repo, packed, tmp_path, name):
+    recorded = reproduce.fetch(str(packed), repo.folder, tmp_path / "there", trust=False)
+    said = {**recorded.settings, "model": {**recorded.settings["model"], "network": name}}
+    with pytest.raises(SpkdError, match="the name of a network"):
+        repetition.settings(replace(recorded, settings=said), config.read(repo.folder / "params.yaml"), {}, {})
+
+
+def test_training_arguments_of_a_detection_run_replace_those_of_the_code(repo, detection, tmp_path):
+    recorded = reproduce.fetch(detection("train", {"lr0": 0.01}), repo.folder, tmp_path / "there", trust=False)
+    made = repetition.settings(recorded, config.read(repo.folder / "params.yaml"), {}, {})
+    assert made["detect"]["train"] == {"lr0": 0.01} and made["detect"]["epochs"] == DETECT["epochs"]
+
+
 def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
     changed = repo.folder / "params.yaml"
     text = changed.read_text()

@@ -14,7 +14,8 @@ OPTIONS = ("build", "here", "trust", "device", "threads")
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Exit status 0: identical or equivalent, 1: different, 3: inconclusive.
 
-    --build true: make the recorded environment. --here true: use this one. --trust true: run a bundle's own patch.
+    --build true: make the recorded environment. --here true: use this one. --trust true: run a bundle's own patch, and
+    let its detection settings name files, addresses and weights of their own.
     --device, --threads: of the repeated run, where they are to be others than recorded.
     """
     from spkd.evidence import judge, tracking

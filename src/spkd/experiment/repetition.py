@@ -6,7 +6,7 @@ Contract: teachers are never trained again: their recorded weights are used, and
 import copy
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from spkd.evidence import portable, provenance, tracking
 from spkd.experiment import checkout
 
 FILES_OF_DVC = ("params.yaml", "dvc.lock", "data.dvc")
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 COMMANDS = {"teacher": "teacher", "scratch": "distill", "student": "distill", "detect": "detect"}
 
 
@@ -122,20 +123,25 @@ def _is_early(name: str) -> bool:
 def settings(recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str], machine: Mapping[str, Any]) -> Any:
     """The settings tree that repeats the run: the checkout's params.yaml under what the run recorded.
 
-    stored: what stored_teachers gave. machine: `run` settings that may be others here (device, threads).
+    Of the record, keys that the checkout does not have and the folder of the run are left out. stored: what
+    stored_teachers gave. machine: `run` settings that may be others here (device, threads). Raises SpkdError where a
+    name of the record is no name.
     """
     made, said = copy.deepcopy(tree), copy.deepcopy(dict(recorded.settings))
+    said["run"].pop("folder", None)
+    made["run"] = _over(made["run"], said["run"]) | dict(machine)
     if recorded.command == "detect":
-        made["run"] |= said["run"] | machine
-        made["detect"] = _over(made["detect"], said["detect"])
+        made["detect"] = _over(made["detect"], said["detect"], whole=("train", "annotations"))
         if stored:
             made["detect"]["distill"]["teacher"] = f"run:{stored['teacher.detector']}"
         if "device" in machine:
             made["detect"]["device"] = str(machine["device"]).removeprefix("cuda:").replace("cuda", "0")
         return made
     (name, dataset), model = next(iter(said["dataset"].items())), said["model"]
-    made |= {"dataset": name, "fold": said["fold"], "train": said["train"]}
-    made["run"] |= said["run"] | machine
+    for what, word in (("data set", name), ("network", model["network"]), ("view", model["view"])):
+        if not NAME.fullmatch(word):
+            raise SpkdError(recorded.folder, f"the name of a {what}", repr(word), "do not use this record")
+    made |= {"dataset": name, "fold": said["fold"], "train": _over(made["train"], said["train"])}
     made["datasets"][name], made["networks"][model["network"]] = dataset, said["network"]
     made["views"][model["view"]] = said["view"]
     made["teacher" if recorded.command == "teacher" else "student"] = model
@@ -143,10 +149,10 @@ def settings(recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str]
     if per_class := portable.probe_per_class(recorded.folder):
         made["tracking"]["probe_per_class"] = per_class
     if "distill" in said:
-        made["distill"] = said["distill"]
-        made["losses"] |= said["losses"]
+        made["distill"] = _over(made["distill"], said["distill"], whole=("beta",))
+        made["losses"] = _over(made["losses"], said["losses"])
         if said.get("weighting"):
-            made["weightings"][said["distill"]["weighting"]] = said["weighting"]
+            made["weightings"][made["distill"]["weighting"]] = said["weighting"]
         order = teacher_order(recorded)
         made["distill"]["teachers"] = [
             f"run:{stored[f'teacher.{name}']}{'@early' if _is_early(name) else ''}" for name in order
@@ -166,11 +172,12 @@ def teacher_order(recorded: Recorded) -> list[str]:
     return order
 
 
-def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _over(below: dict[str, Any], above: Mapping[str, Any], whole: Collection[str] = ()) -> dict[str, Any]:
+    """below with the values that above has for its keys; those named in `whole` are taken as they are."""
     made = dict(below)
-    for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(made.get(key), dict) and bool(value)
-        made[key] = _over(made[key], value) if nested else value
+    for key in (k for k in above if k in below):
+        nested = key not in whole and isinstance(above[key], dict) and isinstance(below[key], dict) and below[key]
+        made[key] = _over(below[key], above[key]) if nested else above[key]
     return made
 
 

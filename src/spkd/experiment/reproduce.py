@@ -22,7 +22,7 @@ from spkd.data import atomic
 from spkd.errors import SpkdError
 from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking
 from spkd.evidence.judge import Limits, Record, Row, Verdict
-from spkd.experiment import checkout, repetition
+from spkd.experiment import checkout, consent, repetition
 from spkd.experiment.repetition import Recorded, Wrong
 from spkd.settings import Reproduce, Settings
 
@@ -31,7 +31,7 @@ PROCESS = "process.json"
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user allows. build, here: of the environment, see checkout.interpreter. trust: run a bundle's patch.
+    """What the user allows. build, here: of the environment, see checkout.interpreter. trust: see consent.
 
     machine: `run` settings that may be others here: device, threads.
     """
@@ -73,18 +73,16 @@ def sweep(project: Path, runs: Path) -> None:
 
 
 def fetch(source: str, project: Path, folder: Path, trust: bool) -> Recorded:
-    """The recorded run as a folder of files. Raises SpkdError for a bundle that brings code and is not trusted."""
+    """The recorded run as a folder of files. Raises SpkdError for a bundle that asks for consent and is not trusted."""
     if Path(source).suffix != ".zip":
         portable.gather(source, project, folder)
         return Recorded.read(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     bundle.unpack(Path(source), folder)
-    patch = folder / "artifacts" / "code.patch"
-    if patch.is_file() and not trust:
-        n = len(patch.read_text(encoding="utf-8").splitlines())
-        do = "read artifacts/code.patch in it (unzip -p), then say --trust true: it will be run"
-        raise SpkdError(source, "a bundle of committed code", f"one that brings a patch of {n} lines", do)
-    return Recorded.read(folder)
+    recorded = Recorded.read(folder)
+    if not trust:
+        consent.require(source, recorded)
+    return recorded
 
 
 def tell(run: tracking.Run, verdict: Verdict, title: str) -> None:
