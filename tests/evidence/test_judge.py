@@ -55,6 +55,33 @@ def test_the_same_weights_with_other_numbers_are_different():
 
 
 @pytest.mark.parametrize(
+    ("results", "named"),
+    [
+        ({"headline/accuracy": 0.9}, "first at headline/accuracy"),
+        ({"headline/accuracy": 0.8, "headline/macro_f1": 0.7}, "first at headline/macro_f1"),
+        ({"headline/accuracy": float("nan")}, "first at headline/accuracy"),
+    ],
+)
+def test_the_same_weights_with_other_results_are_different(results, named):
+    verdict = one(results=results)
+    assert (verdict.status, verdict.level) == ("different", 1)
+    assert named in verdict.reason
+    assert one(results=results, history={}).status == "different"
+
+
+@pytest.mark.parametrize("history", [{"seconds": [(1, 3.0)]}, {**RECORD.history, "val/loss": [(2, 1.0)]}])
+def test_a_metric_that_one_side_lacks_is_a_difference(history):
+    assert one(history=history).status == "different"
+    assert one(history={}).status == "identical"  # a trial of a bundle: nothing was recorded to compare
+
+
+def test_nan_is_the_same_as_nan():
+    nan = {"headline/accuracy": float("nan")}, {"train/loss": [(1, float("nan"))]}
+    recorded = replace(RECORD, results=nan[0], history=nan[1])
+    assert judge.judge([(recorded, replace(recorded, run_id="r1"))], LIMITS).status == "identical"
+
+
+@pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"inputs": {**RECORD.inputs, "data digest": "e"}}, "data digest"),

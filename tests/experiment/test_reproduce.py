@@ -181,6 +181,28 @@ def test_a_setting_changed_in_the_record_is_different_and_named(repo, forged, mo
     assert "setting train.lr: recorded 0.05, here 0.06" in verdict.reason
 
 
+def test_a_result_changed_in_the_record_is_different_and_named(repo, forged, monkeypatch):
+    def change(folder):
+        info = json.loads((folder / "run.json").read_text())
+        info["metrics"]["headline/accuracy"] = 0.999
+        (folder / "run.json").write_text(json.dumps(info))
+
+    monkeypatch.setattr(reproduce, "_run_again", no_training)
+    verdict = verdict_of(repo, forged(change))
+    assert (verdict.status, verdict.level) == ("different", 0)
+    assert verdict.reason.startswith("metric headline/accuracy: recorded 0.") and "here 0.999" in verdict.reason
+
+
+def test_a_number_is_its_historys_last_whatever_order_one_step_was_written_in(tmp_path):
+    history = {"a": [[1, 0.5], [2, 0.1], [2, 0.2]], "b": [[0, float("nan")]], "c": [[0, 1.0]]}
+    (tmp_path / "history.json").write_text(json.dumps(history))
+    for value, wrong in ((0.1, False), (0.2, False), (0.5, True)):
+        (tmp_path / "run.json").write_text(json.dumps({"metrics": {"a": value, "b": float("nan")}}))
+        assert (portable.changed_number(tmp_path) is not None) == wrong
+    (tmp_path / "run.json").write_text(json.dumps({"metrics": {"b": 0.9}}))
+    assert portable.changed_number(tmp_path) == ("b", "nan", "0.90000000000000002")
+
+
 @pytest.mark.parametrize(
     ("path", "named"),
     [

@@ -197,25 +197,36 @@ def bit_rows(recorded: Record, repeated: Record) -> list[Row]:
     """Hash of the final weights, and the first number of the history that differs."""
     same = recorded.weights == repeated.weights if recorded.weights and repeated.weights else None
     moved = _moved(recorded, repeated)
-    numbers = Row("numbers of every epoch", "", f"first at {moved[0]}" if moved else "the same", not moved)
+    numbers = Row("numbers of every epoch, results", "", f"first at {moved[0]}" if moved else "the same", not moved)
     return [
         Row("weights sha256", recorded.weights[:16], repeated.weights[:16], same),
-        *([numbers] if recorded.history and repeated.history else []),
+        *([numbers] if moved or (recorded.history and repeated.history) else []),
     ]
 
 
 def _moved(recorded: Record, repeated: Record) -> list[str]:
-    """`metric, step` of every number that is not the same bit for bit, earliest step first; clocks left out."""
+    """`metric, step` of every number that is not the same bit for bit, earliest step first, then the results.
+
+    Clocks are left out; nan is nan. A number that one side lacks has moved, unless that side has no numbers at all.
+    """
     found = []
-    for key in sorted(recorded.history.keys() & repeated.history.keys()):
-        if key in CLOCKS or key.split("/")[-1] in CLOCKS:
-            continue
-        one, other = dict(recorded.history[key]), dict(repeated.history[key])
-        for step in one.keys() | other.keys():
-            values = one.get(step, math.inf), other.get(step, -math.inf)
-            if values[0] != values[1] and not all(math.isnan(v) for v in values):
-                found.append((step, key))
-    return [f"{key}, step {step}" for step, key in sorted(found)]
+    if recorded.history and repeated.history:
+        for key in recorded.history.keys() | repeated.history.keys():
+            if key not in CLOCKS and key.split("/")[-1] not in CLOCKS:
+                one, other = dict(recorded.history.get(key, ())), dict(repeated.history.get(key, ()))
+                found += [(step, key) for step in one.keys() | other.keys() if not same(one.get(step), other.get(step))]
+    numbers = [f"{key}, step {step}" for step, key in sorted(found)]
+    if recorded.results and repeated.results:
+        keys = sorted(recorded.results.keys() | repeated.results.keys())
+        numbers += [key for key in keys if not same(recorded.results.get(key), repeated.results.get(key))]
+    return numbers
+
+
+def same(one: float | None, other: float | None) -> bool:
+    """Whether two numbers are one; None = there is none."""
+    if one is None or other is None:
+        return one is other
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def step_rows(recorded: Record, repeated: Record, limits: Limits) -> list[Row]:

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from spkd import config
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, provenance, tracking
+from spkd.evidence import bundle, judge, provenance, tracking
 from spkd.evidence.judge import Record
 from spkd.evidence.tracking_run import PARAM_LENGTH, texts
 
@@ -233,6 +233,16 @@ def changed_setting(folder: Path) -> tuple[str, str, str] | None:
     said = texts({f"cfg/{key}": value for key, value in config.leaves(logged_settings(folder))}, PARAM_LENGTH)
     wrong = [(key.removeprefix("cfg/"), params.get(key, "nothing"), text) for key, text in said.items()]
     return next((w for w in wrong if w[1] != w[2]), None)
+
+
+def changed_number(folder: Path) -> tuple[str, str, str] | None:
+    """(metric, last of its history, in run.json) of the first metric that the run tells in two ways, or None."""
+    metrics = _json(folder, "run.json")["metrics"]
+    for key, points in sorted(_json(folder, "history.json").items()):
+        last = {float(value) for step, value in points if step == points[-1][0]}
+        if key in metrics and last and not any(judge.same(v, metrics[key]) for v in last):
+            return key, f"{points[-1][1]:.17g}", f"{metrics[key]:.17g}"
+    return None
 
 
 def weights_sha256(path: Path) -> str:

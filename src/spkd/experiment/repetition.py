@@ -69,6 +69,13 @@ def setting(recorded: Recorded) -> Wrong | None:
     return Wrong(f"setting {found[0]}", found[1], found[2], do) if found else None
 
 
+def number(recorded: Recorded) -> Wrong | None:
+    """The first metric whose last value is not the last of its history."""
+    found = portable.changed_number(recorded.folder)
+    do = "one of the two was changed after the run: use an untouched copy of the run or bundle"
+    return Wrong(f"metric {found[0]}", found[1], found[2], do) if found else None
+
+
 def lock(recorded: Recorded, code: Path) -> Wrong | None:
     """Whether the checkout has the lock file of the run."""
     wanted, path = portable.lock_sha256(recorded.folder), code / provenance.LOCK

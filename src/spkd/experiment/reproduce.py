@@ -115,6 +115,7 @@ def _repeated(
         wrong = (
             repetition.data(recorded, project, code, python, planned)
             or repetition.setting(recorded)
+            or repetition.number(recorded)
             or repetition.teachers(recorded)
         )
         if wrong:
