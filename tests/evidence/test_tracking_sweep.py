@@ -1,7 +1,9 @@
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from spkd.cli import clean_up
 from spkd.errors import SpkdError
 from spkd.evidence import tracking, tracking_store
 from spkd.evidence.outbox import Outbox, this_process
@@ -78,15 +80,39 @@ def test_uploading_to_a_database_that_was_deleted_is_an_error_and_creates_none(h
     assert not (here / "gone.db").exists()
 
 
-def test_clean_up_fails_runs_that_mlflow_opened_and_that_never_started(here):
-    made = tracking_store.client()
+def opened_by_mlflow(source, minutes=60):
+    """The id of a run as `mlflow run` opens it for a project at `source`."""
+    started = int((time.time() - 60 * minutes) * 1000)
+    tags = {"mlflow.project.entryPoint": "distill", "mlflow.source.name": str(source)}
+    return tracking_store.client().create_run("0", start_time=started, tags=tags).info.run_id
+
+
+def test_clean_up_fails_runs_that_mlflow_opened_here_and_that_never_started(here):
+    stuck = [opened_by_mlflow(here), opened_by_mlflow(f"file://{here}")]
+    young = opened_by_mlflow(here, minutes=0)
+    assert sorted(tracking.clean_up(10, here)) == sorted(stuck)
+    for run_id in stuck:
+        assert tracking.get(run_id).status == "FAILED" and "never started" in tracking.get(run_id).tags["failure"]
+    assert tracking.get(young).status == "RUNNING"
+
+
+def test_clean_up_leaves_runs_of_other_projects_on_the_server_alone(here):
     hour_ago = int((time.time() - 3600) * 1000)
-    stuck = made.create_run("0", start_time=hour_ago, tags={"mlflow.project.entryPoint": "distill"}).info.run_id
-    young = made.create_run("0", tags={"mlflow.project.entryPoint": "distill"}).info.run_id
-    foreign = made.create_run("0", start_time=hour_ago).info.run_id
-    assert tracking.clean_up(minutes=10) == [stuck]
-    assert tracking.get(stuck).status == "FAILED" and "never started" in tracking.get(stuck).tags["failure"]
-    assert tracking.get(young).status == tracking.get(foreign).status == "RUNNING"
+    plain = tracking_store.client().create_run("0", start_time=hour_ago).info.run_id
+    sources = ("file:///home/somebody/theirs", f"file://{here}#theirs", here.parent, "https://github.com/a/b", "")
+    theirs = [plain, *(opened_by_mlflow(source) for source in sources)]
+    assert tracking.clean_up(10, here) == []
+    assert {tracking.get(run_id).status for run_id in theirs} == {"RUNNING"}
+
+
+def test_a_project_in_a_folder_of_a_repository_is_known_by_both(here):
+    stuck = opened_by_mlflow(f"file://{here}#part")
+    assert tracking.clean_up(10, here / "part") == [stuck]
+
+
+def test_minutes_that_are_no_number_are_an_error(here):
+    with pytest.raises(SpkdError, match=r"--minutes: expected a number, got 'ten'"):
+        clean_up.main([], SimpleNamespace(run=SimpleNamespace(folder="runs")), {}, {"minutes": "ten"})
 
 
 def test_clean_up_marks_runs_whose_process_and_local_copy_are_gone(here):
@@ -98,5 +124,5 @@ def test_clean_up_marks_runs_whose_process_and_local_copy_are_gone(here):
     folders = {"outbox": str(here / "nowhere")}
     alive = made.create_run("0", start_time=hour_ago, tags={"process": living, **folders}).info.run_id
     lost = made.create_run("0", start_time=hour_ago, tags={"process": dead, **folders}).info.run_id
-    assert tracking.clean_up(minutes=10) == [lost]
+    assert tracking.clean_up(10, here) == [lost]
     assert tracking.get(lost).status == "KILLED" and tracking.get(alive).status == "RUNNING"

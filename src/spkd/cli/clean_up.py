@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.settings import Settings
 
@@ -12,8 +13,13 @@ OPTIONS = ("minutes",)
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """Runs of dead processes, and runs that `mlflow run` opened --minutes ago (default 10) and that never started."""
+    """Runs of dead processes, and runs that `mlflow run` opened here --minutes ago (10) and that never started."""
+    try:
+        minutes = float(options.get("minutes", "10"))
+    except ValueError:
+        do = "spkd clean-up --minutes 10"
+        raise SpkdError("--minutes", "a number", repr(options["minutes"]), do) from None
     swept = tracking.sweep(Path(settings.run.folder))
-    marked = tracking.clean_up(float(options.get("minutes", "10")))
+    marked = tracking.clean_up(minutes, Path.cwd())
     print(f"{len(swept)} killed runs closed, {len(marked)} runs without a process marked: {' '.join(marked) or 'none'}")
     return 0

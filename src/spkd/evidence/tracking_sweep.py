@@ -85,11 +85,12 @@ def _point_elsewhere(box: Outbox, opened: dict[str, Any]) -> None:
     box.delivery = Delivery(uri, made.create_run(experiment_id, run_name=opened["name"], tags=tags).info.run_id)
 
 
-def clean_up(minutes: float) -> list[str]:
+def clean_up(minutes: float, project: Path) -> list[str]:
     """Ids of runs that were RUNNING with nobody behind them, and now are FAILED or KILLED.
 
-    Those are runs that `mlflow run` opened more than `minutes` ago and that never reached this program (its environment
-    could not be built, say), and runs of this program on this host whose process and local copy are gone.
+    Those are runs that `mlflow run` of the project in this folder opened more than `minutes` ago and that never reached
+    this program (its environment could not be built, say), and runs of this program on this host whose process and
+    local copy are gone. Runs of other projects and folders on the same server are left as they are.
     """
     made = store.client()
     marked = []
@@ -97,15 +98,22 @@ def clean_up(minutes: float) -> list[str]:
     ids = [e.experiment_id for e in made.search_experiments()]
     query = f"attributes.status = 'RUNNING' AND attributes.start_time < {before_ms}"
     for run in made.search_runs(ids, query) if ids else []:
-        if _mark(made, run):
+        if _mark(made, run, project):
             marked.append(str(run.info.run_id))
     return marked
 
 
-def _mark(made: MlflowClient, run: Run) -> bool:
+def _is_of(project: Path, source: str) -> bool:
+    """Whether MLflow's name of a source, /path or file:///repository#folder, is the project's folder."""
+    return bool(source) and os.path.realpath(source.removeprefix("file://").replace("#", "/")) == os.path.realpath(
+        project
+    )
+
+
+def _mark(made: MlflowClient, run: Run, project: Path) -> bool:
     tags, run_id = run.data.tags, run.info.run_id
     if "process" not in tags:
-        if ENTRY_POINT not in tags:
+        if ENTRY_POINT not in tags or not _is_of(project, tags.get("mlflow.source.name", "")):
             return False
         made.set_tag(run_id, "failure", "never started: `mlflow run` did not build the environment or was stopped")
         made.set_terminated(run_id, "FAILED")
