@@ -126,3 +126,24 @@ def test_clean_up_marks_runs_whose_process_and_local_copy_are_gone(here):
     lost = made.create_run("0", start_time=hour_ago, tags={"process": dead, **folders}).info.run_id
     assert tracking.clean_up(10, here) == [lost]
     assert tracking.get(lost).status == "KILLED" and tracking.get(alive).status == "RUNNING"
+
+
+RESERVE = """
+import time
+from pathlib import Path
+from spkd.evidence import tracking
+with tracking.open_run("reproduce", Path("runs/reproduction"), "test") as run:
+    print(tracking.reserve("repeat", run, {"repeats": "r"})[0], flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_reserved_run_whose_processes_were_killed_before_it_began_is_ended(here, process):
+    parent = process(RESERVE)
+    reserved = parent.stdout.readline().strip()
+    assert tracking.clean_up(-1, here) == [] and tracking.get(reserved).tags["repeats"] == "r"
+    parent.kill()
+    parent.wait()
+    tracking.sweep(here / "runs")
+    assert tracking.clean_up(-1, here) == [reserved]
+    assert tracking.get(reserved).status == "KILLED"

@@ -5,7 +5,7 @@ import pytest
 
 from spkd.cli import compare
 from spkd.errors import SpkdError
-from spkd.evidence import compare_reading, selection, tracking
+from spkd.evidence import compare_reading, selection, tracking, tracking_store
 from spkd.evidence.tracking_reading import get
 
 
@@ -55,6 +55,31 @@ def test_a_search_leaves_out_runs_that_trained_nothing(trained, tmp_path):
         pass
     kinds = {run.tags["kind"] for run in selection.chosen("attributes.status = 'FINISHED'")}
     assert {"student", "scratch"} <= kinds <= {"teacher", "student", "scratch"}
+
+
+@pytest.fixture
+def orphan(trained, tmp_path):
+    """orphan(tags) -> the id of a finished run with these tags, which is gone after the test."""
+    made = []
+
+    def make(tags):
+        with tracking.open_run("orphan", tmp_path / f"orphan{len(made)}", "spkd", tags=tags) as run:
+            made.append(run.id)
+        return run.id
+
+    yield make
+    for run_id in made:
+        tracking_store.client().delete_run(run_id)
+
+
+def test_a_repetition_that_was_left_alone_does_not_stand_for_the_run_it_repeats(trained, orphan):
+    recorded = tracking.get(trained.scratch)
+    left = orphan({k: v for k, v in recorded.tags.items() if not k.startswith("mlflow.")} | {"repeats": recorded.id})
+    orphan({"kind": "detect", "repeats": "d"})
+    assert left not in [run.id for run in selection.of_fold(recorded.tags["data.digest"], 0)]
+    assert left not in [run.id for run in selection.chosen("attributes.status = 'FINISHED'")]
+    assert [run.id for run in selection.chosen(left)] == [left]
+    assert selection.detectors() == []
 
 
 @pytest.mark.parametrize("words", ["ffffff", "tags.kind = 'nothing'"])

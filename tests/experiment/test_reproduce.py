@@ -166,7 +166,8 @@ def test_the_recorded_trials_are_those_of_the_same_settings(repo, monkeypatch):
 
     others = [like("b", run__seed="10"), like("c", run__seed="2"), like("d", run__seed="3", train__lr="0.01")]
     again = replace(info, id="e", tags={**info.tags, "teacher.signal-wrn16-1.sha256": "other"})
-    monkeypatch.setattr(tracking, "find", lambda *_: [*others, again, like("f", run__seed="2")])
+    orphan = replace(like("g", run__seed="4"), tags={**info.tags, "repeats": info.id})
+    monkeypatch.setattr(tracking, "find", lambda *_: [*others, again, like("f", run__seed="2"), orphan])
     assert [run.id for run in portable._trials(info)] == [info.id, "c", "b"]
 
 

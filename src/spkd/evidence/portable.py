@@ -119,7 +119,7 @@ def _trials(info: tracking.RunInfo) -> list[tracking.RunInfo]:
         same = _without_seed(record) == _without_seed(wanted) and record.machine.get("lock") == wanted.machine.get(
             "lock"
         )
-        if same and record.seed not in found:
+        if same and record.seed not in found and "repeats" not in other.tags:
             found[record.seed] = other
     return [found[seed] for seed in sorted(found, key=lambda s: (len(s), s))]
 

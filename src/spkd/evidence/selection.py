@@ -37,8 +37,8 @@ def _one(start: str, known: Sequence[RunInfo]) -> RunInfo:
 
 
 def is_training(run: RunInfo) -> bool:
-    """Whether a run trained a network."""
-    return run.tags.get("kind", "") in (*HAR_KINDS, DETECTION)
+    """Whether a run trained a network, and not to repeat another: a repetition counts beside what it repeats only."""
+    return run.tags.get("kind", "") in (*HAR_KINDS, DETECTION) and "repeats" not in run.tags
 
 
 def of_fold(digest: str, fold: int) -> list[RunInfo]:
@@ -49,7 +49,8 @@ def of_fold(digest: str, fold: int) -> list[RunInfo]:
 
 def detectors() -> list[RunInfo]:
     """Every finished detection run, newest first."""
-    return tracking.find(f"tags.kind = '{DETECTION}' AND attributes.status = 'FINISHED'")
+    found = tracking.find(f"tags.kind = '{DETECTION}' AND attributes.status = 'FINISHED'")
+    return [run for run in found if is_training(run)]
 
 
 def newest(runs: Sequence[RunInfo]) -> list[RunInfo]:

@@ -75,12 +75,17 @@ def open_run(
             run_id = _create(made, uri, name, experiment, parent.id if isinstance(parent, Run) else parent)
         _point(box, made, uri, run_id)
         process = outboxes.this_process()
-        who = f"{process['host']}:{process['pid']}:{process['started_s']:.2f}"
-        words = texts({"process": who, "outbox": box.folder.absolute(), **(tags or {})}, TAG_LENGTH)
+        words = texts({**_writer(process, box.folder), **(tags or {})}, TAG_LENGTH)
         box.append("open", name=name, experiment=experiment, process=process, tags=words)
     experiment_id = str(made.get_run(run_id).info.experiment_id)
     store.show_training_runs(made, experiment_id)
     return Run(box, run_id, experiment_id, Sender(box, made))
+
+
+def _writer(process: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """The tags by which a later command finds out whether anybody still writes to a run, and where."""
+    who = f"{process['host']}:{process['pid']}:{process['started_s']:.2f}"
+    return {"process": who, "outbox": str(folder.absolute())}
 
 
 def _point(box: Outbox, made: MlflowClient, uri: str, run_id: str) -> None:
@@ -131,11 +136,14 @@ def _create(made: MlflowClient, uri: str, name: str, experiment: str, parent: st
 
 
 def reserve(name: str, parent: Run, tags: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """(id, environment) of a new nested run that another process will write to when it gets this environment."""
+    """(id, environment) of a new nested run that another process will write to when it gets this environment.
+
+    Until then it is a run of this process: `clean_up` ends it where this one died first.
+    """
     uri = store.absolute(store.uri())
     made = store.client(uri)
     run_id = _create(made, uri, name, "", parent.id)
-    retag(run_id, tags)
+    retag(run_id, {**_writer(outboxes.this_process(), parent.folder / "reserved"), **tags})
     return run_id, {"MLFLOW_RUN_ID": run_id, "MLFLOW_TRACKING_URI": uri}
 
 
