@@ -11,6 +11,7 @@ import yaml
 
 from spkd.errors import SpkdError
 from spkd.evidence import provenance
+from spkd.experiment import checkout
 
 WINDOWS = {"source": "raw", "length": 100, "step": 22}
 
@@ -28,6 +29,10 @@ def repo(tmp_path):
     git(tmp_path, "init", "-q", "-b", "main")
     (tmp_path / "a.py").write_text("one\n")
     (tmp_path / ".gitignore").write_text("ignored\n")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "old.bin").write_bytes(bytes(range(256)))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "report.md").write_text("old\n")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "first")
     return tmp_path
@@ -36,20 +41,106 @@ def repo(tmp_path):
 def test_a_clean_tree_is_its_commit_and_no_patch(repo):
     (repo / "ignored").write_text("x")
     found = provenance.code(repo)
-    assert found == {"commit": git(repo, "rev-parse", "HEAD").strip(), "dirty": False, "patch": "", "patch_cut": False}
+    commit = git(repo, "rev-parse", "HEAD").strip()
+    assert found == {"commit": commit, "dirty": False, "patch": "", "patch_sha256": "", "patch_cut": ""}
 
 
-def test_the_patch_of_a_dirty_tree_recreates_it_new_files_included(repo, tmp_path_factory):
-    (repo / "a.py").write_text("two\n")
-    (repo / "new.py").write_text("new\n")
-    before = git(repo, "status", "--porcelain")
+@pytest.fixture
+def rebuilt(repo, tmp_path_factory):
+    """rebuilt() -> (what is recorded of the repository, a worktree of its commit with the recorded patch)."""
+
+    def build():
+        before = git(repo, "status", "--porcelain")
+        found = provenance.code(repo)
+        assert git(repo, "status", "--porcelain") == before
+        other = tmp_path_factory.mktemp("other")
+        patch = other / "code.patch"
+        patch.write_text(found["patch"], "utf-8")
+        with checkout.worktree(repo, found["commit"], patch if found["patch"] else None, other / "code") as there:
+            shutil.copytree(there, other / "kept")
+        return found, other / "kept"
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("a.py", b"two\n"),
+        ("a.py", None),
+        ("src/new.py", b"new\n"),
+        ("src/deep/new.bin", bytes(range(255, -1, -1))),
+        ("src/old.bin", b"\x00\xff" * 99),
+        ("src/with space \u00e9.py", b"new\n"),
+        ("src/windows.py", b"one \r\ntwo\t\r\n"),
+        ("requirements-lab.in", b"numpy\n"),
+        ("params.yaml", b"preset: none\n"),
+    ],
+)
+def test_the_patch_of_a_dirty_tree_recreates_it(repo, rebuilt, path, content):
+    changed = repo / path
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_bytes(content) if content is not None else changed.unlink()
+    found, there = rebuilt()
+    assert found["dirty"] and found["patch_cut"] == ""
+    assert found["patch_sha256"] == hashlib.sha256(found["patch"].encode()).hexdigest()
+    assert (there / path).read_bytes() == content if content is not None else not (there / path).exists()
+
+
+def test_settings_of_the_users_git_do_not_change_the_patch(repo, rebuilt):
+    for key, value in (("diff.noprefix", "true"), ("color.ui", "always"), ("apply.whitespace", "fix")):
+        git(repo, "config", key, value)
+    (repo / "a.py").write_text("two \n")
+    _, there = rebuilt()
+    assert (there / "a.py").read_text() == "two \n"
+
+
+@pytest.mark.parametrize("path", [".env", "run.zip", "notes/plan.md", "results/tables/sample/report.md", "src/ignored"])
+def test_new_files_that_make_no_run_are_not_recorded(repo, path):
+    (repo / path).parent.mkdir(parents=True, exist_ok=True)
+    (repo / path).write_text("TOKEN=secret\n")
+    (repo / "results" / "report.md").write_text("new\n")  # tracked: what a table wrote again
     found = provenance.code(repo)
-    assert found["dirty"] and git(repo, "status", "--porcelain") == before
-    other = tmp_path_factory.mktemp("other") / "clone"
-    git(repo, "clone", "-q", str(repo), str(other))
-    (other / "code.patch").write_text(found["patch"])
-    git(other, "apply", "code.patch")
-    assert (other / "a.py").read_text() == "two\n" and (other / "new.py").read_text() == "new\n"
+    assert (found["dirty"], found["patch"], found["patch_cut"]) == (False, "", "")
+
+
+def test_new_files_that_were_added_to_the_index_are_recorded_wherever_they_are(repo, rebuilt):
+    (repo / "tool.py").write_text("new\n")
+    git(repo, "add", "tool.py")
+    assert (rebuilt()[1] / "tool.py").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_repository_below_the_code_is_dirty_and_said_while_the_rest_is_recorded(repo, rebuilt, empty):
+    inner = repo / "src" / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    (inner / "x.py").write_text("x\n")
+    if not empty:
+        git(inner, "add", ".")
+        git(inner, "commit", "-q", "-m", "inner")
+    found = provenance.code(repo)
+    assert (found["dirty"], found["patch"]) == (True, "")
+    assert found["patch_cut"] == "src/inner/ is a git repository of its own"
+    (repo / "src" / "new.py").write_text("new\n")
+    assert (rebuilt()[1] / "src" / "new.py").read_text() == "new\n"
+
+
+def test_a_git_that_does_not_take_in_new_files_makes_the_tree_dirty(repo, monkeypatch):
+    (repo / "src" / "new.py").write_text("new\n")
+    real = provenance.git
+
+    def refusing(folder, *words, **more):
+        return real(folder, "add", "--no-such-option") if "add" in words else real(folder, *words, **more)
+
+    monkeypatch.setattr(provenance, "git", refusing)
+    found = provenance.code(repo)
+    assert found["dirty"] and "git does not take in new files (error: unknown option" in found["patch_cut"]
+
+
+def test_a_change_that_is_no_text_for_json_is_said(repo):
+    (repo / "a.py").write_bytes(b"caf\xe9\n")
+    assert provenance.code(repo)["patch_cut"] == "an uncommitted text is not UTF-8"
 
 
 def test_variables_of_a_git_hook_do_not_lend_the_run_another_commit(repo, tmp_path_factory, monkeypatch):
@@ -63,10 +154,63 @@ def test_variables_of_a_git_hook_do_not_lend_the_run_another_commit(repo, tmp_pa
     assert found["commit"] == expected and "+two" in found["patch"]
 
 
-def test_a_huge_change_is_cut_and_says_so(repo):
-    (repo / "big.txt").write_text("0123456789\n" * 200_000)
+def test_a_huge_change_is_cut_and_the_patch_that_fails_says_so(repo, tmp_path_factory):
+    (repo / "src" / "big.txt").write_text("0123456789\n" * 200_000)
     found = provenance.code(repo)
-    assert found["patch_cut"] and len(found["patch"]) <= provenance.LONGEST_PATCH_BYTES
+    assert len(found["patch"]) <= provenance.LONGEST_PATCH_BYTES
+    assert found["dirty"] and found["patch_cut"] == "the uncommitted changes are more than 1 MB"
+    folder = tmp_path_factory.mktemp("cut")
+    (folder / "code.patch").write_text(found["patch"])
+    with (
+        pytest.raises(SpkdError, match="kept only the first 1 MB"),
+        checkout.worktree(repo, found["commit"], folder / "code.patch", folder / "code"),
+    ):
+        pass
+
+
+def test_a_patch_that_does_not_apply_says_why_and_not_that_it_was_cut(repo, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "code.patch").write_text("--- a/none.py\n+++ b/none.py\n@@ -1 +1 @@\n-a\n+b\n")
+    with (
+        pytest.raises(SpkdError, match=r"none.py: No such file.*this run cannot be repeated") as refused,
+        checkout.worktree(repo, "HEAD", folder / "code.patch", folder / "code"),
+    ):
+        pass
+    assert "1 MB" not in str(refused.value)
+
+
+class Told:
+    """What a run was told, in place of a run."""
+
+    def __init__(self):
+        self.found, self.texts = {}, {}
+
+    def tags(self, values):
+        self.found.update(values)
+
+    def text(self, text, name):
+        self.texts[name] = text
+
+    def json(self, value, name):
+        pass
+
+    def params(self, values, prefix):
+        pass
+
+
+def test_a_run_says_at_once_that_it_cannot_be_repeated(repo, capsys):
+    (repo / "src" / "new.py").write_text("new\n")
+    whole, cut = Told(), Told()
+    provenance.tell(whole, {}, repo)
+    patch = whole.texts["code.patch"]
+    assert whole.found["code.patch_sha256"] == hashlib.sha256(patch.encode()).hexdigest()
+    assert "code.patch_cut" not in whole.found and "cannot be repeated" not in capsys.readouterr().err
+    (repo / "src" / "big.txt").write_text("0123456789\n" * 200_000)
+    provenance.tell(cut, {}, repo)
+    assert "more than 1 MB" in cut.found["code.patch_cut"]
+    assert "this run cannot be repeated: the uncommitted changes are more than 1 MB: commit or ignore" in (
+        capsys.readouterr().err
+    )
 
 
 def test_code_without_git_or_outside_a_repository_is_unknown_and_said_aloud(tmp_path, monkeypatch, capsys):
@@ -76,6 +220,12 @@ def test_code_without_git_or_outside_a_repository_is_unknown_and_said_aloud(tmp_
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert provenance.code(tmp_path)["commit"] == "unknown"
     assert "git is not installed" in capsys.readouterr().err
+
+
+def test_a_command_that_needs_git_says_that_it_is_not_installed(repo, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SpkdError, match="install git"):
+        provenance.git(repo, "status")
 
 
 def test_the_environment_names_machine_packages_lock_and_flags(tmp_path):

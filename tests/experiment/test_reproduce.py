@@ -171,6 +171,31 @@ def test_the_recorded_trials_are_those_of_the_same_settings(repo, monkeypatch):
     assert [run.id for run in portable._trials(info)] == [info.id, "c", "b"]
 
 
+def test_trials_are_of_the_same_changes_of_the_code_too(repo, monkeypatch):
+    info = tracking.get(repo.student)
+    assert (info.tags["code.dirty"], info.tags["code.patch_sha256"]) == ("false", "")
+
+    def made_by(seed, **tags):
+        kept = {k: v for k, v in info.tags.items() if k not in ("code.dirty", "code.patch_sha256")}
+        tags = {f"code.{key}": text for key, text in tags.items()}
+        return replace(info, id=str(seed), params={**info.params, "cfg/run.seed": str(seed)}, tags={**kept, **tags})
+
+    runs = [
+        made_by(1, dirty="false", patch_sha256=""),
+        made_by(2, dirty="false"),  # of an earlier version, which recorded no hash
+        made_by(3, dirty="true"),
+        made_by(4, dirty="true", patch_sha256="a"),
+        made_by(5, dirty="true", patch_sha256="a"),
+        made_by(6, dirty="true", patch_sha256="b"),
+        made_by(7, dirty="true", patch_sha256="a", patch_cut="why"),
+    ]
+    monkeypatch.setattr(tracking, "find", lambda *_: runs)
+    trials = {run.id: [found.id for found in portable._trials(run)] for run in runs}
+    assert trials == {
+        "1": ["1", "2"], "2": ["1", "2"], "3": ["3"], "4": ["4", "5"], "5": ["4", "5"], "6": ["6"], "7": ["7"],
+    }  # fmt: skip
+
+
 def test_a_setting_changed_in_the_record_is_different_and_named(repo, forged, monkeypatch):
     def change(folder):
         path = folder / "artifacts" / "settings.json"
@@ -391,15 +416,15 @@ def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
     text = changed.read_text()
     try:
         changed.write_text(text.replace("preset: quick", "preset: none "))
-        (repo.folder / "new.txt").write_text("new\n")
+        (repo.folder / "src" / "new.txt").write_text("new\n")
         code = provenance.code(repo.folder)
     finally:
         changed.write_text(text)
-        (repo.folder / "new.txt").unlink()
+        (repo.folder / "src" / "new.txt").unlink()
     (tmp_path / "code.patch").write_text(code["patch"])
     with checkout.worktree(repo.folder, code["commit"], tmp_path / "code.patch", tmp_path / "code") as there:
         assert "preset: none" in (there / "params.yaml").read_text()
-        assert (there / "new.txt").read_text() == "new\n"
+        assert (there / "src" / "new.txt").read_text() == "new\n"
         assert provenance.code(there)["patch"] == code["patch"]
     assert not (tmp_path / "code").exists()
 

@@ -101,7 +101,7 @@ def _lock(folder: Path, commit: str, project: Path) -> None:
     """The lock file that the run's environment record names: that of the commit, or the project's present one."""
     wanted = _json(folder, "artifacts/environment.json")["lock_sha256"]
     shown, here = provenance.git(project, "show", f"{commit}:{provenance.LOCK}"), project / provenance.LOCK
-    for text in (shown.stdout.encode(), here.read_bytes() if here.is_file() else b""):
+    for text in (shown.stdout.encode("utf-8", "surrogateescape"), here.read_bytes() if here.is_file() else b""):
         if wanted and hashlib.sha256(text).hexdigest() == wanted:
             (folder / provenance.LOCK).write_bytes(text)
 
@@ -113,15 +113,21 @@ def _trials(info: tracking.RunInfo) -> list[tracking.RunInfo]:
     for key in ("data.digest", "fold", "code.commit"):
         if key in info.tags:
             clauses.append(f"tags.`{key}` = '{info.tags[key]}'")
-    found = {wanted.seed: info}
-    for other in tracking.find(" AND ".join(clauses)):
+    found, patch = {wanted.seed: info}, _patch_sha256(info.tags)
+    for other in tracking.find(" AND ".join(clauses)) if patch is not None else []:
         record = _from_info(asdict(other))
-        same = _without_seed(record) == _without_seed(wanted) and record.machine.get("lock") == wanted.machine.get(
-            "lock"
-        )
+        same = _without_seed(record) == _without_seed(wanted) and _patch_sha256(other.tags) == patch
+        same = same and record.machine.get("lock") == wanted.machine.get("lock")
         if same and record.seed not in found and "repeats" not in other.tags:
             found[record.seed] = other
     return [found[seed] for seed in sorted(found, key=lambda s: (len(s), s))]
+
+
+def _patch_sha256(tags: Mapping[str, str]) -> str | None:
+    """The hash of the changes that the run's code had over its commit, "" = none; None = not known."""
+    if "code.patch_cut" in tags or tags.get("code.commit") == "unknown":
+        return None
+    return tags.get("code.patch_sha256", "" if tags.get("code.dirty") == "false" else None)
 
 
 def _without_seed(record: Record) -> tuple[dict[str, str], dict[str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking_project
-from spkd.evidence.provenance import git
+from spkd.evidence.provenance import LONGEST_PATCH_BYTES, git
 
 ENVIRONMENTS = "environments"
 
@@ -42,10 +42,16 @@ def worktree(project: Path, commit: str, patch: Path | None, folder: Path) -> It
         raise SpkdError("commit", f"a worktree of {commit}", made.stderr.strip(), "git worktree prune, then try again")
     try:
         if patch is not None:
-            applied = git(folder, "apply", str(patch.absolute()))
+            applied = git(folder, "apply", "--whitespace=nowarn", str(patch.absolute()))
             if applied.returncode != 0:
-                do = "the record kept only the first 1 MB of a larger change: commit before running"
-                raise SpkdError("commit", "a patch that applies to it", applied.stderr.strip()[:300], do)
+                cut = patch.stat().st_size >= LONGEST_PATCH_BYTES
+                do = (
+                    "the record kept only the first 1 MB of a larger change: "
+                    if cut
+                    else "this run cannot be repeated: "
+                )
+                got = " ".join(applied.stderr.split())[:300]
+                raise SpkdError("commit", "a patch that applies to it", got, f"{do}commit before running")
         yield folder
     finally:
         git(project, "worktree", "remove", "--force", str(folder))
