@@ -81,6 +81,14 @@ class Recorder:
         self.logged["model"] = weights
 
 
+def train(job: Job, run: Recorder) -> dict[str, float]:
+    """As a tracked run does it: look, claim the folder, log the data, train."""
+    report = yolo.look(job)
+    yolo.claim(job, report)
+    yolo.log_data(job, report, run)  # type: ignore[arg-type]
+    return yolo.train(job, report, run)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def make_job(
     tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory
@@ -113,7 +121,7 @@ def done(make_job: Callable[..., Job], tiny_set: Path) -> tuple[Job, dict[str, A
     annotations.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
     job, run = make_job(annotations={"val": annotations}), Recorder()
     job = replace(job, extra={**job.extra, "plots": True})
-    result = yolo.train(job, run)  # type: ignore[arg-type]
+    result = train(job, run)
     return job, run.logged, result
 
 
@@ -176,7 +184,7 @@ def test_ultralytics_settings_are_private_and_its_trackers_off() -> None:
 def test_a_data_set_that_would_be_misread_stops_before_training(make_job: Callable[..., Job], make_set: Any) -> None:
     job, run = make_job(data=make_set(images="{}2017", labels="labels/{}2017")), Recorder()
     with pytest.raises(SpkdError, match="mkdir -p"):
-        yolo.train(job, run)  # type: ignore[arg-type]
+        train(job, run)
     assert not job.train_folder.exists() and "data/preflight.json" in run.logged["files"]
 
 
@@ -203,7 +211,27 @@ def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> N
 def test_a_folder_of_another_job_is_refused(done: Any) -> None:
     job = done[0]
     with pytest.raises(SpkdError, match="one of another job"):
-        yolo.train(replace(job, epochs=9), Recorder())  # type: ignore[arg-type]
+        train(replace(job, epochs=9), Recorder())
+
+
+@pytest.mark.parametrize("change", ["labels", "names"])
+def test_a_killed_training_goes_on_only_on_the_data_it_began_with(
+    make_job: Callable[..., Job], make_set: Any, change: str
+) -> None:
+    job = make_job(data=make_set())
+    assert not yolo.claim(job, yolo.look(job)) and yolo.claim(job, yolo.look(job))
+    saved = job.train_folder / "weights" / "last.pt"
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"")
+    if change == "labels":
+        label = job.data.parent / "labels/train/train000.txt"
+        label.write_text("".join(label.read_text().splitlines(keepends=True)[:1]))
+    else:
+        job.data.write_text(job.data.read_text().replace("red", "rose"))
+    with pytest.raises(SpkdError, match=r"the data that the training there began with.*begin anew: rm -r"):
+        yolo.claim(job, yolo.look(job))
+    saved.unlink()  # nothing was learnt from the old data: the folder begins anew
+    assert not yolo.claim(job, yolo.look(job)) and yolo.claim(job, yolo.look(job))
 
 
 def test_a_killed_command_continues_the_same_mlflow_run(
@@ -219,6 +247,12 @@ def test_a_killed_command_continues_the_same_mlflow_run(
         time.sleep(0.005)
     first.send_signal(signal.SIGKILL)
     first.wait()
+    class_file = tiny_set.parent / "labels/train/train000.txt"
+    text = class_file.read_text()
+    class_file.write_text(text.splitlines(keepends=True)[0])
+    other = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert other.returncode == 2 and "the data that the training there began with" in other.stderr
+    class_file.write_text(text)
     again = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-2000:]
     (folder,) = (tmp_path / "runs/detect").iterdir()
@@ -226,6 +260,7 @@ def test_a_killed_command_continues_the_same_mlflow_run(
     epochs = [line.split(",")[0] for line in (folder / "train/results.csv").read_text().splitlines()[1:]]
     assert epochs == ["1", "2", "3", "4", "5"]
     events = [json.loads(line) for line in (folder / "outbox/events.jsonl").read_text().splitlines()]
+    assert len({e["digest"] for e in events if e["kind"] == "dataset"}) == 1
     assert len([e for e in events if e["kind"] == "open"]) == 2 and events[-1]["status"] == "FINISHED"
     steps = [e["step"] for e in events if e["kind"] == "metrics" and "val/mAP50" in e["values"]]
     assert steps == [1, 2, 3, 4, 5]

@@ -84,8 +84,8 @@ class Report:
         }
 
     def digest(self) -> str:
-        """md5 over every image's name and size in bytes and every row: 32 hex digits that name what is trained on."""
-        found = hashlib.md5(usedforsecurity=False)
+        """md5 over class names, every image's name and size in bytes, and every row: 32 hex digits."""
+        found = hashlib.md5(json.dumps(sorted(self.names.items())).encode(), usedforsecurity=False)
         for name, split in self.splits.items():
             for one in split.seen:
                 found.update(f"{name}/{Path(one.image).name}/{Path(one.image).stat().st_size}/".encode())

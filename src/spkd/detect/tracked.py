@@ -37,20 +37,24 @@ def run(
     wanted_teacher: a .pt file, run:<id> or latest; ignored by a plan without distillation.
     """
     clear_finished(job.folder)
+    report = yolo.look(job)
+    goes_on = yolo.claim(job, report)
     code, environment = provenance.code(), provenance.environment(session.flags)
     data = job.data.parent.name or "data"
     tags = {"kind": "detect", "data.name": data, "distill.method": job.plan.method}
     tags |= {"code.commit": code["commit"], "code.dirty": code["dirty"]}
-    with tracking.open_run(job.title, job.folder, session.experiment, parent=parent, tags=tags) as opened:
+    with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         opened.params(session.chosen)
         opened.params(provenance.compared(environment), prefix="env/")
         opened.json(environment, "environment.json")
         if code["patch"]:
             opened.text(code["patch"], "code.patch")
         opened.tags({"data.origin": preflight.recorded_origin(job.data)})
+        yolo.log_data(job, report, opened)
+        report.require()
         if job.plan.method != "none":
             job = replace(job, plan=replace(job.plan, teacher=str(_teacher(job, session, wanted_teacher, opened))))
-        numbers = yolo.train(job, opened)
+        numbers = yolo.train(job, report, opened)
         opened.note(describe(job, numbers, code))
     (job.folder / "finished").touch()
     return opened.id, numbers
@@ -61,7 +65,7 @@ def clear_finished(folder: Path) -> None:
     if (folder / "finished").is_file():
         for name in ("train", "val", "weights", "teacher"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in ("job.json", "teacher.pt", RESTORED, "finished"):
+        for name in (yolo.NOTE, "teacher.pt", RESTORED, "finished"):
             (folder / name).unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ Contract: tracks through the `Run` it is given and nothing else; a killed traini
 """
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from spkd.data import atomic
 from spkd.detect import evaluate, follow, hermetic, preflight, sheet, spkd_trainer
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
@@ -19,41 +21,70 @@ from spkd.evidence.provenance import state_sha256
 if TYPE_CHECKING:
     from spkd.evidence.tracking import Run
 
+NOTE = "job.json"  # whose work a folder holds: the job, and the digest of the data it began with
 HEADLINE = "best epoch on the validation images, which also choose it: optimistic"
 
 
-def train(job: Job, run: "Run") -> dict[str, float]:
-    """Check the data, train (or continue), evaluate, log. Returns the headline numbers (mAP50, mAP50-95, ...).
+def look(job: Job) -> preflight.Report:
+    """What preflight finds in the data set: to be asked before a run is opened.
 
-    Raises SpkdError where the data set must not be trained on or a setting is wrong, before any training.
+    Raises SpkdError where a setting is wrong or data.yaml cannot be read; problems of the data are in the report.
     """
     hermetic.quiet()
-    extra = hermetic.train_arguments(job.extra)
-    report = preflight.check(job.data, job.annotations, **job.limits)
-    log_data(job, report, run)
+    hermetic.train_arguments(job.extra)
+    return preflight.check(job.data, job.annotations, **job.limits)
+
+
+def claim(job: Job, report: preflight.Report) -> bool:
+    """Whether the job's folder holds the start of this very job on these very data; if not, it is this job's from now.
+
+    Raises SpkdError where a training that got as far as a checkpoint is of another job, or of other data.
+    """
+    note = job.folder / NOTE
+    wanted = {**job.overrides(), "plan": vars(job.plan), "data.digest": report.digest()}
+    wanted = json.loads(json.dumps(wanted, sort_keys=True, default=str))
+    known = json.loads(note.read_text("utf-8")) if note.is_file() else {}
+    if known == wanted:
+        return True
+    if known and any(job.folder.rglob("last.pt")):
+        other = [key for key in wanted if known.get(key) != wanted[key]]
+        expected, got = "the folder of this very job", f"one of another job ({', '.join(other)} differ)"
+        if other == ["data.digest"]:
+            expected, got = f"the data that the training there began with ({job.data})", "changed images or labels"
+        do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}, or choose another run.folder"
+        raise SpkdError(job.folder, expected, got, do)
+    atomic.write_text(note, json.dumps(wanted, sort_keys=True))
+    return False
+
+
+def train(job: Job, report: preflight.Report, run: "Run") -> dict[str, float]:
+    """Train (or continue) in a claimed folder, evaluate, log. Returns the headline numbers (mAP50, mAP50-95, ...).
+
+    Raises SpkdError where the data set must not be trained on, before any training.
+    """
     report.require()
     follower = follow.Follower(run, job.train_folder, list(report.names.values()), job.epochs, report.origin)
-    _train(job, extra, follower)
+    _train(job, follower)
     spkd_trainer.require_distilled(job.train_folder, job.plan)
-    return log_result(job, run, plots=bool(extra.get("plots", True)))
+    return log_result(job, run, plots=bool(job.extra.get("plots", True)))
 
 
-def _train(job: Job, extra: dict[str, Any], follower: follow.Follower) -> None:
-    """Run or continue ultralytics' training below the job's folder."""
+def checkpoint(job: Job) -> Path | None:
+    """What an unfinished training in the job's folder goes on from; None where it begins anew."""
     last = job.train_folder / "weights" / "last.pt"
-    wanted = json.dumps(job.overrides() | {"plan": vars(job.plan)}, sort_keys=True, default=str)
-    note = job.folder / "job.json"
-    if note.is_file() and note.read_text("utf-8") != wanted:
-        raise SpkdError(job.folder, "the folder of this very job", "one of another job", "choose another run.folder")
+    return last if last.is_file() else None
+
+
+def _train(job: Job, follower: follow.Follower) -> None:
+    """Run or continue ultralytics' training below the job's folder."""
     if (job.train_folder / "trained").is_file():
         follower.drain()
         return
-    if not last.is_file():
+    last = checkpoint(job)
+    if last is None:
         shutil.rmtree(job.train_folder, ignore_errors=True)
-        job.folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(wanted, "utf-8")
-    resume = {"resume": str(last)} if last.is_file() else {}
-    trainer = spkd_trainer.planned(job.plan)(overrides=job.overrides() | extra | resume)
+    resume = {} if last is None else {"resume": str(last)}
+    trainer = spkd_trainer.planned(job.plan)(overrides=job.overrides() | resume)
     if trainer.ddp:
         with follow.alongside(follower):
             trainer.train()
