@@ -116,7 +116,9 @@ def done(make_job: Callable[..., Job], tiny_set: Path) -> tuple[Job, dict[str, A
         for row in label.read_text().splitlines():
             c, x, y, w, h = map(float, row.split())
             box = [(x - w / 2) * 64, (y - h / 2) * 64, w * 64, h * 64]
-            boxes.append({"image_id": n, "category_id": [1, 3, 90][int(c)], "bbox": box, "iscrowd": 0})
+            boxes.append(
+                {"id": len(boxes), "image_id": n, "category_id": [1, 3, 90][int(c)], "bbox": box, "iscrowd": 0}
+            )
     categories = [{"id": i, "name": n} for i, n in ((1, "red"), (3, "green"), (90, "blue"))]
     annotations.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
     job, run = make_job(annotations={"val": annotations}), Recorder()

@@ -98,7 +98,7 @@ def write_labels(
     found: coco_json.Instances, usable: np.ndarray, names: list[str], folder: Path, drops: Drops
 ) -> tuple[coco_boxes.Rows, int]:
     """(rows written, objects whose outline is their box); one label file below `folder` for every usable image."""
-    kept, n_from_box = coco_boxes.rows(found, usable, drops), 0
+    kept, n_from_box = coco_boxes.rows(found, usable, drops, once=found.polygons is None), 0
     if found.polygons is None:
         contents = list(coco_labels.box_files(len(names), kept))
     else:

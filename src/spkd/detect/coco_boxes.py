@@ -46,8 +46,10 @@ class Rows:
     n_clipped: int
 
 
-def rows(found: Instances, usable: np.ndarray, drops: Drops) -> Rows:
+def rows(found: Instances, usable: np.ndarray, drops: Drops, once: bool = True) -> Rows:
     """The label rows of an instances file. usable: (n_images,) bool, images that are converted. Fills `drops`.
+
+    once: one row for one class and box in an image; for outlines, which may differ in the same box, False.
 
     Raises SpkdError where two different annotations have one id (COCO's metric would see only the last).
     """
@@ -72,7 +74,7 @@ def rows(found: Instances, usable: np.ndarray, drops: Drops) -> Rows:
     drop("box outside of its image", (extent[:, 0] <= 0) | (extent[:, 1] <= 0))
     drop("box thinner than a millionth of its image", (millionths[:, 2] == 0) | (millionths[:, 3] == 0))
     drop("same annotation twice", _same_annotations(found, keep))
-    if found.polygons is None:  # outlines may differ in the same box
+    if once:
         drop("same class and box twice in an image", _repeats([found.image, found.label, *millionths.T], keep))
     kept = np.flatnonzero(keep)
     kept = kept[np.argsort(found.image[kept], kind="stable")]

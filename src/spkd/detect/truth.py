@@ -7,52 +7,15 @@ read.
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
+import numpy as np
 import yaml
 
-from spkd.detect import coco
+from spkd.detect import coco, coco_boxes, coco_json, match
 from spkd.detect.scan import Split
-from spkd.errors import SpkdError
 from spkd.settings import Settings
-
-
-class _Image(msgspec.Struct):
-    id: int
-    file_name: str
-    width: int
-    height: int
-
-
-class _Annotation(msgspec.Struct):
-    image_id: int
-    category_id: int
-    bbox: list[float]
-    iscrowd: int = 0
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-
-
-class _Instances(msgspec.Struct):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
-
-
-def read(path: Path) -> _Instances:
-    """An instances JSON without its masks. Raises SpkdError where it is not one."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Instances)
-    except OSError as error:
-        raise SpkdError(path, "a COCO instances JSON", error.strerror, "correct the path") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SpkdError(
-            path, "a COCO instances JSON", error, "give the instances_*.json, not captions or keypoints"
-        ) from None
 
 
 def annotations(settings: Settings) -> dict[str, Path]:
@@ -78,55 +41,64 @@ def recorded(data_yaml: Path, folder: Path) -> dict[str, Path]:
 
 
 def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[str, str, str]]:
-    """(rule, what, remedy) of each way in which a split's classes differ from its JSON."""
-    instances = read(path)
-    ids = sorted(c.id for c in instances.categories)
-    by_id = {c.id: c.name for c in instances.categories}
+    """(rule, what, remedy) of each way in which a split's classes differ from its JSON, by the converter's own rules.
+
+    Images that ultralytics drops are left out: they are a problem of their own. Raises SpkdError that names the record
+    where the JSON is damaged.
+    """
+    found = coco_json.read(path)
     again = f"convert again: spkd convert-coco --annotations {path} --images DIR --out NEW_FOLDER"
-    wanted = [by_id[i] for i in ids]
-    if [names.get(i) for i in range(len(names))] != wanted:
-        yield (
-            "class names",
-            f"data.yaml names {list(names.values())[:3]}..., the JSON's categories by id are {wanted[:3]}...",
-            again,
-        )
+    if [names.get(i) for i in range(len(names))] != found.classes:
+        first = f"{list(names.values())[:3]}..., the JSON's categories by id are {found.classes[:3]}..."
+        yield "class names", f"data.yaml names {first}", again
         return
-    stems = {Path(s.image).stem for s in split.seen}
-    sizes = {i.id: (i.width, i.height) for i in instances.images if Path(i.file_name).stem in stems}
-    boxes = [a for a in instances.annotations if a.image_id in sizes and _has_area(a.bbox, sizes[a.image_id])]
-    index = {c: i for i, c in enumerate(ids)}
-    have = split.histogram()
-    solid = Counter(index[a.category_id] for a in boxes if not a.iscrowd)
-    if _close(have, solid, split.duplicates):
-        return
-    shifted = Counter(a.category_id - 1 for a in boxes if not a.iscrowd)
-    crowds = Counter(index[a.category_id] for a in boxes)
-    if not sizes:
+    shown = [row for row in match.rows((s.image for s in split.seen if s.rows is not None), found.files) if row >= 0]
+    if not shown:
         yield "other images", f"none of the split's images is in {path}", "give the JSON of this split"
-    elif _close(have, Counter({c: n for c, n in shifted.items() if c < len(ids)}), split.duplicates):
+        return
+    have, solid = split.histogram(), _wanted(found, shown)
+    if solid.fits(have, split.duplicates):
+        return
+    crowds = _wanted(replace(found, crowd=np.zeros_like(found.crowd)), shown)
+    if solid.shifted(found.category_ids).fits(have, split.duplicates):
         yield (
             "shifted ids",
             "classes are `category_id - 1`, but COCO's ids have gaps: most objects carry a wrong name",
             again,
         )
-    elif _close(have, crowds, split.duplicates):
-        yield (
-            "crowds",
-            f"{sum(crowds.values()) - sum(solid.values())} crowd regions were written as single objects",
-            again,
-        )
+    elif crowds.fits(have, split.duplicates):
+        n = crowds.most.total() - solid.most.total()
+        yield "crowds", f"{n} crowd regions were written as single objects", again
     else:
-        wrong = {names[c]: f"{have[c]} instead of {solid[c]}" for c in range(len(ids)) if have[c] != solid[c]}
+        wrong = {names[c]: f"{have[c]} instead of {solid.least[c]}" for c in names if have[c] != solid.least[c]}
         first = ", ".join(f"{k} {v}" for k, v in list(wrong.items())[:4])
         yield "class counts", f"{len(wrong)} classes differ from {path.name}: {first}", again
 
 
-def _has_area(box: list[float], size: tuple[int, int]) -> bool:
-    """Whether a box [x, y, width, height] in pixels keeps an area inside its image."""
-    x, y, w, h = box
-    return min(x + w, size[0]) - max(x, 0) > 0 and min(y + h, size[1]) - max(y, 0) > 0
+@dataclass(frozen=True)
+class _Wanted:
+    """Objects per class. least: the same class and box in an image counts once. most: as often as the JSON has it."""
+
+    least: Counter[int]
+    most: Counter[int]
+
+    def fits(self, have: Counter[int], slack: int) -> bool:
+        """Whether counts lie between, up to `slack` rows that ultralytics removed as duplicates."""
+        return ((self.least - have) + (have - self.most)).total() <= slack
+
+    def shifted(self, category_ids: list[int]) -> "_Wanted":
+        """The counts of a converter that took `category_id - 1` for the class, of the classes that exist."""
+
+        def shift(counts: Counter[int]) -> Counter[int]:
+            moved = {category_ids[c] - 1: n for c, n in counts.items()}
+            return Counter({c: n for c, n in moved.items() if c < len(category_ids)})
+
+        return _Wanted(shift(self.least), shift(self.most))
 
 
-def _close(have: Counter[int], wanted: Counter[int], slack: int) -> bool:
-    """Equal class counts, up to the duplicate rows that ultralytics removed."""
-    return sum(abs(have[c] - wanted[c]) for c in have.keys() | wanted.keys()) <= slack
+def _wanted(found: coco_json.Instances, shown: list[int]) -> _Wanted:
+    """What the label files of some images must hold. shown: rows of those images."""
+    usable = np.zeros(len(found.files), bool)
+    usable[shown] = True
+    least, most = (coco_boxes.rows(found, usable, coco_boxes.Drops(), once).label.tolist() for once in (True, False))
+    return _Wanted(Counter(least), Counter(most))
