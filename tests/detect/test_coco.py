@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import io
 import json
 import os
@@ -106,6 +107,7 @@ def test_the_report_counts_every_drop_and_names_the_first(source):
     assert json.loads((out / "conversion.json").read_text()) == report
     split = report["splits"]["train"]
     assert (split["images"], split["backgrounds"], split["boxes"], split["n_clipped"]) == (3, 1, 3, 1)
+    assert split["sha256"] == hashlib.sha256((source / "instances.json").read_bytes()).hexdigest()
     assert split["classes"] == {"person": 1, "stop sign": 1, "brush": 1}
     assert {reason: (d["n"], d["first"]) for reason, d in split["drops"].items()} == {
         "annotation of an unknown image": (1, "annotation id 7 (annotations[6], image id 999)"),

@@ -166,13 +166,25 @@ def test_cost_counts_parameters_and_leaves_the_model_unfused(tiny_yaml: Path) ->
 
 def test_the_json_of_each_split_is_found_by_the_converters_report(data_set: Path, tmp_path: Path) -> None:
     assert truth.recorded(data_set, tmp_path) == {}
-    report = {
-        "origin": "simulated",
-        "splits": {"train": {"annotations": "a.json"}, "val": {"annotations": "gone.json"}},
-    }
-    (data_set.parent / "conversion.json").write_text(json.dumps(report))
     (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "b.json").write_text("{}")
+    known = {"train": "a.json", "val": "gone.json", "test": "b.json"}
+    splits = {s: {"annotations": name, "sha256": coco.sha256(tmp_path / "a.json")} for s, name in known.items()}
+    (data_set.parent / "conversion.json").write_text(json.dumps({"origin": "simulated", "splits": splits}))
     assert truth.recorded(data_set, tmp_path) == {"train": tmp_path / "a.json"}
+
+
+def test_a_json_of_the_same_name_that_was_not_converted_is_never_compared_with(
+    data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    report = {"splits": {"train": {"annotations": "a.json", "sha256": coco.sha256(tmp_path / "a.json")}}}
+    (data_set.parent / "conversion.json").write_text(json.dumps(report))
+    (tmp_path / "a.json").write_text("{ }")
+    assert truth.recorded(data_set, tmp_path) == {}
+    monkeypatch.setattr(coco, "OUT", data_set.parent)  # the DVC stage's own data set: its labels are old
+    with pytest.raises(SpkdError, match=r"a\.json: .*run `dvc repro --force coco`"):
+        truth.recorded(data_set, tmp_path)
 
 
 def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_set: Path) -> None:

@@ -306,6 +306,13 @@ def test_a_caption_json_is_an_error_that_says_which_file_to_give(data_set: Path)
         check(data_set, train=path)
 
 
+@pytest.mark.parametrize("text", ["train: [", "just words", "\xff\xfe", "train: a\nval: b\nnames: 7"])
+def test_a_malformed_data_yaml_is_an_error_that_names_it(data_set: Path, text: str) -> None:
+    data_set.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SpkdError, match=r"data\.yaml: expected a .*correct"):
+        check(data_set)
+
+
 def test_an_image_folder_that_is_not_there_is_an_error_with_its_path(data_set: Path) -> None:
     shutil.rmtree(data_set.parent / "images/val")
     with pytest.raises(SpkdError, match="images/val"):

@@ -16,8 +16,6 @@ SECTIONS = ("coco",)
 POSITIONAL = ()
 OPTIONS = ("annotations", "images", "out", "split")
 
-OUT = Path("data/coco")
-
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Convert and print what was written and what was dropped."""
@@ -38,14 +36,14 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         source = settings.coco.source
         if source == "raw" and not coco.RAW.is_dir():
             why = "no folder coco in the recordings that data.dvc imports"
-            coco.leave_out(OUT, why)
-            print(f"{OUT}: {why}: left out")
+            coco.leave_out(coco.OUT, why)
+            print(f"{coco.OUT}: {why}: left out")
             return 0
         root = coco.source_folder(source)
         if not (root / "annotations").is_dir():
             do = "run `dvc repro`" if source == "raw" else "run `spkd fetch coco`, or correct coco.source"
             raise SpkdError(root, "a COCO folder (annotations/ and image folders)", "no annotations/", do)
-        splits, out = found_splits(root / "annotations", root, "val2017" if source == "val2017" else None), OUT
+        splits, out = found_splits(root / "annotations", root, "val2017" if source == "val2017" else None), coco.OUT
         origin = "simulated" if (root / "SIMULATED").is_file() else source
     chosen = settings.coco
     report = coco.convert(splits, out, chosen.images, chosen.segments, chosen.damaged_images, origin)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.data.utils import check_det_dataset
 
 from spkd.detect import cached, coco, hermetic, layout, scan, truth
+from spkd.detect import data_yaml as yaml_file
 from spkd.detect.scan import Seen, Split
 from spkd.errors import SpkdError
 
@@ -137,13 +137,13 @@ def check(
     Raises SpkdError where data.yaml itself cannot be read.
     """
     hermetic.quiet()
-    given = _read_yaml(data_yaml)
+    given = yaml_file.read(data_yaml)
     with hermetic.hushed():
         try:
             data = check_det_dataset(str(data_yaml), autodownload=False)
         except (FileNotFoundError, SyntaxError, TypeError, ValueError) as error:
             raise SpkdError(data_yaml, "a data.yaml that ultralytics reads", " ".join(str(error).split()),
-                            _yaml_remedy(given)) from None  # fmt: skip
+                            yaml_file.remedy(given)) from None  # fmt: skip
     report = Report(data_yaml, data["names"], Path(data["path"]).absolute())
     for name in ("train", "val", "test"):
         if data.get(name):
@@ -153,24 +153,6 @@ def check(
             if name in annotations and len(split.missing) < len(split.seen):
                 report.problems += [Problem(name, *p) for p in truth.compare(annotations[name], split, report.names)]
     return report
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        note = path.with_name(coco.ABSENT)
-        got = note.read_text("utf-8").strip() if note.is_file() else "no such file"
-        do = "set coco.source or bring a folder coco, and run `dvc repro coco`; or give the path of yours"
-        raise SpkdError(path, "the data set's data.yaml", got, do)
-    tree = yaml.safe_load(path.read_text("utf-8"))
-    if not isinstance(tree, dict):
-        raise SpkdError(path, "a mapping with path, train, val and names", type(tree).__name__, "correct it")
-    return tree
-
-
-def _yaml_remedy(given: dict[str, Any]) -> str:
-    if "path" in given and not Path(str(given["path"])).is_absolute():
-        return "leave `path:` out (the folder of data.yaml is meant) or make it absolute, and check `train:` and `val:`"
-    return "correct `path:`, `train:`, `val:` and `names:` in it"
 
 
 def _files(seen: list[Seen], n: int = 3) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from spkd.detect import coco, coco_boxes, coco_json, match
+from spkd.detect import data_yaml as yaml_file
 from spkd.detect.scan import Split
+from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 
@@ -28,16 +29,23 @@ def annotations(settings: Settings) -> dict[str, Path]:
 def recorded(data_yaml: Path, folder: Path) -> dict[str, Path]:
     """The JSON of each split of a data set that `convert-coco` made, by its report; {} for a data set of others.
 
-    folder: where the JSON files are; one that is not there any more is left out.
+    folder: where coco.source has its JSON files; one that is not there any more, or not the one that was converted, is
+    left out. Raises SpkdError where the data set is the DVC stage's and a JSON has changed since: its labels are old.
     """
     report = data_yaml.parent / coco.REPORT
     if not report.is_file():
         return {}
     splits = json.loads(report.read_text("utf-8"))["splits"]
-    tree = yaml.safe_load(data_yaml.read_text("utf-8"))
-    used = {key: Path(str(tree[key])).name for key in ("train", "val", "test") if key in tree}
+    tree = yaml_file.read(data_yaml)
+    used = {str(key): Path(str(tree[key])).name for key in ("train", "val", "test") if key in tree}
     found = {key: folder / splits[name]["annotations"] for key, name in used.items() if name in splits}
-    return {key: path for key, path in found.items() if path.is_file()}
+    there = {key: path for key, path in found.items() if path.is_file()}
+    same = {key: path for key, path in there.items() if coco.sha256(path) == splits[used[key]].get("sha256")}
+    if same != there and data_yaml.parent.resolve() == coco.OUT.resolve():
+        old = next(path for key, path in there.items() if key not in same)
+        got = f"another file than the one that {coco.OUT} was made of"
+        raise SpkdError(old, "the JSON that the labels come from", got, "run `dvc repro --force coco`")
+    return same
 
 
 def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[str, str, str]]:
