@@ -194,6 +194,24 @@ def test_a_cache_older_than_a_same_size_edit_is_refused_and_rm_mends_it(data_set
     assert check(data_set).ok
 
 
+def test_a_cache_that_ultralytics_would_rebuild_is_no_problem(data_set: Path) -> None:
+    from ultralytics.data.dataset import YOLODataset
+
+    root = data_set.parent
+    for single in (False, True):
+        (root / "labels/train.cache").unlink(missing_ok=True)
+        data = {"names": {0: "r", 1: "g", 2: "b"}}
+        YOLODataset(img_path=str(root / "images/train"), data=data, imgsz=64, single_cls=single)
+        label = root / "labels/train/train000.txt"
+        text, times = label.read_text(), label.stat()
+        label.write_text(text.splitlines(keepends=True)[0])  # another size: seen by ultralytics, which reads it anew
+        assert check(data_set).ok
+        label.write_text(text[:-2] + ("1" if text[-2] == "0" else "0") + "\n")  # the same size and time: not seen
+        os.utime(label, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert only(check(data_set)).rule == "stale cache"
+        label.write_text(text)
+
+
 def test_a_cache_that_would_run_code_is_refused_unread(data_set: Path, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ultralytics.data.dataset import DATASET_CACHE_VERSION
+from ultralytics.data.utils import get_hash
 
 from spkd.detect.scan import Split
 
@@ -42,20 +44,32 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from None
 
 
-def compare(split: Split) -> Iterator[tuple[str, str, str]]:
-    """(rule, what, remedy) where a cache that ultralytics would use disagrees with the label files."""
+def compare(split: Split, n_classes: int) -> Iterator[tuple[str, str, str]]:
+    """(rule, what, remedy) where a cache that ultralytics would use disagrees with the label files, or cannot be read.
+
+    One of another version, or of files of other sizes or times, is none that it would use: it is rebuilt.
+    """
     for path in sorted({Path(s.label).parent.with_suffix(".cache") for s in split.seen}):
         if not path.is_file():
             continue
         try:
-            labels = {entry["im_file"]: entry for entry in read(path)["labels"]}
+            found = read(path)
+            labels = {entry["im_file"]: entry for entry in found["labels"]}
         except (ValueError, KeyError, TypeError):
             yield "stale cache", f"{path} cannot be read as a label cache", f"rm {shlex.quote(str(path))}"
+            continue
+        if found.get("version") != DATASET_CACHE_VERSION or found.get("hash") not in _hashes(split, n_classes):
             continue
         wrong = [s.image for s in split.seen if s.image in labels and not _same(s.rows, labels[s.image])]
         if wrong:
             yield ("stale cache", f"{path} holds other labels than {len(wrong)} label file(s), e.g. for {wrong[0]}",
                    f"rm {shlex.quote(str(path))}")  # fmt: skip
+
+
+def _hashes(split: Split, n_classes: int) -> list[str]:
+    """What ultralytics would compare a cache's hash with, for all classes and for `single_cls`."""
+    files = [s.label for s in split.seen] + [s.image for s in split.seen]
+    return [get_hash([*files, str((False, n_classes, None, single))]) for single in (False, True)]
 
 
 def _same(rows: np.ndarray | None, entry: dict[str, Any]) -> bool:

@@ -185,7 +185,7 @@ def _labels(report: Report, split: Split, max_missing: float, max_background: fl
     if kept and split.backgrounds > max_background * kept and len(report.problems) == before:
         what = f"{split.backgrounds} of {kept} images have no object"
         problem("backgrounds", what, "label them, or leave most out; `detect.preflight.max_background` is the limit")
-    for rule, what, do in cached.compare(split):
+    for rule, what, do in cached.compare(split, len(report.names)):
         problem(rule, what, do)
     return None
 
