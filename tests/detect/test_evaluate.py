@@ -154,6 +154,31 @@ def test_no_detection_is_zero_and_an_image_of_another_json_is_an_error(one_image
         coco_metric.measure(one_image, [detection(1, [0, 0, 9, 9], name="b.jpg")])
 
 
+def test_images_of_one_name_in_two_folders_are_told_apart_and_an_id_of_0_is_an_object(one_image: Path) -> None:
+    tree = json.loads(one_image.read_text())
+    first = tree["images"][0]
+    tree["images"] = [{**first, "file_name": "x/a.jpg"}, {**first, "file_name": "y/a.jpg", "id": 43}]
+    boxes = {42: [10, 10, 40, 40], 43: [50, 50, 30, 30]}
+    tree["annotations"] = [
+        {"id": i, "image_id": image, "category_id": 17, "bbox": box, "iscrowd": 0}
+        for i, (image, box) in enumerate(boxes.items())
+    ]
+    one_image.write_text(json.dumps(tree))
+    found = [
+        detection(1, boxes[42], name="/set/images/val/x/a.jpg"),
+        detection(1, boxes[43], name="/set/images/val/y/a.jpg"),
+    ]
+    assert coco_metric.measure(one_image, found)["AP"] == pytest.approx(1.0)
+
+
+def test_detections_keep_the_folders_of_their_images() -> None:
+    validator = evaluate._Collecting(args={"task": "detect", "mode": "val"})
+    validator.jdict, validator.class_map = [], [1, 2]
+    boxes = {"bboxes": torch.tensor([[0.0, 0, 4, 4]]), "conf": torch.tensor([0.5]), "cls": torch.tensor([1.0])}
+    validator.pred_to_json(boxes, {"im_file": "/set/images/val/x/a.jpg"})
+    assert [one["file_name"] for one in validator.jdict] == ["/set/images/val/x/a.jpg"]
+
+
 def test_cost_counts_parameters_and_leaves_the_model_unfused(tiny_yaml: Path) -> None:
     from ultralytics.nn.tasks import DetectionModel
 

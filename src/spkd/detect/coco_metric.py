@@ -13,6 +13,7 @@ from typing import Any
 
 from faster_coco_eval import COCO, COCOeval_faster
 
+from spkd.detect import match
 from spkd.errors import SpkdError
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
@@ -21,30 +22,24 @@ NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_
 def measure(annotations: Path, detections: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """{"AP", "AP50", "AP75", "AP_small", ...} in [0, 1]; -1 where an area range holds no object.
 
-    detections: file_name, index (class), bbox [x, y, width, height in pixels of the original image], score. Images of
-    the JSON that are not among the detections count as images where nothing was found. Raises SpkdError where a
-    detection's image is not in the JSON.
+    detections: file_name with its folders, index (class), bbox [x, y, width, height in pixels of the original image],
+    score. Images of the JSON that are not among the detections count as images where nothing was found. Raises
+    SpkdError where a detection's image is not in the JSON.
     """
     tree = json.loads(annotations.read_text("utf-8"))
     ids = sorted(c["id"] for c in tree["categories"])
-    image_ids = {Path(i["file_name"]).name: i["id"] for i in tree["images"]}
-    found = []
-    for one in detections:
-        if one["file_name"] not in image_ids:
+    found, detections = [], list(detections)
+    rows = match.rows((one["file_name"] for one in detections), [i["file_name"] for i in tree["images"]])
+    for one, row in zip(detections, rows, strict=True):
+        if row < 0:
             raise SpkdError(annotations, "the JSON of the validated images", f"no image {one['file_name']!r} in it",
                             "set detect.annotations.val to this split's JSON, or to nothing")  # fmt: skip
-        found.append(
-            {
-                "image_id": image_ids[one["file_name"]],
-                "category_id": ids[one["index"]],
-                "bbox": one["bbox"],
-                "score": one["score"],
-            }
-        )
+        image_id, category_id = tree["images"][row]["id"], ids[one["index"]]
+        found.append({"image_id": image_id, "category_id": category_id, "bbox": one["bbox"], "score": one["score"]})
     if not found:
         return dict.fromkeys(NAMES, 0.0)
     for number, annotation in enumerate(tree["annotations"], start=1):
-        annotation.setdefault("id", number)
+        annotation["id"] = number  # from 1: the metric takes an object of id 0 for one that nothing matched
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     with redirect_stdout(io.StringIO()):

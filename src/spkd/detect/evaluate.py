@@ -27,6 +27,13 @@ COLUMNS = ("class", "images", "objects", "precision", "recall", "AP50", "AP50-95
 class _Collecting(DetectionValidator):
     """Keeps its detections for COCO's metric instead of measuring them with its own rebuilt annotations."""
 
+    def pred_to_json(self, predn: dict[str, Any], pbatch: dict[str, Any]) -> None:
+        """ultralytics' own, with the image's whole path: two folders may hold one name."""
+        known = len(self.jdict)
+        super().pred_to_json(predn, pbatch)
+        for one in self.jdict[known:]:
+            one["file_name"] = str(pbatch["im_file"])
+
     def eval_json(self, stats: dict[str, Any]) -> dict[str, Any]:
         return stats
 
