@@ -11,13 +11,14 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from spkd.detect import evaluate, follow, hardware, hermetic, yolo
+from spkd.detect import evaluate, follow, hardware, hermetic, tracked, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
 
@@ -84,6 +85,7 @@ class Recorder:
 def train(job: Job, run: Recorder) -> dict[str, float]:
     """As a tracked run does it: look, claim the folder, log the data, train."""
     report = yolo.look(job)
+    yolo.continues(job, report)
     yolo.claim(job, report)
     yolo.log_data(job, report, run)  # type: ignore[arg-type]
     return yolo.train(job, report, run)  # type: ignore[arg-type]
@@ -221,7 +223,9 @@ def test_a_killed_training_goes_on_only_on_the_data_it_began_with(
     make_job: Callable[..., Job], make_set: Any, change: str
 ) -> None:
     job = make_job(data=make_set())
-    assert not yolo.claim(job, yolo.look(job)) and yolo.claim(job, yolo.look(job))
+    assert not yolo.continues(job, yolo.look(job))
+    yolo.claim(job, yolo.look(job))
+    assert yolo.continues(job, yolo.look(job))
     saved = job.train_folder / "weights" / "last.pt"
     saved.parent.mkdir(parents=True)
     saved.write_bytes(b"")
@@ -231,9 +235,9 @@ def test_a_killed_training_goes_on_only_on_the_data_it_began_with(
     else:
         job.data.write_text(job.data.read_text().replace("red", "rose"))
     with pytest.raises(SpkdError, match=r"the data that the training there began with.*begin anew: rm -r"):
-        yolo.claim(job, yolo.look(job))
+        yolo.continues(job, yolo.look(job))
     saved.unlink()  # nothing was learnt from the old data: the folder begins anew
-    assert not yolo.claim(job, yolo.look(job)) and yolo.claim(job, yolo.look(job))
+    assert not yolo.continues(job, yolo.look(job))
 
 
 def test_a_killed_command_continues_the_same_mlflow_run(
@@ -275,10 +279,11 @@ def test_a_killed_command_continues_the_same_mlflow_run(
 
 
 def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
-    tiny_set: Path, tiny_yaml: Path, tmp_path: Path
+    make_set: Any, tiny_yaml: Path, tmp_path: Path
 ) -> None:
+    data = make_set("set")
     (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
-    words = command(tiny_set, tiny_yaml, {"epochs": 1, "distill.method": "builtin", "distill.teacher": "latest"})
+    words = command(data, tiny_yaml, {"epochs": 1, "distill.method": "builtin", "distill.teacher": "latest"})
     done = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "its teacher is trained first" in done.stdout
@@ -292,6 +297,49 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
     hashes = {(run, key): value for run, key, value in tags if "sha256" in key}
     assert hashes[student, "weights.initial_sha256"] == hashes[teacher, "weights.initial_sha256"]
     assert len(hashes[student, "teacher.detector.sha256"]) == 64
+    label = data.parent / "labels/train/train000.txt"
+    before = label.read_text()
+    for text, trained_anew in ((before, False), (before.splitlines(keepends=True)[0], True)):
+        label.write_text(text)  # `latest` is a teacher of these very data, not of a folder of this name
+        again = subprocess.run([*words, "--run.seed", "1"], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr[-2000:]
+        assert ("its teacher is trained first" in again.stdout) == trained_anew
+
+
+def test_the_kept_teacher_is_taken_again_only_where_a_training_goes_on(
+    make_job: Callable[..., Job], tiny_teacher: Path
+) -> None:
+    job = make_job()
+    report = yolo.look(job)
+    for name, text in ((tracked.KEPT, "old"), ("teacher.json", '{"run_id": "none", "weights": "/x/old.pt"}')):
+        (job.folder / name).write_text(text)
+    found = tracked._find(job, report, str(tiny_teacher))
+    assert found == tracked.Teacher(tiny_teacher, "none", "teacher.pt")
+    (job.train_folder / "weights").mkdir(parents=True)
+    (job.train_folder / "weights/last.pt").write_bytes(b"")
+    assert tracked._find(job, report, str(tiny_teacher)) == tracked.Teacher(job.folder / tracked.KEPT, "none", "old.pt")
+    (job.train_folder / "weights/last.pt").unlink()
+    assert found is not None and tracked._kept(job, found).read_bytes() == tiny_teacher.read_bytes()
+
+
+def test_a_teacher_of_other_classes_or_data_is_never_silent(
+    make_job: Callable[..., Job], make_set: Any, tiny_teacher: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """tiny_teacher: made of a yaml, so its classes have numbers for names."""
+    report = yolo.look(make_job())
+    run = SimpleNamespace(tags={"data.digest": "0" * 32})
+    monkeypatch.setattr(tracked.tracking, "get", lambda run_id: run)
+    with pytest.raises(SpkdError, match=r"run r1: expected a teacher of the data set's classes.*weights \(\.pt\)"):
+        tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt"), report)
+    tags = tracked._lineage(tracked.Teacher(tiny_teacher, "none", "best.pt"), report)
+    assert tags["teacher.detector.classes"] == "other" and "knows other classes" in capsys.readouterr().out
+    report.names = evaluate.load(tiny_teacher).names
+    tags = tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt"), report)
+    assert tags["teacher.detector.classes"] == "same" and tags["teacher.detector.data.digest"] == "0" * 32
+    assert "from other images or labels" in capsys.readouterr().out
+    run.tags["data.digest"] = report.digest()
+    tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt"), report)
+    assert capsys.readouterr().out == ""
 
 
 def test_what_workers_write_is_logged_while_they_run(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A detection run in MLflow: opens it, names its teacher, logs machine and code, trains, describes it.
 
-A teacher may be a file, an earlier run, or `latest`: the newest finished plain `detect` run on a data set of the same
-name. Where there is none yet it is trained first, as a nested run with the same settings, and said so.
+A teacher may be a file, an earlier run, or `latest`: the newest finished plain `detect` run on the very same data.
+Where there is none yet it is trained first, as a nested run with the same settings, and said so.
 """
 
 import json
@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spkd.detect import evaluate, preflight, yolo
+from spkd.data import atomic
+from spkd.detect import evaluate, networks, preflight, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 from spkd.evidence import provenance, tracking
 
 LATEST = "latest"
-RESTORED = "restored.pt"
+KEY = "detect.distill.teacher"
+BEST, KEPT, RESTORED = "weights/best.pt", "teacher.pt", "restored.pt"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class Session:
     flags: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """Weights to learn from. run_id: of the run that made them, "none" for a file. name: of the file they came in."""
+
+    weights: Path
+    run_id: str
+    name: str
+
+
 def run(
     job: Job, session: Session, wanted_teacher: str, parent: tracking.Run | None = None
 ) -> tuple[str, dict[str, float]]:
@@ -38,26 +49,32 @@ def run(
     """
     clear_finished(job.folder)
     report = yolo.look(job)
-    goes_on = yolo.claim(job, report)
+    goes_on = yolo.continues(job, report)
+    found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
     code, environment = provenance.code(), provenance.environment(session.flags)
-    data = job.data.parent.name or "data"
-    tags = {"kind": "detect", "data.name": data, "distill.method": job.plan.method}
+    tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
+    tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
     tags |= {"code.commit": code["commit"], "code.dirty": code["dirty"]}
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
+        yolo.claim(job, report)
         opened.params(session.chosen)
         opened.params(provenance.compared(environment), prefix="env/")
         opened.json(environment, "environment.json")
         if code["patch"]:
             opened.text(code["patch"], "code.patch")
-        opened.tags({"data.origin": preflight.recorded_origin(job.data)})
         yolo.log_data(job, report, opened)
-        report.require()
         if job.plan.method != "none":
-            job = replace(job, plan=replace(job.plan, teacher=str(_teacher(job, session, wanted_teacher, opened))))
+            found = found or _trained_first(job, session, opened)
+            opened.tags(_lineage(found, report))
+            job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
         numbers = yolo.train(job, report, opened)
         opened.note(describe(job, numbers, code))
     (job.folder / "finished").touch()
     return opened.id, numbers
+
+
+def _name(job: Job) -> str:
+    return job.data.parent.name or "data"
 
 
 def clear_finished(folder: Path) -> None:
@@ -65,47 +82,72 @@ def clear_finished(folder: Path) -> None:
     if (folder / "finished").is_file():
         for name in ("train", "val", "weights", "teacher"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (yolo.NOTE, "teacher.pt", RESTORED, "finished"):
+        for name in (yolo.NOTE, KEPT, RESTORED, "finished"):
             (folder / name).unlink(missing_ok=True)
 
 
-def _teacher(job: Job, session: Session, wanted: str, opened: tracking.Run) -> Path:
-    """The teacher's weights, copied into the job's folder once, so that a continued run keeps its teacher."""
-    kept, note = job.folder / "teacher.pt", job.folder / "teacher.json"
-    if not kept.is_file():
-        source, run_id = _find(job, session, wanted, opened)
-        note.write_text(json.dumps({"run_id": run_id, "weights": str(source)}), "utf-8")
+def _kept(job: Job, found: Teacher) -> Path:
+    """The teacher's weights in the job's folder, so that a training that goes on keeps its teacher."""
+    kept = job.folder / KEPT
+    if found.weights != kept:
         part = kept.with_suffix(".part")
-        shutil.copyfile(source, part)
+        shutil.copyfile(found.weights, part)
         part.replace(kept)
-    known = json.loads(note.read_text("utf-8"))
-    opened.tags({"teacher.detector.run_id": known["run_id"], "teacher.detector.weights": Path(known["weights"]).name})
+        said = {"run_id": found.run_id, "weights": str(found.weights)}
+        atomic.write_text(kept.with_suffix(".json"), json.dumps(said))
     return kept
 
 
-def _find(job: Job, session: Session, wanted: str, opened: tracking.Run) -> tuple[Path, str]:
-    """(weights, run id or "none") of the teacher that is meant."""
-    if wanted.startswith("run:"):
-        run_id = wanted.removeprefix("run:")
-        if "weights/best.pt" in tracking.listing(run_id, "weights"):
-            return tracking.artifact(run_id, "weights/best.pt"), run_id
-        tensors = tracking.artifact(run_id, "model/weights.safetensors")  # of a teacher that came in a bundle
-        return evaluate.restored(tensors, job.folder / RESTORED), run_id
-    if wanted != LATEST:
+def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
+    """The teacher that is meant; None where `latest` is not trained yet. Raises SpkdError where it is no teacher."""
+    kept = job.folder / KEPT
+    if yolo.checkpoint(job) and kept.is_file():
+        said = json.loads(kept.with_suffix(".json").read_text("utf-8"))
+        return Teacher(kept, said["run_id"], Path(said["weights"]).name)
+    if wanted == LATEST:
+        query = "tags.kind = 'detect' AND tags.`distill.method` = 'none' AND attributes.status = 'FINISHED'"
+        runs = tracking.find(f"{query} AND tags.`data.digest` = '{report.digest()}'", limit=1)
+        return Teacher(tracking.artifact(runs[0].id, BEST), runs[0].id, Path(BEST).name) if runs else None
+    if not wanted.startswith("run:"):
         if not Path(wanted).is_file():
             do = "give weights (.pt), run:<id> of a `detect` run, or latest"
-            raise SpkdError("params.yaml: detect.distill.teacher", "a teacher", repr(wanted), do)
-        return Path(wanted), "none"
-    data = job.data.parent.name or "data"
-    query = f"tags.kind = 'detect' AND tags.`distill.method` = 'none' AND tags.`data.name` = '{data}'"
-    found = tracking.find(f"{query} AND attributes.status = 'FINISHED'", limit=1)
-    if found:
-        return tracking.artifact(found[0].id, "weights/best.pt"), found[0].id
-    print(f"spkd: no finished plain `detect` run on {data} yet: its teacher is trained first, as a nested run")
+            raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
+        return Teacher(Path(wanted), "none", Path(wanted).name)
+    run_id = wanted.removeprefix("run:")
+    if BEST in tracking.listing(run_id, "weights"):
+        return Teacher(tracking.artifact(run_id, BEST), run_id, Path(BEST).name)
+    tensors = tracking.artifact(run_id, "model/weights.safetensors")  # of a teacher that came in a bundle
+    return Teacher(evaluate.restored(tensors, job.folder / RESTORED), run_id, RESTORED)
+
+
+def _trained_first(job: Job, session: Session, opened: tracking.Run) -> Teacher:
+    """A plain run of the same settings, nested below the student's."""
+    print(f"spkd: no finished plain `detect` run on {_name(job)} yet: its teacher is trained first, as a nested run")
     plain = replace(job, folder=job.folder / "teacher", plan=replace(job.plan, method="none", teacher=""))
     chosen = {**session.chosen, "detect": {**session.chosen["detect"], "distill": {"method": "none"}}}
     run_id, _ = run(plain, replace(session, chosen=chosen), "", parent=opened)
-    return plain.folder / "weights" / "best.pt", run_id
+    return Teacher(plain.folder / BEST, run_id, Path(BEST).name)
+
+
+def _lineage(teacher: Teacher, report: preflight.Report) -> dict[str, str]:
+    """Tags: which teacher, and whether it learnt from these data and classes; says so where it did not.
+
+    Raises SpkdError where a run with other classes is meant: its id alone does not show that.
+    """
+    classes = list(networks.build(str(teacher.weights), KEY).names.values())
+    same = classes == list(report.names.values())
+    own = tracking.get(teacher.run_id).tags.get("data.digest", "unknown") if teacher.run_id != "none" else "unknown"
+    if not same and teacher.run_id != "none":
+        do = "choose a run on these classes, or give its weights (.pt) to learn from other classes all the same"
+        got = f"{len(classes)} others ({', '.join(classes[:3])} ...)"
+        raise SpkdError(f"params.yaml: {KEY}: run {teacher.run_id}", "a teacher of the data set's classes", got, do)
+    if not same:
+        print(f"spkd: the teacher {teacher.name} knows other classes than {report.data_yaml} ({len(classes)})")
+    elif own not in (report.digest(), "unknown"):
+        print(f"spkd: the teacher of run {teacher.run_id} learnt the same classes from other images or labels")
+    tags = {"run_id": teacher.run_id, "weights": teacher.name, "data.digest": own}
+    tags["classes"] = "same" if same else "other"
+    return {f"teacher.detector.{key}": text for key, text in tags.items()}
 
 
 def describe(job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) -> str:

@@ -35,34 +35,36 @@ def look(job: Job) -> preflight.Report:
     return preflight.check(job.data, job.annotations, **job.limits)
 
 
-def claim(job: Job, report: preflight.Report) -> bool:
-    """Whether the job's folder holds the start of this very job on these very data; if not, it is this job's from now.
+def continues(job: Job, report: preflight.Report) -> bool:
+    """Whether the job's folder holds the start of this very job on these very data.
 
     Raises SpkdError where a training that got as far as a checkpoint is of another job, or of other data.
     """
-    note = job.folder / NOTE
-    wanted = {**job.overrides(), "plan": vars(job.plan), "data.digest": report.digest()}
-    wanted = json.loads(json.dumps(wanted, sort_keys=True, default=str))
+    note, wanted = job.folder / NOTE, _note(job, report)
     known = json.loads(note.read_text("utf-8")) if note.is_file() else {}
-    if known == wanted:
-        return True
-    if known and any(job.folder.rglob("last.pt")):
-        other = [key for key in wanted if known.get(key) != wanted[key]]
-        expected, got = "the folder of this very job", f"one of another job ({', '.join(other)} differ)"
-        if other == ["data.digest"]:
-            expected, got = f"the data that the training there began with ({job.data})", "changed images or labels"
-        do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}, or choose another run.folder"
-        raise SpkdError(job.folder, expected, got, do)
-    atomic.write_text(note, json.dumps(wanted, sort_keys=True))
-    return False
+    if known == wanted or not known or not any(job.folder.rglob("last.pt")):
+        return bool(known == wanted)
+    other = [key for key in wanted if known.get(key) != wanted[key]]
+    expected, got = "the folder of this very job", f"one of another job ({', '.join(other)} differ)"
+    if other == ["data.digest"]:
+        expected, got = f"the data that the training there began with ({job.data})", "changed images, labels or names"
+    do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}, or choose another run.folder"
+    raise SpkdError(job.folder, expected, got, do)
+
+
+def claim(job: Job, report: preflight.Report) -> None:
+    """Note in the job's folder whose it is from now on."""
+    atomic.write_text(job.folder / NOTE, json.dumps(_note(job, report), sort_keys=True))
+
+
+def _note(job: Job, report: preflight.Report) -> dict[str, Any]:
+    wanted = {**job.overrides(), "plan": vars(job.plan), "data.digest": report.digest()}
+    note: dict[str, Any] = json.loads(json.dumps(wanted, default=str))
+    return note
 
 
 def train(job: Job, report: preflight.Report, run: "Run") -> dict[str, float]:
-    """Train (or continue) in a claimed folder, evaluate, log. Returns the headline numbers (mAP50, mAP50-95, ...).
-
-    Raises SpkdError where the data set must not be trained on, before any training.
-    """
-    report.require()
+    """Train (or continue) in a claimed folder, evaluate, log. Returns the headline numbers (mAP50, mAP50-95, ...)."""
     follower = follow.Follower(run, job.train_folder, list(report.names.values()), job.epochs, report.origin)
     _train(job, follower)
     spkd_trainer.require_distilled(job.train_folder, job.plan)
@@ -100,7 +102,10 @@ def _train(job: Job, follower: follow.Follower) -> None:
 
 
 def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
-    """What the run was given: counts, contact sheet, digest, and the converter's own report where there is one."""
+    """What the run was given: counts, contact sheet, digest, and the converter's own report where there is one.
+
+    Raises SpkdError where it must not be trained on; that is on record then.
+    """
     run.json(report.summary(), "data/preflight.json")
     for name, split in report.splits.items():
         if split.seen:
@@ -110,6 +115,7 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
     for beside in sorted(job.data.parent.glob("*.json")):
         run.file(beside, f"data/{beside.name}")
     run.file(job.data, "data/data.yaml")
+    report.require()
 
 
 def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:

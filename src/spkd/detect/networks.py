@@ -1,0 +1,27 @@
+"""Opens a detection network by the name in a setting, or says which setting is wrong and why."""
+
+from typing import Any
+
+from ultralytics.nn.tasks import DetectionModel, guess_model_task, load_checkpoint
+
+from spkd.detect import hermetic
+from spkd.errors import SpkdError
+
+
+def build(name: str, key: str) -> Any:
+    """An untrained network by yaml, or a trained one by weights (.pt): float32, in eval mode, its `names` by class.
+
+    key: the setting that holds the name. Raises SpkdError where this ultralytics makes no detection network of it.
+    """
+    hermetic.quiet()
+    where, expected = f"params.yaml: {key}", "a detection network that ultralytics opens"
+    do = "use a name like yolov8n.yaml, or the path of weights (.pt) that ultralytics saved"
+    try:
+        with hermetic.hushed():
+            model: Any = load_checkpoint(name)[0] if name.endswith(".pt") else DetectionModel(name, verbose=False)
+        task = guess_model_task(model)
+    except Exception as error:  # a pickle, a yaml or a download may fail in any way
+        raise SpkdError(where, expected, f"{name!r} ({' '.join(str(error).split())[:200]})", do) from None
+    if task != "detect":
+        raise SpkdError(where, expected, f"{name!r}, a network for {task or 'something else'}", do)
+    return model.eval()
