@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import spkd
-from spkd.detect import coco
+from spkd.detect import coco, coco_images
 from spkd.detect.coco import Split
 from spkd.errors import SpkdError
 
@@ -216,6 +216,19 @@ def test_damaged_images_can_be_left_out_and_are_counted(source):
     assert "b.png" in split["images_dropped"]["image unreadable"]["first"]
     assert split["drops"]["image left out"]["n"] == 2
     assert files(out / "labels") == ["train/a.txt"]
+
+
+def test_an_image_of_a_format_that_yolo_does_not_look_at_is_never_lost_in_silence(source):
+    from ultralytics.data.utils import IMG_FORMATS
+
+    assert coco_images.FORMATS == IMG_FORMATS
+    Image.new("RGB", (64, 64)).save(source / "train" / "b.gif")
+    write(source, changed(images__1__file_name="b.gif"))
+    with pytest.raises(SpkdError, match=r"b\.gif, \.gif.*format that YOLO does not look at"):
+        convert(source)
+    report, out = convert(source, damaged_images="drop")
+    assert report["splits"]["train"]["images_dropped"]["image format that YOLO does not look at"]["n"] == 1
+    assert files(out / "images") == ["train/a.jpg", "train/empty.jpg"]
 
 
 def test_no_usable_image_at_all_is_an_error_even_when_dropping(source):

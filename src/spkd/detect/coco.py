@@ -134,8 +134,7 @@ def data_yaml(splits: list[str], classes: list[str], origin: str) -> str:
 
 def _n_not_in_json(folder: Path, known: set[str]) -> int:
     """Image files in the folder that no record names; they are not converted."""
-    kinds = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-    there = (p for p in folder.rglob("*") if p.suffix.lower() in kinds)
+    there = (p for p in folder.rglob("*") if p.suffix.lower().removeprefix(".") in coco_images.FORMATS)
     return sum(p.relative_to(folder).as_posix() not in known for p in there)
 
 

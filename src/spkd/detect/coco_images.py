@@ -18,10 +18,11 @@ from spkd.detect.coco_json import Instances
 from spkd.errors import SpkdError
 
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF
+FORMATS = {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}  # of YOLO
 
 
 def check(found: Instances, folder: Path, damaged: str, drops: Drops) -> np.ndarray:
-    """(n_images,) bool: images that exist, open, and have the size that their record states.
+    """(n_images,) bool: images that YOLO looks at, that exist, open, and have the size that their record states.
 
     damaged: "error" or "drop". Raises SpkdError that names the image, or where not one is usable.
     """
@@ -48,6 +49,9 @@ DAMAGE = (
 
 def _problems(found: Instances, folder: Path) -> Iterator[tuple[int, str]]:
     for row, (name, expected) in enumerate(zip(found.files, found.size.tolist(), strict=True)):
+        if (suffix := name.rpartition(".")[2]).lower() not in FORMATS:
+            yield row, f"image format that YOLO does not look at: .{suffix}"
+            continue
         try:
             with Image.open(folder / name) as image:
                 size = image.size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size
