@@ -40,6 +40,13 @@ def test_val2017_alone_is_train_and_val_and_says_so(project):
     assert "SAME images" in (project / "data" / "coco" / "data.yaml").read_text()
 
 
+def test_annotations_without_an_image_folder_are_left_out_with_a_word(project, capsys):
+    (project / "data/raw/coco/train2017").rename(project / "elsewhere")
+    assert run("convert-coco", []) == 0
+    assert list(report(project / "data" / "coco")["splits"]) == ["val2017"]
+    assert "instances_train2017.json: no image folder data/raw/coco/train2017: left out" in capsys.readouterr().out
+
+
 def test_a_single_file_is_converted_where_it_is_asked_for(project):
     raw = project / "data" / "raw" / "coco"
     words = ["--annotations", str(raw / "annotations/instances_val2017.json"), "--images", str(raw / "val2017")]

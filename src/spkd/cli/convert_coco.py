@@ -63,11 +63,14 @@ def one(annotations: Path, images: Path, options: dict[str, str]) -> coco.Split:
 
 
 def found_splits(annotations: Path, images: Path, only: str | None = None) -> list[coco.Split]:
-    """A split for every instances_<split>.json whose image folder is there."""
+    """A split for every instances_<split>.json whose image folder is there; says which have none. only: this one."""
     files = {p.stem.removeprefix("instances_"): p for p in sorted(annotations.glob("instances_*.json"))}
-    splits = [coco.Split(s, p, images / s) for s, p in files.items() if (images / s).is_dir() and only in (None, s)]
+    wanted = {s: p for s, p in files.items() if only in (None, s)}
+    splits = [coco.Split(s, p, images / s) for s, p in wanted.items() if (images / s).is_dir()]
     if not splits:
         got = f"{sorted(files) or 'no such file'}"
         do = "put the images of instances_<split>.json into a folder <split>, or name a single file with --annotations"
         raise SpkdError(annotations, f"instances_<split>.json with image folders in {images}", got, do)
+    for split in wanted.keys() - {s.name for s in splits}:
+        print(f"{files[split]}: no image folder {images / split}: left out")
     return splits
