@@ -118,6 +118,34 @@ def test_many_missing_labels_are_mended_by_the_printed_loop(data_set: Path) -> N
     assert check(data_set).ok
 
 
+@pytest.mark.parametrize("way", ["one folder", "hard links", "copies"])
+def test_images_shared_by_train_and_val_are_noted_where_all_are_and_refused_where_some_are(
+    data_set: Path, way: str
+) -> None:
+    root = data_set.parent
+    assert check(data_set).same_as_train == []
+    if way == "one folder":
+        data_set.write_text(data_set.read_text().replace("val: images/val", "val: images/train"))
+    else:
+        for part in ("images", "labels"):
+            shutil.rmtree(root / part / "val")
+            copy = os.link if way == "hard links" else shutil.copy2
+            shutil.copytree(root / part / "train", root / part / "val", copy_function=copy)
+    report = check(data_set)
+    assert report.ok and report.same_as_train == ["val"] and "no test" in report.notes[0].what
+    extra = root / "images" / ("more" if way == "one folder" else "val") / "extra.jpg"
+    extra.parent.mkdir(exist_ok=True)
+    shutil.copy(root / "images/train/train000.jpg", extra)
+    extra.write_bytes(extra.read_bytes().replace(b"JFIF", b"JFIf"))
+    label = root / "labels" / extra.parent.name / "extra.txt"
+    label.parent.mkdir(exist_ok=True)
+    shutil.copy(root / "labels/train/train000.txt", label)
+    if way == "one folder":
+        data_set.write_text(data_set.read_text().replace("val: images/train", "val: [images/train, images/more]"))
+    problem = only(check(data_set), "val")
+    assert problem.rule == "shared images" and problem.what.startswith("8 of 9") and "5 more" in problem.examples[-1]
+
+
 @pytest.mark.parametrize(
     ("row", "remedy"),
     [
@@ -134,6 +162,15 @@ def test_rows_that_make_ultralytics_drop_the_image_are_refused(data_set: Path, r
     (data_set.parent / "labels/train/train000.txt").write_text(row + "\n")
     problem = only(check(data_set))
     assert problem.rule == "corrupt" and remedy in problem.do and problem.examples[0].endswith("train000.jpg")
+
+
+def test_a_listed_image_that_is_not_there_is_refused(data_set: Path) -> None:
+    root = data_set.parent
+    (root / "train.txt").write_text(f"{root}/images/train/train000.jpg\n{root}/images/train/gone.jpg\n")
+    (root / "labels/train/gone.txt").write_text("")
+    data_set.write_text(data_set.read_text().replace("train: images/train", "train: train.txt"))
+    report = check(data_set)
+    assert only(report).rule == "corrupt" and len(report.digest()) == 32
 
 
 def test_a_damaged_image_is_refused_and_not_rewritten(data_set: Path) -> None:

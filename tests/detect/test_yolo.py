@@ -185,6 +185,15 @@ def test_ultralytics_settings_are_private_and_its_trackers_off() -> None:
     assert not any(settings[key] for key in ("mlflow", "dvc", "sync", "wandb", "comet", "clearml"))
 
 
+def test_training_on_the_validation_images_is_a_tag_and_a_word(
+    make_job: Callable[..., Job], make_set: Any, capsys: Any
+) -> None:
+    job, run = make_job(data=make_set()), Recorder()
+    job.data.write_text(job.data.read_text().replace("val: images/val", "val: images/train"))
+    yolo.log_data(job, yolo.look(job), run)  # type: ignore[arg-type]
+    assert run.logged["tags"]["data.same_as_train"] == "val" and "are no test" in capsys.readouterr().out
+
+
 def test_a_data_set_that_would_be_misread_stops_before_training(make_job: Callable[..., Job], make_set: Any) -> None:
     job, run = make_job(data=make_set(images="{}2017", labels="labels/{}2017")), Recorder()
     with pytest.raises(SpkdError, match="mkdir -p"):

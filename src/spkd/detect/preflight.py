@@ -15,7 +15,7 @@ from typing import Any
 
 from ultralytics.data.utils import check_det_dataset
 
-from spkd.detect import cached, coco, hermetic, layout, scan, truth
+from spkd.detect import cached, coco, hermetic, layout, overlap, scan, truth
 from spkd.detect import data_yaml as yaml_file
 from spkd.detect.scan import Seen, Split
 from spkd.errors import SpkdError
@@ -35,6 +35,7 @@ WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
     "non-integer class": "the first column is the class index, a whole number; " + RECONVERT,
     "could not convert": "a row must be five numbers; correct or delete it",
 }
+SAME_IMAGES = "same images"
 UNREADABLE = "replace the image by an undamaged copy, or remove it with its label file"
 
 
@@ -74,6 +75,11 @@ class Report:
         """No reason to refuse it."""
         return not self.problems
 
+    @property
+    def same_as_train(self) -> list[str]:
+        """Splits whose images are those of train."""
+        return [note.split for note in self.notes if note.rule == SAME_IMAGES]
+
     def summary(self) -> dict[str, Any]:
         """Counts per split, ready for JSON."""
         return {
@@ -88,7 +94,8 @@ class Report:
         found = hashlib.md5(json.dumps(sorted(self.names.items())).encode(), usedforsecurity=False)
         for name, split in self.splits.items():
             for one in split.seen:
-                found.update(f"{name}/{Path(one.image).name}/{Path(one.image).stat().st_size}/".encode())
+                path = Path(one.image)
+                found.update(f"{name}/{path.name}/{path.stat().st_size if path.is_file() else 'none'}/".encode())
                 found.update(b"" if one.rows is None else one.rows.tobytes())
         return found.hexdigest()
 
@@ -152,6 +159,9 @@ def check(
             _labels(report, split, max_missing, max_background, max_duplicates)
             if name in annotations and len(split.missing) < len(split.seen):
                 report.problems += [Problem(name, *p) for p in truth.compare(annotations[name], split, report.names)]
+    for name in ("val", "test"):
+        if {"train", name} <= report.splits.keys():
+            _shared(report, name)
     return report
 
 
@@ -188,6 +198,20 @@ def _labels(report: Report, split: Split, max_missing: float, max_background: fl
     for rule, what, do in cached.compare(split, len(report.names)):
         problem(rule, what, do)
     return None
+
+
+def _shared(report: Report, name: str) -> None:
+    """Images of `train` in another split: all of them may be meant (said so), some of them are a leak."""
+    train, split = report.splits["train"], report.splits[name]
+    twice = overlap.shared(train, split)
+    if twice and len(twice) == len(split.seen) == len(train.seen):
+        what, do = "its images are those of train: results on them are no test", "name other images for a real test"
+        report.notes.append(Problem(name, SAME_IMAGES, what, do))
+    elif twice:
+        what = f"{len(twice)} of {len(split.seen)} images are in train too: results on them are no test"
+        do = f"keep each image, with its label file, in one of {train.path[0]} and {split.path[0]}"
+        examples = tuple(twice[:3]) + ((f"... and {len(twice) - 3} more",) if len(twice) > 3 else ())
+        report.problems.append(Problem(name, "shared images", what, do, examples))
 
 
 def _touch(missing: list[Seen]) -> str:

@@ -115,6 +115,10 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
     for beside in sorted(job.data.parent.glob("*.json")):
         run.file(beside, f"data/{beside.name}")
     run.file(job.data, "data/data.yaml")
+    for note in report.notes:
+        print(f"note: {note}")
+    if report.same_as_train:
+        run.tags({"data.same_as_train": ", ".join(report.same_as_train)})
     report.require()
 
 

@@ -1,0 +1,35 @@
+"""Whether two splits of a data set share images: a result on images that were trained on is no test."""
+
+import filecmp
+from collections import defaultdict
+from pathlib import Path
+
+from spkd.detect.scan import Split
+
+
+def shared(one: Split, other: Split) -> list[str]:
+    """Images of `other` that are in `one` as well: the same file (by any link), or a copy of the same name.
+
+    Images that ultralytics drops are in neither.
+    """
+    files, copies = set(), defaultdict(list)
+    for path in _images(one):
+        files.add(_file(path))
+        copies[path.name].append(path)
+    return [str(path) for path in _images(other) if _is_among(path, files, copies)]
+
+
+def _images(split: Split) -> list[Path]:
+    return [Path(seen.image) for seen in split.seen if seen.rows is not None]
+
+
+def _is_among(path: Path, files: set[tuple[int, int]], copies: dict[str, list[Path]]) -> bool:
+    if _file(path) in files:
+        return True
+    return any(filecmp.cmp(path, copy, shallow=False) for copy in copies.get(path.name, []))
+
+
+def _file(path: Path) -> tuple[int, int]:
+    """What all links to one file have in common."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
