@@ -94,7 +94,8 @@ class Split:
 
 def _damaged_end(image: str) -> bool:
     """Whether this is a JPEG that does not end as one: ultralytics would rewrite it in place."""
-    return image.lower().endswith((".jpg", ".jpeg")) and not coco_images.ends(Path(image))
+    is_jpeg = image.lower().endswith((".jpg", ".jpeg")) and Path(image).is_file()
+    return is_jpeg and not coco_images.ends(Path(image))
 
 
 def look(image: str, label: str, n_classes: int) -> Seen:
