@@ -36,7 +36,7 @@ def real(shared_data: Find, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 def test_the_real_yolov8n_has_its_golden_map_on_real_images(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
     data, annotations, weights = real
-    found = evaluate.validate(weights, data, tmp_path, 320, 8, "cpu", False, annotations)
+    found = evaluate.validate(weights, data, tmp_path, 320, 8, "cpu", False, annotations, {})
     assert found.numbers["mAP50"] == pytest.approx(0.5171, abs=0.003)  # golden: results/spkd-for-yolo/README.md
     assert found.numbers["mAP50-95"] == pytest.approx(0.3886, abs=0.003)
     assert found.coco["AP"] == pytest.approx(0.3923, abs=0.003) and found.coco["AP50"] == pytest.approx(
@@ -169,6 +169,20 @@ def test_images_of_one_name_in_two_folders_are_told_apart_and_an_id_of_0_is_an_o
         detection(1, boxes[43], name="/set/images/val/y/a.jpg"),
     ]
     assert coco_metric.measure(one_image, found)["AP"] == pytest.approx(1.0)
+
+
+def test_the_final_evaluation_is_of_the_task_that_was_trained(
+    data_set: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def validate(name: str, train: dict[str, Any], annotations: Path | None = None) -> evaluate.Result:
+        return evaluate.validate(tiny_teacher, data_set, tmp_path / name, 64, 4, "cpu", False, annotations, train)
+
+    assert len(validate("plain", {}).per_class["class"]) > 1
+    one = validate("one", {"single_cls": True}, tmp_path / "not read.json")
+    assert len(one.per_class["class"]) == 1 and one.per_class["objects"] == [8] and one.coco == {}
+    assert "no COCO metric" in capsys.readouterr().out
+    some = validate("some", {"classes": [1], "lr0": 0.1})
+    assert sum(some.per_class["objects"]) < 8
 
 
 def test_detections_keep_the_folders_of_their_images() -> None:

@@ -21,6 +21,8 @@ from ultralytics.utils.torch_utils import get_flops
 from spkd.detect import coco_metric, hermetic
 from spkd.errors import SpkdError
 
+# Training arguments that say what is detected and what counts as found; ultralytics' last validation takes them too.
+OF_THE_TASK = ("single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "rect", "augment")
 COLUMNS = ("class", "images", "objects", "precision", "recall", "AP50", "AP50-95")
 
 
@@ -52,11 +54,20 @@ class Result:
 
 
 def validate(
-    weights: Path, data: Path, folder: Path, imgsz: int, batch: int, device: str, plots: bool, annotations: Path | None
-) -> Result:
-    """Validate weights on the val split. folder: for plots and predictions.json. annotations: the split's COCO JSON."""
+    weights: Path, data: Path, folder: Path, imgsz: int, batch: int, device: str, plots: bool,
+    annotations: Path | None, train: Mapping[str, Any],
+) -> Result:  # fmt: skip
+    """Validate weights on the val split. folder: for plots and predictions.json. annotations: the split's COCO JSON.
+
+    train: further training arguments; those that say what counts as a detection hold here too (OF_THE_TASK). With some
+    classes only, or all taken for one, there is no COCO metric: its JSON knows all classes. That is said.
+    """
     hermetic.quiet()
-    args = {"task": "detect", "mode": "val", "model": str(weights), "data": str(data), "imgsz": imgsz, "batch": batch}
+    if annotations is not None and (train.get("single_cls") or train.get("classes") is not None):
+        print("spkd: no COCO metric: detect.train has single_cls or classes, and the JSON knows all classes")
+        annotations = None
+    args: dict[str, Any] = {k: train[k] for k in OF_THE_TASK if k in train}
+    args |= {"task": "detect", "mode": "val", "model": str(weights), "data": str(data), "imgsz": imgsz, "batch": batch}
     args |= {"plots": plots, "device": device.split(",")[0], "workers": 0, "verbose": False}
     validator = _Collecting(save_dir=folder, args={**args, "save_json": annotations is not None})
     threads = torch.get_num_threads()

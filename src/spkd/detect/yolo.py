@@ -133,7 +133,7 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
             (finished / f"{name}.part").replace(finished / f"{name}.pt")
     best = finished / f"{names[0]}.pt"
     result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, job.batch, job.device, plots,
-                               job.annotations.get("val"))  # fmt: skip
+                               job.annotations.get("val"), job.extra)  # fmt: skip
     run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=job.epochs)
     run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=job.epochs)
     run.table("per_class_ap", result.per_class)
