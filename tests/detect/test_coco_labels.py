@@ -56,6 +56,9 @@ def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_pa
             {**common, "id": 1, "segmentation": [[-10, 0, 50, 0, 50, 25]]},
             {**common, "id": 2, "segmentation": {"counts": [5000], "size": [50, 100]}},
             {**common, "id": 3, "segmentation": []},
+            {**common, "id": 4, "segmentation": [[10, 0, 10, 20, 10, 25]]},  # no width
+            {**common, "id": 5, "segmentation": [[0, 60, 50, 60, 50, 70]]},  # below its image
+            {**common, "id": 6, "segmentation": [[10, 10, 10, 10, 10, 10.00001]]},  # less than a millionth
         ],
     }
     (tmp_path / "a.json").write_text(json.dumps(tree))
@@ -64,4 +67,4 @@ def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_pa
     box = "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000 0.000000 0.500000\n"
     text = (tmp_path / "out/labels/train/a.txt").read_text()
     assert text == "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000\n" + box  # the repeated box once
-    assert report["splits"]["train"]["n_from_box"] == 2
+    assert report["splits"]["train"]["n_from_box"] == 5

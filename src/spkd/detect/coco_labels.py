@@ -46,15 +46,17 @@ def box_files(n_images: int, kept: Rows) -> Iterator[bytes]:
 
 
 def outline_files(found: Instances, kept: Rows) -> tuple[list[bytes], int]:
-    """(label file of each image, number of objects that had no outline and got the corners of their box)."""
+    """(label file of each image, number of objects that got the corners of their box for want of an outline).
+
+    An outline that keeps no width or no height inside its image, to a millionth, is none.
+    """
     assert found.polygons is not None
     lines: list[list[str]] = [[] for _ in found.files]
     n_from_box = 0
     for row, image, label, box in zip(kept.annotation, kept.image, kept.label, kept.millionths, strict=True):
         parts = [np.reshape(p, (-1, 2)) for p in found.polygons[row] if len(p) >= 6 and len(p) % 2 == 0]
-        if parts:
-            share = np.clip(joined(parts) / found.size[image], 0, 1)
-        else:
+        share = np.clip(joined(parts) / found.size[image], 0, 1) if parts else np.zeros((1, 2))
+        if (np.ptp(np.rint(share * MILLION), axis=0) < 1).any():
             middle, half, n_from_box = box[:2] / MILLION, box[2:] / MILLION / 2, n_from_box + 1
             share = np.clip(middle + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]), 0, 1)
         lines[image].append(f"{label} " + " ".join(f"{v:.6f}" for v in share.ravel()) + "\n")
