@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from spkd.data import atomic
 from spkd.detect import features, spkd_trainer
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
@@ -208,6 +209,21 @@ def test_the_first_step_is_recorded_before_any_update(run_trainer: Callable[...,
     assert other["images_sha256"] != first["images_sha256"]
     assert again["losses"] == pytest.approx(first["losses"], rel=1e-3)
     assert other["losses"] != pytest.approx(first["losses"], rel=1e-3)
+
+
+def test_what_a_follower_reads_while_the_trainer_writes_is_whole_or_not_there(
+    run_trainer: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, write = set(), atomic.write_text
+
+    def watched(to: Path, text: str) -> None:
+        written.add(to.name)
+        write(to, text)
+
+    monkeypatch.setattr(atomic, "write_text", watched)
+    folder = run_trainer(replace(PLAN, method="none"), epochs=1)
+    texts = {path.name for path in folder.glob("*.json")}
+    assert texts == {"plan.json", "started.json", "first_step.json"} == written
 
 
 def test_the_checkpoint_is_the_students_alone_and_the_teacher_is_unchanged(

@@ -21,6 +21,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from spkd.data import atomic
 from spkd.detect import hermetic, probe
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
@@ -83,7 +84,7 @@ class SpkdTrainer(DetectionTrainer):
 
     def _record_start(self, student: nn.Module) -> None:
         """Settings beside args.yaml, the student's first weights, and the maps before any step."""
-        (self.save_dir / "plan.json").write_text(json.dumps(asdict(self.plan), indent=1), "utf-8")
+        atomic.write_text(self.save_dir / "plan.json", json.dumps(asdict(self.plan), indent=1))
         self.probe = probe.choose(
             self.test_loader.dataset.labels, self.plan.probe_images, self.plan.probe_objects, self.args.imgsz
         )
@@ -96,16 +97,14 @@ class SpkdTrainer(DetectionTrainer):
         started = {"initial_sha256": state_sha256(student.state_dict()), "probe": self.probe.paths}
         if self.teacher is not None:
             started["teacher_sha256"] = state_sha256(self.teacher.state_dict())
-        (self.save_dir / "started.json").write_text(json.dumps(started), "utf-8")
+        atomic.write_text(self.save_dir / "started.json", json.dumps(started))  # a thread may be waiting to read it
         self._record_maps(0, student)
 
     def _cut_csv(self) -> None:
         """Drop the rows of epochs that the checkpoint does not know: they will be written again."""
         rows = list(csv.reader(self.csv.read_text("utf-8").splitlines())) if self.csv.is_file() else []
         kept = rows[:1] + [r for r in rows[1:] if float(r[0]) <= self.start_epoch]
-        part = self.csv.with_suffix(".part")
-        part.write_text("".join(",".join(r) + "\n" for r in kept), "utf-8")
-        part.replace(self.csv)
+        atomic.write_text(self.csv, "".join(",".join(r) + "\n" for r in kept))
 
     def _record_maps(self, step: int, student: nn.Module) -> None:
         found = probe.maps(student, self.probe, list(self.plan.levels), self.plan.mode)
@@ -157,9 +156,7 @@ def record_first_step(trainer: SpkdTrainer) -> None:
         return
     losses = {str(name): float(value) for name, value in trainer.loss_items.items()}
     images = hashlib.sha256("\n".join(trainer.first_images or []).encode()).hexdigest()
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"losses": losses, "images_sha256": images}), "utf-8")
-    part.replace(path)
+    atomic.write_text(path, json.dumps({"losses": losses, "images_sha256": images}))
 
 
 def require_distilled(folder: Path, plan: Plan) -> None:
