@@ -361,10 +361,15 @@ def test_a_caption_json_is_an_error_that_says_which_file_to_give(data_set: Path)
         check(data_set, train=path)
 
 
-@pytest.mark.parametrize("text", ["train: [", "just words", "\xff\xfe", "train: a\nval: b\nnames: 7"])
+@pytest.mark.parametrize(
+    "text",
+    ["train: [", "just words", "\xff\xfe", "train: a\nval: b\nnames: 7", "names: {0: a, 5: b}", "names: [a]\ntrain:"],
+)
 def test_a_malformed_data_yaml_is_an_error_that_names_it(data_set: Path, text: str) -> None:
+    if text.startswith("names"):
+        text = f"{text}\nval: images/val\n" if "train" in text else f"{text}\ntrain: images/train\nval: images/val\n"
     data_set.write_bytes(text.encode("latin-1"))
-    with pytest.raises(SpkdError, match=r"data\.yaml: expected a .*correct"):
+    with pytest.raises(SpkdError, match=r"data\.yaml: expected .*correct"):
         check(data_set)
 
 
@@ -395,4 +400,9 @@ def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pyt
     assert check_labels.main([str(data)], settings, tree, {}) == 1
     assert "mkdir -p" in capsys.readouterr().err
     out = data.parent / "sheet.png"
+    with pytest.raises(SpkdError, match="--sheet: expected a file that ends in"):
+        check_labels.main([str(data)], settings, tree, {"sheet": "s"})
+    summary = data.parent / "no folder yet" / "summary.json"
+    assert check_labels.main([str(make_set(name="fine"))], settings, tree, {"json": str(summary)}) == 0
+    assert json.loads(summary.read_text())["problems"] == []
     assert check_labels.main([str(make_set(name="good"))], settings, tree, {"sheet": str(out)}) == 0 and out.is_file()

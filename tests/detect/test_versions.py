@@ -1,16 +1,19 @@
 """The comparison of YOLO versions: right facts, timed in turns, and a name that is not there is an error."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from spkd.detect import versions
+from spkd.__main__ import run
+from spkd.detect import networks, versions
 from spkd.errors import SpkdError
 
 
 @pytest.fixture(scope="module")
 def pair(tiny_yaml: Path) -> dict[str, object]:
-    return {"yolov8n.yaml": versions.build("yolov8n.yaml"), str(tiny_yaml): versions.build(str(tiny_yaml))}
+    return {"yolov8n.yaml": networks.build("yolov8n.yaml", "x"), str(tiny_yaml): networks.build(str(tiny_yaml), "x")}
 
 
 def test_yolov8n_has_its_published_size_and_head(pair: dict[str, object]) -> None:
@@ -21,7 +24,7 @@ def test_yolov8n_has_its_published_size_and_head(pair: dict[str, object]) -> Non
 
 
 def test_yolo26_regresses_plain_numbers_and_has_a_head_without_nms() -> None:
-    found = versions.describe("yolo26n.yaml", versions.build("yolo26n.yaml"), 320, None)
+    found = versions.describe("yolo26n.yaml", networks.build("yolo26n.yaml", "x"), 320, None)
     assert found.one_to_one and found.bins == 1 and "C3k2" in found.blocks and found.head == "Detect, depthwise"
 
 
@@ -45,6 +48,47 @@ def test_every_round_times_every_model_and_the_table_compares_with_the_reference
     assert versions.figure(timed, "a machine", 64).axes
 
 
-def test_a_model_that_ultralytics_lacks_is_an_error() -> None:
-    with pytest.raises(SpkdError, match="yolo_versions.models"):
-        versions.build("yolov97q.yaml")
+def write(path: Path, what: str) -> str:
+    """A file that is no detection network; its name."""
+    if what == "a state dict":
+        torch.save({"a": torch.zeros(3)}, path)
+    elif what == "a list":
+        torch.save([1], path)
+    elif what == "a folder":
+        path.mkdir()
+    elif what != "nothing":
+        path.write_text(what)
+    return str(path)
+
+
+@pytest.mark.parametrize("what", ["words", "", "a state dict", "a list", "a folder", "nothing"])
+def test_weights_that_are_no_network_are_an_error_that_names_the_setting(tmp_path: Path, what: str) -> None:
+    with pytest.raises(SpkdError, match=r"params\.yaml: detect\.model: expected a detection network .*w\.pt"):
+        networks.build(write(tmp_path / "w.pt", what), "detect.model")
+
+
+@pytest.mark.parametrize(
+    "name", ["yolov97q.yaml", "yolov8n-seg.yaml", "yolov8n-cls.yaml", "rtdetr-l.yaml", "yolov8n", "words.txt"]
+)
+def test_a_name_that_is_no_detection_network_is_an_error_that_names_the_setting(name: str) -> None:
+    with pytest.raises(SpkdError, match=r"yolo_versions\.models: expected a detection network"):
+        networks.build(name, "yolo_versions.models")
+
+
+def test_a_yaml_that_describes_no_network_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SpkdError, match=r"expected a detection network .*bad\.yaml"):
+        networks.build(write(tmp_path / "bad.yaml", "backbone: 7"), "x")
+
+
+def test_weights_of_a_model_that_is_not_compared_are_an_error(
+    data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["--detect.data", str(data_set), "--yolo_versions.weights", "{yolov8n: real.pt}"]
+    with pytest.raises(SpkdError, match=r"yolo_versions\.weights: .*did you mean 'yolov8n\.yaml'"):
+        run("yolo-versions", words)
+    words[-1] = "{yolov8n.yaml: real.pt}"
+    with pytest.raises(SpkdError, match=r"yolo_versions\.weights\.yolov8n\.yaml: expected a detection network"):
+        run("yolo-versions", words)
+    assert not (tmp_path / "mlflow.db").exists()

@@ -1,7 +1,10 @@
 """A whole detection run: what it logs, what stops it, and that a killed one goes on."""
 
+import inspect
 import json
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+from spkd.__main__ import run as main_run
 from spkd.detect import evaluate, follow, hardware, hermetic, tracked, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
@@ -208,11 +212,46 @@ def test_a_data_set_that_would_be_misread_stops_before_training(make_job: Callab
         ({"lr0": "fast"}, "detect.train.lr0"),
         ({"batch": 4}, "set it under `detect`"),
         ({"fliplr": 7.0}, "fliplr"),
+        ({"optimizer": "foo"}, "detect.train.optimizer: expected one of auto, SGD"),
+        ({"copy_paste_mode": "flop"}, "did you mean 'flip'"),
     ],
 )
 def test_a_wrong_training_argument_is_refused_before_the_run(extra: dict[str, Any], message: str) -> None:
     with pytest.raises(SpkdError, match=message):
         hermetic.train_arguments(extra)
+
+
+def test_the_optimizers_are_those_of_ultralytics() -> None:
+    from ultralytics.engine import trainer
+
+    text = re.search(r"optimizers = \{(.*?)\}", inspect.getsource(trainer.BaseTrainer.build_optimizer))
+    assert text and set(re.findall(r'"(\w+)"', text[1])) == set(hermetic.CHOICES["optimizer"])
+    assert hermetic.train_arguments({"optimizer": "sgd"}) == {"optimizer": "sgd"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "words.pt"}, "params.yaml: detect.model: expected a detection network"),
+        ({"train": "{optimizer: foo}"}, "detect.train.optimizer"),
+        ({"distill.method": "sp", "distill.teacher": "words.pt"}, "detect.distill.teacher: expected a detection netw"),
+        ({"distill.method": "sp", "distill.teacher": "yolov8n.yaml"}, "detect.distill.teacher: expected a teacher"),
+        ({"data": "broken.yaml"}, "broken.yaml: expected a mapping"),
+    ],
+)
+def test_an_ordinary_mistake_is_a_message_and_no_run(
+    tiny_set: Path, tiny_yaml: Path, tmp_path: Path, monkeypatch: Any, settings: dict[str, str], message: str
+) -> None:
+    (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
+    for name, text in (("words.pt", "words"), ("yolov8n.yaml", "nc: 80"), ("broken.yaml", "train: [")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    words = [
+        f"--detect.{k}={v}" for k, v in ({"data": tiny_set, "model": tiny_yaml, "device": "cpu"} | settings).items()
+    ]
+    with pytest.raises(SpkdError, match=message):
+        main_run("detect", [part for word in words for part in word.split("=", 1)])
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> None:
@@ -319,16 +358,19 @@ def test_the_kept_teacher_is_taken_again_only_where_a_training_goes_on(
     make_job: Callable[..., Job], tiny_teacher: Path
 ) -> None:
     job = make_job()
-    report = yolo.look(job)
-    for name, text in ((tracked.KEPT, "old"), ("teacher.json", '{"run_id": "none", "weights": "/x/old.pt"}')):
-        (job.folder / name).write_text(text)
+    report, kept, saved = yolo.look(job), job.folder / tracked.KEPT, job.train_folder / "weights" / "last.pt"
+    shutil.copy(tiny_teacher, kept)
+    kept.with_suffix(".json").write_text('{"run_id": "none", "weights": "/x/old.pt"}')
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"")
+    again = tracked._find(job, report, "gone.pt")
+    assert again and (again.weights, again.name) == (kept, "old.pt") and tracked._kept(job, again) == kept
+    saved.unlink()
+    kept.write_text("of a run that never took a step")
     found = tracked._find(job, report, str(tiny_teacher))
-    assert found == tracked.Teacher(tiny_teacher, "none", "teacher.pt")
-    (job.train_folder / "weights").mkdir(parents=True)
-    (job.train_folder / "weights/last.pt").write_bytes(b"")
-    assert tracked._find(job, report, str(tiny_teacher)) == tracked.Teacher(job.folder / tracked.KEPT, "none", "old.pt")
-    (job.train_folder / "weights/last.pt").unlink()
-    assert found is not None and tracked._kept(job, found).read_bytes() == tiny_teacher.read_bytes()
+    assert found and (found.weights, found.run_id) == (tiny_teacher, "none")
+    assert tracked._kept(job, found).read_bytes() == tiny_teacher.read_bytes()
+    assert json.loads(kept.with_suffix(".json").read_text())["weights"] == str(tiny_teacher)
 
 
 def test_a_teacher_of_other_classes_or_data_is_never_silent(
@@ -339,15 +381,15 @@ def test_a_teacher_of_other_classes_or_data_is_never_silent(
     run = SimpleNamespace(tags={"data.digest": "0" * 32})
     monkeypatch.setattr(tracked.tracking, "get", lambda run_id: run)
     with pytest.raises(SpkdError, match=r"run r1: expected a teacher of the data set's classes.*weights \(\.pt\)"):
-        tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt"), report)
-    tags = tracked._lineage(tracked.Teacher(tiny_teacher, "none", "best.pt"), report)
+        tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report)
+    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "none", "best.pt"), report)
     assert tags["teacher.detector.classes"] == "other" and "knows other classes" in capsys.readouterr().out
     report.names = evaluate.load(tiny_teacher).names
-    tags = tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt"), report)
+    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report)
     assert tags["teacher.detector.classes"] == "same" and tags["teacher.detector.data.digest"] == "0" * 32
     assert "from other images or labels" in capsys.readouterr().out
     run.tags["data.digest"] = report.digest()
-    tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt"), report)
+    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report)
     assert capsys.readouterr().out == ""
 
 

@@ -17,8 +17,11 @@ OPTIONS = ("train-json", "val-json", "sheet", "json")
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Check the data set of params.yaml, or any other data.yaml."""
+    from spkd.data import atomic
     from spkd.detect import preflight, sheet, truth
 
+    if "sheet" in options:
+        sheet.target(Path(options["sheet"]))
     data = Path(words[0] if words else settings.detect.data)
     annotations = {} if words else truth.annotations(settings)
     annotations |= {split: Path(options[f"{split}-json"]) for split in ("train", "val") if f"{split}-json" in options}
@@ -36,6 +39,6 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         first = next(iter(report.splits.values()))
         print(f"contact sheet: {sheet.save(sheet.draw(first.seen, report.names), Path(options['sheet']))}")
     if "json" in options:
-        Path(options["json"]).write_text(json.dumps(report.summary(), indent=1), "utf-8")
+        atomic.write_text(Path(options["json"]), json.dumps(report.summary(), indent=1))
     print(f"{data}: {'ok' if report.ok else f'{len(report.problems)} problem(s), do not train on it'}")
     return 0 if report.ok else 1

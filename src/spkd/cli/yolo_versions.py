@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spkd import plugin
+from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("yolo_versions", "run", "tracking")
@@ -13,7 +15,7 @@ POSITIONAL = ()
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Build, describe and time every model in turns; validate those with weights."""
     from spkd import seeding
-    from spkd.detect import evaluate, hardware, hermetic, versions
+    from spkd.detect import data_yaml, evaluate, hardware, hermetic, networks, versions
     from spkd.evidence import provenance, tracking
 
     wanted, run = settings.yolo_versions, settings.run
@@ -21,7 +23,13 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     environment = provenance.environment(seeding.set_flags(run.deterministic, run.tf32, run.threads))
     indices = hardware.device(run.device.removeprefix("cuda:").replace("cuda", "0"))
     device = "cpu" if indices == "cpu" else f"cuda:{indices}"
-    models = {name: versions.build(wanted.weights.get(name, name)) for name in wanted.models}
+    for name in wanted.weights:
+        data_yaml.read(Path(settings.detect.data))
+        if name not in wanted.models:
+            do = plugin.nearest(name, list(wanted.models))
+            raise SpkdError("params.yaml: yolo_versions.weights", "keys that are in yolo_versions.models", name, do)
+    keys = {n: f"yolo_versions.weights.{n}" if n in wanted.weights else "yolo_versions.models" for n in wanted.models}
+    models = {name: networks.build(wanted.weights.get(name, name), key) for name, key in keys.items()}
     with tracking.open_run("yolo versions", Path(run.folder) / "yolo-versions", settings.tracking.experiment,
                            tags={"kind": "yolo-versions"}, fresh=True) as opened:  # fmt: skip
         opened.params({"yolo_versions": tree["yolo_versions"], "run": tree["run"]})

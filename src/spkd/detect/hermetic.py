@@ -24,6 +24,10 @@ NOT_TRAINING = {
     "source", "vid_stride", "stream_buffer", "retina_masks", "embed", "show", "save_frames", "save_crop", "format",
     "optimize", "dynamic", "simplify", "opset", "workspace", "tracker", "dnn",
 }  # fmt: skip
+CHOICES = {  # words that ultralytics would refuse only once it trains
+    "optimizer": ("auto", "SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "MuSGD"),
+    "copy_paste_mode": ("flip", "mixup"),
+}
 OFF = ("sync", "mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
 
 
@@ -58,6 +62,9 @@ def train_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise SpkdError("params.yaml: detect.train", "training arguments that ultralytics knows", repr(name),
                             plugin.nearest(name, known))  # fmt: skip
+        if name in CHOICES and str(value).lower() not in map(str.lower, CHOICES[name]):
+            raise SpkdError(f"params.yaml: detect.train.{name}", f"one of {', '.join(CHOICES[name])}",
+                            repr(value), plugin.nearest(str(value), list(CHOICES[name])))  # fmt: skip
         try:
             check_cfg({name: value}, hard=True)
         except (TypeError, ValueError) as error:

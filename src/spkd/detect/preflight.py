@@ -148,9 +148,11 @@ def check(
     with hermetic.hushed():
         try:
             data = check_det_dataset(str(data_yaml), autodownload=False)
-        except (FileNotFoundError, SyntaxError, TypeError, ValueError) as error:
+        except (FileNotFoundError, SyntaxError, TypeError, ValueError, KeyError) as error:
             raise SpkdError(data_yaml, "a data.yaml that ultralytics reads", " ".join(str(error).split()),
                             yaml_file.remedy(given)) from None  # fmt: skip
+    if empty := [name for name in ("train", "val") if not data.get(name)]:
+        raise SpkdError(data_yaml, "images of train and val", f"`{empty[0]}:` with nothing", yaml_file.remedy(given))
     report = Report(data_yaml, data["names"], Path(data["path"]).absolute())
     for name in ("train", "val", "test"):
         if data.get(name):

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from spkd.detect.scan import Seen
+from spkd.errors import SpkdError
 
 COLOURS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c", "#fabebe"]
 
@@ -41,8 +42,16 @@ def _cell(one: Seen, names: dict[int, str], side: int) -> Image.Image:
     return cell
 
 
+def target(path: Path) -> Path:
+    """The path itself. Raises SpkdError where its ending names no kind of picture."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise SpkdError("--sheet", "a file that ends in .png or .jpg", path, f"write {path}.png")
+    return path
+
+
 def save(picture: np.ndarray, path: Path) -> Path:
     """Write a sheet as PNG or JPEG, after the path's ending."""
+    target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
     return path

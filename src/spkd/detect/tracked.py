@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from spkd.data import atomic
 from spkd.detect import evaluate, networks, preflight, yolo
@@ -38,6 +38,12 @@ class Teacher:
     weights: Path
     run_id: str
     name: str
+    classes: tuple[str, ...]
+
+    @classmethod
+    def opened(cls, weights: Path, run_id: str, name: str) -> Self:
+        """A teacher with the classes that its weights know. Raises SpkdError where they are no detection network's."""
+        return cls(weights, run_id, name, tuple(networks.build(str(weights), KEY).names.values()))
 
 
 def run(
@@ -51,6 +57,7 @@ def run(
     report = yolo.look(job)
     goes_on = yolo.continues(job, report)
     found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
+    lineage = _lineage(found, report) if found else {}
     code, environment = provenance.code(), provenance.environment(session.flags)
     tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
@@ -64,8 +71,10 @@ def run(
             opened.text(code["patch"], "code.patch")
         yolo.log_data(job, report, opened)
         if job.plan.method != "none":
-            found = found or _trained_first(job, session, opened)
-            opened.tags(_lineage(found, report))
+            if found is None:
+                found = _trained_first(job, session, opened)
+                lineage = _lineage(found, report)
+            opened.tags(lineage)
             job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
         numbers = yolo.train(job, report, opened)
         opened.note(describe(job, numbers, code))
@@ -103,21 +112,22 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
     kept = job.folder / KEPT
     if yolo.checkpoint(job) and kept.is_file():
         said = json.loads(kept.with_suffix(".json").read_text("utf-8"))
-        return Teacher(kept, said["run_id"], Path(said["weights"]).name)
+        return Teacher.opened(kept, said["run_id"], Path(said["weights"]).name)
     if wanted == LATEST:
         query = "tags.kind = 'detect' AND tags.`distill.method` = 'none' AND attributes.status = 'FINISHED'"
         runs = tracking.find(f"{query} AND tags.`data.digest` = '{report.digest()}'", limit=1)
-        return Teacher(tracking.artifact(runs[0].id, BEST), runs[0].id, Path(BEST).name) if runs else None
+        best = tracking.artifact(runs[0].id, BEST) if runs else None
+        return Teacher.opened(best, runs[0].id, best.name) if best else None
     if not wanted.startswith("run:"):
-        if not Path(wanted).is_file():
+        if not wanted.endswith(".pt") or not Path(wanted).is_file():
             do = "give weights (.pt), run:<id> of a `detect` run, or latest"
             raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
-        return Teacher(Path(wanted), "none", Path(wanted).name)
+        return Teacher.opened(Path(wanted), "none", Path(wanted).name)
     run_id = wanted.removeprefix("run:")
     if BEST in tracking.listing(run_id, "weights"):
-        return Teacher(tracking.artifact(run_id, BEST), run_id, Path(BEST).name)
+        return Teacher.opened(tracking.artifact(run_id, BEST), run_id, Path(BEST).name)
     tensors = tracking.artifact(run_id, "model/weights.safetensors")  # of a teacher that came in a bundle
-    return Teacher(evaluate.restored(tensors, job.folder / RESTORED), run_id, RESTORED)
+    return Teacher.opened(evaluate.restored(tensors, job.folder / RESTORED), run_id, RESTORED)
 
 
 def _trained_first(job: Job, session: Session, opened: tracking.Run) -> Teacher:
@@ -126,7 +136,7 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run) -> Teacher:
     plain = replace(job, folder=job.folder / "teacher", plan=replace(job.plan, method="none", teacher=""))
     chosen = {**session.chosen, "detect": {**session.chosen["detect"], "distill": {"method": "none"}}}
     run_id, _ = run(plain, replace(session, chosen=chosen), "", parent=opened)
-    return Teacher(plain.folder / BEST, run_id, Path(BEST).name)
+    return Teacher.opened(plain.folder / BEST, run_id, Path(BEST).name)
 
 
 def _lineage(teacher: Teacher, report: preflight.Report) -> dict[str, str]:
@@ -134,8 +144,8 @@ def _lineage(teacher: Teacher, report: preflight.Report) -> dict[str, str]:
 
     Raises SpkdError where a run with other classes is meant: its id alone does not show that.
     """
-    classes = list(networks.build(str(teacher.weights), KEY).names.values())
-    same = classes == list(report.names.values())
+    classes = teacher.classes
+    same = classes == tuple(report.names.values())
     own = tracking.get(teacher.run_id).tags.get("data.digest", "unknown") if teacher.run_id != "none" else "unknown"
     if not same and teacher.run_id != "none":
         do = "choose a run on these classes, or give its weights (.pt) to learn from other classes all the same"

@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import nn
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.torch_utils import get_flops
 
 from spkd.detect import hermetic
-from spkd.errors import SpkdError
 
 BLOCKS = (
     "Bottleneck",
@@ -71,19 +69,6 @@ class Version:
     def cost_ms(self) -> float:
         """What ratios compare: on a CPU its time, which other programs do not lengthen; on a GPU the latency."""
         return statistics.median(self.cpu_ms) if self.cpu_ms else self.median_ms
-
-
-def build(name: str) -> nn.Module:
-    """An untrained model by yaml, or a trained one by weights. Raises SpkdError for an unknown name."""
-    hermetic.quiet()
-    with hermetic.hushed():
-        try:
-            model = load_checkpoint(name)[0] if name.endswith(".pt") else DetectionModel(name, verbose=False)
-        except (FileNotFoundError, OSError) as error:
-            what = " ".join(str(error).split())
-            do = "use a name like yolov8n.yaml, or a path of weights"
-            raise SpkdError("params.yaml: yolo_versions.models", f"a detection model ({what})", name, do) from None
-    return model.eval()  # type: ignore[no-any-return]
 
 
 def describe(name: str, model: Any, imgsz: int, published: float | None) -> Version:

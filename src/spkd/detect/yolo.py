@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from spkd.data import atomic
-from spkd.detect import evaluate, follow, hermetic, preflight, sheet, spkd_trainer
+from spkd.detect import evaluate, follow, hermetic, networks, preflight, sheet, spkd_trainer
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
@@ -28,10 +28,12 @@ HEADLINE = "best epoch on the validation images, which also choose it: optimisti
 def look(job: Job) -> preflight.Report:
     """What preflight finds in the data set: to be asked before a run is opened.
 
-    Raises SpkdError where a setting is wrong or data.yaml cannot be read; problems of the data are in the report.
+    Raises SpkdError where a setting is wrong, or the model or data.yaml cannot be read; problems of the data are in the
+    report.
     """
     hermetic.quiet()
     hermetic.train_arguments(job.extra)
+    networks.build(job.model, "detect.model")
     return preflight.check(job.data, job.annotations, **job.limits)
 
 
