@@ -360,17 +360,30 @@ def test_the_kept_teacher_is_taken_again_only_where_a_training_goes_on(
     job = make_job()
     report, kept, saved = yolo.look(job), job.folder / tracked.KEPT, job.train_folder / "weights" / "last.pt"
     shutil.copy(tiny_teacher, kept)
-    kept.with_suffix(".json").write_text('{"run_id": "none", "weights": "/x/old.pt"}')
     saved.parent.mkdir(parents=True)
     saved.write_bytes(b"")
     again = tracked._find(job, report, "gone.pt")
-    assert again and (again.weights, again.name) == (kept, "old.pt") and tracked._kept(job, again) == kept
+    assert again and again.weights == kept == tracked._kept(job, again) and tracked._lineage(again, report) == {}
     saved.unlink()
     kept.write_text("of a run that never took a step")
     found = tracked._find(job, report, str(tiny_teacher))
     assert found and (found.weights, found.run_id) == (tiny_teacher, "none")
     assert tracked._kept(job, found).read_bytes() == tiny_teacher.read_bytes()
-    assert json.loads(kept.with_suffix(".json").read_text())["weights"] == str(tiny_teacher)
+
+
+def test_data_that_changed_while_the_teacher_was_trained_are_refused(
+    make_job: Callable[..., Job], make_set: Any, tiny_teacher: Path, monkeypatch: Any
+) -> None:
+    job = make_job(data=make_set())
+    report, label = yolo.look(job), job.data.parent / "labels/train/train000.txt"
+    shutil.copytree(tiny_teacher.parent, job.folder / "teacher" / "weights")
+    (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / tracked.BEST)
+    monkeypatch.setattr(tracked, "run", lambda *_, **__: ("r1", {}))
+    session = tracked.Session("x", {"detect": {}}, {})
+    assert tracked._trained_first(job, session, None, report).run_id == "r1"  # type: ignore[arg-type]
+    label.write_text(label.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(SpkdError, match="the data that the teacher was trained on"):
+        tracked._trained_first(job, session, None, report)  # type: ignore[arg-type]
 
 
 def test_a_teacher_of_other_classes_or_data_is_never_silent(

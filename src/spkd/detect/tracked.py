@@ -4,14 +4,13 @@ A teacher may be a file, an earlier run, or `latest`: the newest finished plain 
 Where there is none yet it is trained first, as a nested run with the same settings, and said so.
 """
 
-import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from spkd.data import atomic
 from spkd.detect import evaluate, networks, preflight, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
@@ -33,7 +32,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Weights to learn from. run_id: of the run that made them, "none" for a file. name: of the file they came in."""
+    """Weights to learn from. name: of the file they came in.
+
+    run_id: of the run that made them; "none" for a file; "" for the teacher of a training that goes on.
+    """
 
     weights: Path
     run_id: str
@@ -72,7 +74,7 @@ def run(
         yolo.log_data(job, report, opened)
         if job.plan.method != "none":
             if found is None:
-                found = _trained_first(job, session, opened)
+                found = _trained_first(job, session, opened, report)
                 lineage = _lineage(found, report)
             opened.tags(lineage)
             job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
@@ -102,8 +104,6 @@ def _kept(job: Job, found: Teacher) -> Path:
         part = kept.with_suffix(".part")
         shutil.copyfile(found.weights, part)
         part.replace(kept)
-        said = {"run_id": found.run_id, "weights": str(found.weights)}
-        atomic.write_text(kept.with_suffix(".json"), json.dumps(said))
     return kept
 
 
@@ -111,8 +111,7 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
     """The teacher that is meant; None where `latest` is not trained yet. Raises SpkdError where it is no teacher."""
     kept = job.folder / KEPT
     if yolo.checkpoint(job) and kept.is_file():
-        said = json.loads(kept.with_suffix(".json").read_text("utf-8"))
-        return Teacher.opened(kept, said["run_id"], Path(said["weights"]).name)
+        return Teacher.opened(kept, "", KEPT)
     if wanted == LATEST:
         query = "tags.kind = 'detect' AND tags.`distill.method` = 'none' AND attributes.status = 'FINISHED'"
         runs = tracking.find(f"{query} AND tags.`data.digest` = '{report.digest()}'", limit=1)
@@ -130,20 +129,30 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
     return Teacher.opened(evaluate.restored(tensors, job.folder / RESTORED), run_id, RESTORED)
 
 
-def _trained_first(job: Job, session: Session, opened: tracking.Run) -> Teacher:
-    """A plain run of the same settings, nested below the student's."""
+def _trained_first(job: Job, session: Session, opened: tracking.Run, report: preflight.Report) -> Teacher:
+    """A plain run of the same settings, nested below the student's.
+
+    Raises SpkdError where the data have changed since: it may have taken days.
+    """
     print(f"spkd: no finished plain `detect` run on {_name(job)} yet: its teacher is trained first, as a nested run")
     plain = replace(job, folder=job.folder / "teacher", plan=replace(job.plan, method="none", teacher=""))
     chosen = {**session.chosen, "detect": {**session.chosen["detect"], "distill": {"method": "none"}}}
     run_id, _ = run(plain, replace(session, chosen=chosen), "", parent=opened)
+    if yolo.look(job).digest() != report.digest():
+        do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}"
+        raise SpkdError(job.data, "the data that the teacher was trained on", "changed images or labels", do)
     return Teacher.opened(plain.folder / BEST, run_id, Path(BEST).name)
 
 
 def _lineage(teacher: Teacher, report: preflight.Report) -> dict[str, str]:
     """Tags: which teacher, and whether it learnt from these data and classes; says so where it did not.
 
+    None where a training goes on: they are on record, and the teacher's run need not be there any more.
+
     Raises SpkdError where a run with other classes is meant: its id alone does not show that.
     """
+    if not teacher.run_id:
+        return {}
     classes = teacher.classes
     same = classes == tuple(report.names.values())
     own = tracking.get(teacher.run_id).tags.get("data.digest", "unknown") if teacher.run_id != "none" else "unknown"
