@@ -131,6 +131,8 @@ def test_images_shared_by_train_and_val_are_noted_where_all_are_and_refused_wher
             shutil.rmtree(root / part / "val")
             copy = os.link if way == "hard links" else shutil.copy2
             shutil.copytree(root / part / "train", root / part / "val", copy_function=copy)
+            for file in (root / part / "val").iterdir() if way == "hard links" else ():
+                file.rename(file.with_name(f"another name {file.name}"))
     report = check(data_set)
     assert report.ok and report.same_as_train == ["val"] and "no test" in report.notes[0].what
     extra = root / "images" / ("more" if way == "one folder" else "val") / "extra.jpg"
