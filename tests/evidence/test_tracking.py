@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from spkd.errors import SpkdError
-from spkd.evidence import tracking, tracking_reading, tracking_store
+from spkd.evidence import selection, tracking, tracking_reading, tracking_store
 from spkd.evidence.outbox import Outbox
 
 OPEN = """
@@ -337,3 +337,70 @@ def test_a_missing_run_or_artifact_is_an_error_that_names_it(here):
         pass
     with pytest.raises(SpkdError, match="an artifact 'model/weights.safetensors'"):
         tracking.artifact(run.id, "model/weights.safetensors")
+
+
+SECRET = "http://lab:secret@127.0.0.1:9"
+
+
+def test_passwords_in_an_address_are_in_no_message_and_no_run(here, monkeypatch, capsys):
+    shown = tracking_store.shown
+    assert shown(SECRET) == "http://127.0.0.1:9"
+    assert shown("mysql+pymysql://a:b@c@db/x") == "mysql+pymysql://db/x"
+    assert shown("sqlite:////tmp/a@b/mlflow.db") == "sqlite:////tmp/a@b/mlflow.db"
+    assert shown(f"API request to {SECRET}/api failed, see https://x/@y") == (
+        "API request to http://127.0.0.1:9/api failed, see https://x/@y"
+    )
+    error = MlflowException(f"API request to {SECRET}/api/2.0 failed with exception x")
+    assert "secret" not in tracking_store.reason(error)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", SECRET)
+    with pytest.raises(SpkdError, match="a tracking server") as refused:
+        tracking.find()
+    assert "secret" not in str(refused.value) and "secret" not in tracking.told()
+
+
+def test_no_run_is_lost_behind_the_first_page(here, monkeypatch):
+    monkeypatch.setattr(tracking_reading, "PAGE", 2)
+    made = [client().create_run("0").info.run_id for _ in range(5)]
+    assert {run.id for run in tracking.find()} == set(made)
+    assert len(tracking.find(limit=3)) == 3
+    assert selection.by_id(made[0][:8]).id == made[0]
+
+
+@pytest.mark.parametrize(("start", "named"), [("ffffff", "none in sqlite"), ("xyz", "the id of a run"), ("", "the id")])
+def test_digits_that_are_no_run_are_an_error(here, start, named):
+    with pytest.raises(SpkdError, match=named):
+        selection.by_id(start)
+
+
+def test_digits_that_two_runs_begin_with_are_an_error(here, monkeypatch):
+    two = [client().create_run("0").info.run_id for _ in range(2)]
+    monkeypatch.setattr(tracking, "find", lambda query, limit: [tracking.get(run_id) for run_id in two])
+    with pytest.raises(SpkdError, match="got two; give the whole id"):
+        selection.by_id(two[0][:6])
+
+
+@pytest.mark.parametrize("words", ["foo bar", "tags.kind = student", "kind = 'student'"])
+def test_words_that_are_no_search_are_an_error_with_an_example(here, words):
+    with pytest.raises(SpkdError, match=r"write it like \"tags.kind = 'student'"):
+        tracking.find(words)
+    assert tracking.find(tracking_reading.EXAMPLE.strip('"')) == []
+
+
+def test_a_deleted_experiment_is_an_error_with_both_ways_out(here):
+    experiment = client().create_experiment("test")
+    client().delete_experiment(experiment)
+    with pytest.raises(SpkdError, match=rf"restore --experiment-id {experiment}, or set another tracking.experiment"):
+        open_run(here)
+    client().restore_experiment(experiment)
+    with open_run(here) as run:
+        assert run.experiment_id == experiment
+
+
+def test_a_user_without_a_name_may_train(here, monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 4242")
+
+    monkeypatch.setattr(tracking.getpass, "getuser", nameless)
+    with open_run(here):
+        pass
+    assert the_run().tags["mlflow.user"] == str(os.getuid())

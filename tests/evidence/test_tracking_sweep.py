@@ -57,7 +57,7 @@ def test_a_sweep_goes_on_when_the_store_is_gone_and_says_how_to_upload(here, cap
 
 
 def test_a_local_copy_can_be_uploaded_to_another_store(here, monkeypatch):
-    box = dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
+    box = dead_outbox(here, "http://lab:secret@127.0.0.1:9", "f" * 32)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'mlflow.db'}")
     assert tracking.upload(box.folder) == 4
     (info,) = tracking.find()

@@ -9,31 +9,47 @@ from spkd.evidence.tracking import RunInfo
 
 HAR_KINDS = ("teacher", "scratch", "student")
 DETECTION = "detect"
+ID = re.compile(r"[0-9a-f]{6,32}")
 IDS = re.compile(r"^\s*[0-9a-f]{6,32}(\s*,\s*[0-9a-f]{6,32})*\s*$")
 
 
 def chosen(words: str) -> list[RunInfo]:
     """The runs that `words` mean: "id, id" (their first 6 digits suffice) in that order, or a search, newest first.
 
-    Of a search, runs that trained nothing (tables, comparisons) are left out. Raises SpkdError where nothing is found
-    or an id is not unique.
+    Of a search, runs that trained nothing (tables, comparisons) are left out, and those that are not finished, which is
+    said. Raises SpkdError where nothing is found, an id is not unique or a run that was named trained nothing.
     """
-    if not IDS.match(words):
-        found = [run for run in tracking.find(words) if is_training(run)]
-        if not found:
-            raise SpkdError("runs", "a search that finds training runs", f"none for {words!r}", "see `mlflow ui`")
-        return found
-    known = tracking.find()
-    return [_one(part.strip(), known) for part in words.split(",")]
+    if IDS.match(words):
+        return [_trained(by_id(part.strip())) for part in words.split(",")]
+    found = [run for run in tracking.find(words) if is_training(run)]
+    done = [run for run in found if run.status == "FINISHED"]
+    if len(done) < len(found):
+        print(f"{len(found) - len(done)} of {len(found)} runs of the search are not finished and left out")
+    if not done:
+        do = f"see `mlflow ui`; the store is {tracking.told()}"
+        raise SpkdError("runs", "a search that finds finished training runs", f"none for {words!r}", do)
+    return done
 
 
-def _one(start: str, known: Sequence[RunInfo]) -> RunInfo:
+def by_id(start: str) -> RunInfo:
+    """The one run whose id begins with these digits, at least 6 of its 32. Raises SpkdError where there is no such."""
     if len(start) == 32:
         return tracking.get(start)
-    fitting = [run for run in known if run.id.startswith(start)]
+    if not ID.fullmatch(start):
+        do = "`mlflow ui` and `spkd compare` show ids"
+        raise SpkdError("runs", "the id of a run, or its first digits (6 or more)", repr(start), do)
+    fitting = tracking.find(f"attributes.run_id LIKE '{start}%'", limit=2)
     if len(fitting) != 1:
-        raise SpkdError("runs", f"one run that begins with {start}", f"{len(fitting)}", "give the whole id")
+        got = "two" if fitting else f"none in {tracking.told()}"
+        raise SpkdError("runs", f"one run that begins with {start}", got, "give the whole id")
     return fitting[0]
+
+
+def _trained(run: RunInfo) -> RunInfo:
+    if not is_training(run) and "repeats" not in run.tags:
+        got = f"{run.name!r} (kind {run.tags.get('kind', 'none: a run of another program')})"
+        raise SpkdError(f"run {run.id}", "a run of teacher, distill or detect", got, "leave it out")
+    return run
 
 
 def is_training(run: RunInfo) -> bool:
@@ -45,6 +61,14 @@ def of_fold(digest: str, fold: int) -> list[RunInfo]:
     """Every finished training run on windows of this digest and fold, newest first."""
     query = f"tags.`data.digest` = '{digest}' AND tags.fold = '{fold}' AND attributes.status = 'FINISHED'"
     return [run for run in tracking.find(query) if is_training(run)]
+
+
+def nothing(dataset: str, fold: int) -> str:
+    """What to say where there is no such run."""
+    return (
+        f"no finished runs of {dataset}, fold {fold}, in {tracking.told()}: mlflow run . -e distill. For runs of "
+        "another store, run from the project's folder, or set MLFLOW_TRACKING_URI"
+    )
 
 
 def detectors() -> list[RunInfo]:

@@ -21,6 +21,7 @@ from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
 from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, inputs, listing, registered
 from spkd.evidence.tracking_run import TAG_LENGTH, Run, logged, texts
+from spkd.evidence.tracking_store import told
 from spkd.evidence.tracking_sweep import adopt, clean_up, is_alive, sweep, upload
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "reserve",
     "retag",
     "sweep",
+    "told",
     "upload",
 ]
 
@@ -126,13 +128,21 @@ def _is_there(made: MlflowClient, run_id: str) -> bool:
 
 
 def _create(made: MlflowClient, uri: str, name: str, experiment: str, parent: str | None) -> str:
-    tags = {"mlflow.source.name": "spkd", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
+    tags = {"mlflow.source.name": "spkd", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
     if parent:
         tags["mlflow.parentRunId"] = parent
         experiment_id = made.get_run(parent).info.experiment_id
     else:
         experiment_id = store.experiment_id(made, uri, experiment)
     return str(made.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def _user() -> str:
+    """Who runs this; in a container the number of a user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def reserve(name: str, parent: Run, tags: Mapping[str, Any]) -> tuple[str, dict[str, str]]:

@@ -30,7 +30,7 @@ from mlflow.exceptions import MlflowException
 
 from spkd.errors import SpkdError
 from spkd.evidence.outbox import Delivery, Outbox
-from spkd.evidence.tracking_store import client, database, is_refusal, reason
+from spkd.evidence.tracking_store import client, database, is_refusal, reason, shown
 
 BATCH_EVENTS = 200
 MAX_METRICS, MAX_OTHERS = 1000, 100
@@ -250,8 +250,8 @@ class Sender:
         if self.failing_since is None:
             self.failing_since = time.monotonic()
             print(
-                f"spkd: tracking at {self.outbox.delivery.uri} fails ({reason(error)}); the run goes on and keeps a "
-                f"local copy; if it stays away: spkd upload {self.outbox.folder}",
+                f"spkd: tracking at {shown(self.outbox.delivery.uri)} fails ({reason(error)}); the run goes on and "
+                f"keeps a local copy; if it stays away: spkd upload {self.outbox.folder}",
                 file=sys.stderr,
             )
 

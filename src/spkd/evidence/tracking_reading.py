@@ -12,6 +12,7 @@ from spkd.errors import SpkdError
 from spkd.evidence import tracking_store as store
 
 PAGE = 1000
+EXAMPLE = "\"tags.kind = 'student' AND metrics.`headline/accuracy` > 0.9\""
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,30 @@ def _info(run: Run) -> RunInfo:
     )  # fmt: skip
 
 
-def find(filter_string: str = "", limit: int = PAGE) -> list[RunInfo]:
+def find(filter_string: str = "", limit: int | None = None) -> list[RunInfo]:
     """Runs that match, newest first, e.g. `tags.kind = 'teacher' AND status = 'FINISHED'`, in MLflow's search language.
 
-    Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'.
+    Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'. limit: None = all.
+    Raises SpkdError where the words are no search, or the store does not answer.
     """
     made = store.client()
-    ids = [e.experiment_id for e in made.search_experiments(ViewType.ACTIVE_ONLY)]
     order = ["attributes.start_time DESC"]
     runs: list[Run] = []
     token = None
-    while ids and len(runs) < limit:
-        page = made.search_runs(ids, filter_string, max_results=min(PAGE, limit), order_by=order, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            break
+    most = PAGE if limit is None else min(PAGE, limit)
+    try:
+        ids = [e.experiment_id for e in made.search_experiments(ViewType.ACTIVE_ONLY)]
+        while ids and (limit is None or len(runs) < limit):
+            page = made.search_runs(ids, filter_string, max_results=most, order_by=order, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                break
+    except MlflowException as error:
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            expected, do = "a search in MLflow's language", f"write it like {EXAMPLE}"
+            raise SpkdError(f"search {filter_string!r}", expected, store.reason(error), do) from None
+        raise SpkdError(store.told(), "an answer", store.reason(error), "try again when the server is back") from None
     return [_info(run) for run in runs[:limit]]
 
 
@@ -62,7 +71,7 @@ def get(run_id: str) -> RunInfo:
     try:
         return _info(store.client().get_run(run_id))
     except MlflowException as error:
-        raise SpkdError(f"run {run_id}", f"a run of {store.uri()}", store.reason(error), "check the id") from None
+        raise SpkdError(f"run {run_id}", f"a run of {store.told()}", store.reason(error), "check the id") from None
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:
@@ -93,7 +102,7 @@ def listing(run_id: str, folder: str = "") -> list[str]:
     try:
         return sorted(entry.path for entry in store.client().list_artifacts(run_id, folder or None))
     except MlflowException as error:
-        raise SpkdError(f"run {run_id}", f"a run of {store.uri()}", store.reason(error), "check the id") from None
+        raise SpkdError(f"run {run_id}", f"a run of {store.told()}", store.reason(error), "check the id") from None
 
 
 def inputs(run_id: str) -> dict[str, str]:

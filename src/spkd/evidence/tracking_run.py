@@ -194,7 +194,7 @@ class Run:
         if not arrived:
             count = self._box.pending()
             print(
-                f"spkd: {count} events did not reach {store.uri()}; later: spkd upload {self.folder}", file=sys.stderr
+                f"spkd: {count} events did not reach {store.told()}; later: spkd upload {self.folder}", file=sys.stderr
             )
 
     def __enter__(self) -> Self:

@@ -57,6 +57,16 @@ def absolute(tracking_uri: str) -> str:
     return f"sqlite:///{path}" if path else tracking_uri
 
 
+def shown(text: str) -> str:
+    """The text, an address or a message with some, without the user names and passwords in them."""
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
+
+
+def told() -> str:
+    """The store in force as messages may name it."""
+    return shown(absolute(uri()))
+
+
 def clean_name(name: str) -> str:
     """The name with what MLflow does not allow in keys replaced by `_`."""
     return NOT_IN_A_NAME.sub("_", name)[:250]
@@ -114,12 +124,12 @@ def answer(made: MlflowClient, tracking_uri: str) -> None:
         made.search_experiments(max_results=1)
     except MlflowException as error:
         do = "start it (`mlflow server`), or unset MLFLOW_TRACKING_URI to use the SQLite file here"
-        raise SpkdError(tracking_uri, "a tracking server", reason(error), do) from None
+        raise SpkdError(shown(tracking_uri), "a tracking server", reason(error), do) from None
 
 
 def reason(error: Exception) -> str:
     """One line that says why the store could not be reached or said no."""
-    text = " ".join(str(error).split())
+    text = shown(" ".join(str(error).split()))
     for pattern in (r"\[Errno \d+\] [\w ]+", r"Read timed out[^)]*", r"Name or service not known"):
         if found := re.search(pattern, text):
             return found.group(0)
@@ -127,10 +137,13 @@ def reason(error: Exception) -> str:
 
 
 def experiment_id(made: MlflowClient, tracking_uri: str, name: str) -> str:
-    """The id of the experiment, created if need be; a SQLite store keeps artifacts in `mlruns` beside its file."""
+    """The id of the experiment, created if need be; a SQLite store keeps artifacts in `mlruns` beside its file.
+
+    Raises SpkdError where an experiment of that name was deleted: MLflow keeps it, and its name, for a while.
+    """
     with exclusive(tracking_uri):
-        if found := made.get_experiment_by_name(name):
-            return str(found.experiment_id)
+        if found := _active(made, tracking_uri, name):
+            return found
         path = database(tracking_uri)
         location = str(path.parent / "mlruns" / clean_name(name).replace("/", "_")) if path else None
         try:
@@ -138,10 +151,19 @@ def experiment_id(made: MlflowClient, tracking_uri: str, name: str) -> str:
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
-            found = made.get_experiment_by_name(name)
+            found = _active(made, tracking_uri, name)  # another command made it at this moment
             if found is None:
-                raise SpkdError(tracking_uri, f"experiment {name!r}", "a deleted one", "restore it or rename") from None
-            return str(found.experiment_id)
+                raise
+            return found
+
+
+def _active(made: MlflowClient, tracking_uri: str, name: str) -> str | None:
+    """The id of the experiment of that name, None where there is none; SpkdError where it is a deleted one."""
+    found = made.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        do = f"mlflow experiments restore --experiment-id {found.experiment_id}, or set another tracking.experiment"
+        raise SpkdError(shown(tracking_uri), f"experiment {name!r}", "a deleted one", do)
+    return str(found.experiment_id) if found else None
 
 
 def show_training_runs(made: MlflowClient, experiment_id: str) -> None:

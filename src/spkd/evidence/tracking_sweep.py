@@ -81,7 +81,7 @@ def _point_elsewhere(box: Outbox, opened: dict[str, Any]) -> None:
     uri = store.absolute(store.uri())
     made = store.client(uri)
     experiment_id = store.experiment_id(made, uri, opened["experiment"])
-    tags = {"uploaded_from": f"{box.delivery.uri} {box.delivery.run_id}"}
+    tags = {"uploaded_from": f"{store.shown(box.delivery.uri)} {box.delivery.run_id}"}
     box.delivery = Delivery(uri, made.create_run(experiment_id, run_name=opened["name"], tags=tags).info.run_id)
 
 
