@@ -82,6 +82,20 @@ def test_a_repetition_that_was_left_alone_does_not_stand_for_the_run_it_repeats(
     assert selection.detectors() == []
 
 
+def test_a_search_leaves_out_runs_that_are_not_finished_and_says_so_and_ids_do_not(trained, orphan, capsys):
+    failed = orphan({"kind": "student"})
+    tracking_store.client().update_run(failed, status="FAILED")
+    found = selection.chosen("tags.kind = 'student'")
+    assert failed not in [run.id for run in found]
+    assert f"1 of {len(found) + 1} runs of the search are not finished" in capsys.readouterr().out
+    assert [run.id for run in selection.chosen(failed)] == [failed]
+
+
+def test_a_run_of_another_program_is_refused_with_its_name(trained, orphan):
+    with pytest.raises(SpkdError, match=r"a run of teacher, distill or detect, got 'orphan' \(kind none"):
+        selection.chosen(f"{trained.student},{orphan({})}")
+
+
 @pytest.mark.parametrize("words", ["ffffff", "tags.kind = 'nothing'"])
 def test_nothing_found_is_an_error(trained, words):
     with pytest.raises(SpkdError, match="runs"):
@@ -109,6 +123,8 @@ def test_without_runs_named_the_newest_of_each_kind_on_the_fold_are_shown(traine
     out = capsys.readouterr().out
     assert "scratch t0" in out and "teacher t0" in out and "<- signal:wrn16-1" in out
     assert compare.main([], *trained.settings(fold=3), {}) == 1
+    out = capsys.readouterr().out
+    assert f"fold 3, in {tracking.told()}" in out and "set MLFLOW_TRACKING_URI" in out
 
 
 def test_more_runs_than_fit_are_cut_and_said(trained, monkeypatch, capsys):

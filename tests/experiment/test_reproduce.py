@@ -14,6 +14,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from spkd import config
+from spkd.cli import export
+from spkd.cli import reproduce as reproduce_command
 from spkd.data import windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
@@ -311,6 +313,35 @@ def test_a_bundle_that_brings_code_is_not_run_without_consent(repo, forged, tmp_
     path = forged(lambda folder: (folder / "artifacts" / "code.patch").write_text("diff --git a/x b/x\n"))
     with pytest.raises(SpkdError, match="--trust true"):
         reproduce.fetch(path, repo.folder, tmp_path / "there", trust=False)
+
+
+def test_the_first_digits_of_an_id_are_enough_for_export_and_reproduce(repo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(repo.folder)
+    out = tmp_path / "run.zip"
+    assert export.main([repo.student[:8]], None, {}, {"out": str(out)}) == 0 and out.is_file()
+    recorded = reproduce.fetch(repo.student[:8], repo.folder, tmp_path / "there", trust=False)
+    assert portable.record(recorded.folder).run_id == repo.student
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("nothere.zip", "no such file; give its path"),
+        ("run.bundle", "the id of a run, or its first digits"),
+        ("ffffffff", "one run that begins with ffffffff"),
+    ],
+)
+def test_a_source_that_is_not_there_is_an_error_that_says_so(repo, tmp_path, source, named):
+    with pytest.raises(SpkdError, match=named):
+        reproduce.fetch(source, repo.folder, tmp_path / "there", trust=False)
+
+
+def test_options_that_mean_nothing_are_errors(repo):
+    settings, tree = repo.settings()
+    with pytest.raises(SpkdError, match=r"--threads: expected a number of CPU threads, got 'two'"):
+        reproduce_command.main([repo.student], settings, tree, {"threads": "two"})
+    with pytest.raises(SpkdError, match=r"--out: expected FILE.zip, got run.bundle"):
+        export.main([repo.student], settings, tree, {"out": "run.bundle"})
 
 
 DETECT = config.read(ROOT / "params.yaml")["detect"]

@@ -10,7 +10,7 @@ import torch
 from spkd.cli import robustness as command
 from spkd.data import arrays, batches, disturb, windowset
 from spkd.errors import SpkdError
-from spkd.evidence import tracking
+from spkd.evidence import tracking, tracking_store
 from spkd.evidence.tracking_reading import get
 from spkd.experiment import robustness
 from spkd.views import persistence
@@ -126,6 +126,33 @@ def test_the_command_leaves_curves_table_and_markdown(trained, monkeypatch, caps
     assert all(row[5] == row[7] for row in table["data"] if row[3] == 0)
     assert tracking.artifact(run.id, "plots/robustness.png").stat().st_size > 10_000
     assert "| recorded |" in tracking.artifact(run.id, "robustness.md").read_text("utf-8")
+
+
+def test_a_run_that_cannot_be_tested_is_said_and_the_others_are_logged(trained, monkeypatch, capsys, tmp_path):
+    with tracking.open_run("empty", tmp_path / "empty", "spkd", tags={"kind": "student"}) as empty:
+        pass
+    monkeypatch.chdir(trained.folder)
+    small = {f"robustness__{kind}": [0.5] for kind in disturb.KINDS}
+    try:
+        for runs, status in ((f"{empty.id},{trained.scratch}", 1), (empty.id, 1), (trained.scratch, 0)):
+            settings, tree = trained.settings(robustness__runs=runs, robustness__draws=1, **small)
+            assert command.main([], settings, tree) == status
+            assert ("empty is left out" in capsys.readouterr().err) == (empty.id in runs)
+    finally:
+        tracking_store.client().delete_run(empty.id)
+    tested = [run.tags["tested"] for run in tracking.find("tags.kind = 'robustness'")]
+    assert tested[:2] == [trained.scratch, trained.scratch]
+
+
+def test_a_run_without_a_result_is_an_error_that_names_what_is_missing(trained):
+    run = get(trained.student)
+    metrics = {key: value for key, value in run.metrics.items() if not key.startswith("validation/")}
+    for broken, missing in (
+        (replace(run, metrics=metrics), "validation/epoch"),
+        (replace(run, params={}), "eval_batch"),
+    ):
+        with pytest.raises(SpkdError, match=missing):
+            robustness.load(broken, trained.places.data, trained.folder / "robust", torch.device("cpu"))
 
 
 def test_names_that_occur_twice_get_their_id():

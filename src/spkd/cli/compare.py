@@ -29,7 +29,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         atomic.write_text(Path(options["csv"]), comparison.csv_text(found, FACTS))
         print(f"{options['csv']}: {len(found)} runs")
     if not runs:
-        print(f"no finished runs of {settings.dataset}, fold {settings.fold}: mlflow run . -e distill")
+        print(selection.nothing(settings.dataset, settings.fold))
         return 1
     tell(runs)
     shown = runs[: settings.compare.most]

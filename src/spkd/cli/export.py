@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ()
@@ -13,10 +14,13 @@ OPTIONS = ("out",)
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Settings, lock, commit and patch, data digests, weights, teachers, metrics, maps, predictions; --out FILE.zip."""
-    from spkd.evidence import bundle, portable
+    from spkd.evidence import bundle, portable, selection
 
-    (run_id,) = words
+    run_id = selection.by_id(words[0]).id
     out = Path(options.get("out", f"{run_id}.zip"))
+    if out.suffix != ".zip":
+        do = "a bundle ends in .zip: spkd reproduce tells it from a run by that"
+        raise SpkdError("--out", "FILE.zip", str(out), do)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / run_id
         portable.gather(run_id, Path.cwd(), folder)

@@ -27,7 +27,10 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     tracking.sweep(Path(settings.run.folder))
     yes = {key: options.get(key, "").lower() == "true" for key in ("build", "here", "trust")}
     machine: dict[str, Any] = {"device": options["device"]} if "device" in options else {}
-    machine |= {"threads": int(options["threads"])} if "threads" in options else {}
+    if "threads" in options:
+        if not options["threads"].isdecimal():
+            raise SpkdError("--threads", "a number of CPU threads", repr(options["threads"]), "--threads 1")
+        machine["threads"] = int(options["threads"])
     verdict = reproduce.reproduce(source, Path.cwd(), settings, reproduce.Choices(**yes, machine=machine))
     print(judge.markdown(verdict, f"reproduce {source}"))
     print(f"{verdict.status} (level {verdict.level}): {verdict.reason}", flush=True)

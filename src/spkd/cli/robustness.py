@@ -1,9 +1,11 @@
 """Test any runs on recordings again under noise, wrong gain, lost stretches and lost channels: curves and table."""
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("robustness", "dataset", "fold", "run")
@@ -11,7 +13,10 @@ POSITIONAL = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
-    """Measure robustness.runs and log the result as a run of its own."""
+    """Measure robustness.runs and log the result as a run of its own; a run that cannot be tested is said and left out.
+
+    Exit status 1 where one was.
+    """
     from spkd import seeding
     from spkd.data import windowset
     from spkd.data.disturb import KINDS
@@ -31,20 +36,28 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         digest = windowset.load(here.data / "windows" / settings.dataset).digest
         runs = selection.newest(selection.of_fold(digest, settings.fold))
     if not runs:
-        print(f"no run to test on {settings.dataset}, fold {settings.fold}: mlflow run . -e distill")
+        print(selection.nothing(settings.dataset, settings.fold))
         return 1
     names = unique([run.name for run in runs], [run.id for run in runs])
-    results = []
+    results, measured = [], []
     with tempfile.TemporaryDirectory() as scratch:
         levels = {kind: getattr(wanted, kind) for kind in KINDS}
         for number, run in enumerate(runs):
-            candidate = robustness.load(run, here.data, Path(scratch), device)
+            try:
+                candidate = robustness.load(run, here.data, Path(scratch), device)
+            except SpkdError as error:
+                print(f"{number + 1}/{len(runs)} {names[run.id]} is left out: {error}", file=sys.stderr, flush=True)
+                continue
             own = list(robustness.measure([candidate], levels, wanted.draws, settings.run.seed))
             results += own
+            measured.append(run)
             worst = min(own, key=lambda r: r.accuracy)
             undisturbed = f"{100 * own[0].accuracy:.2f} % undisturbed (recorded {100 * candidate.recorded:.2f})"
             told = f"worst {100 * worst.accuracy:.2f} at {worst.kind} {worst.level:g}"
             print(f"{number + 1}/{len(runs)} {names[run.id]}: {undisturbed}, {told}", flush=True)
+    if not measured:
+        return 1
+    left_out, runs = len(runs) - len(measured), measured
     found = report.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
     simulated = any(run.tags.get("data.origin") == "simulated" for run in runs)
     text = report.markdown(found, {names[r.run.id]: r.recorded for r in results}, wanted.draws, simulated)
@@ -59,7 +72,9 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         opened.text(text, "robustness.md")
         opened.note(text)
     print(f"\n{text}\ncurves: plots/robustness.png of run {opened.id}")
-    return 0
+    if left_out:
+        print(f"{left_out} of {left_out + len(runs)} runs could not be tested: the reasons are above", file=sys.stderr)
+    return 1 if left_out else 0
 
 
 def unique(names: list[str], ids: list[str]) -> dict[str, str]:

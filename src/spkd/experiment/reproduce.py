@@ -20,7 +20,7 @@ import yaml
 from spkd import config
 from spkd.data import atomic
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking
+from spkd.evidence import bundle, judge, outbox, portable, provenance, selection, tracking
 from spkd.evidence.judge import Limits, Record, Row, Verdict
 from spkd.experiment import checkout, consent, repetition
 from spkd.experiment.repetition import Recorded, Wrong
@@ -43,7 +43,7 @@ class Choices:
 
 
 def reproduce(source: str, project: Path, settings: Settings, choices: Choices) -> Verdict:
-    """The verdict on a run id of the store, or on a bundle file, tracked as a run."""
+    """The verdict on a run of the store (the first digits of its id suffice) or on a bundle file, tracked as a run."""
     runs = (project / settings.run.folder).absolute()
     sweep(project, runs)
     work = runs / f"reproduce-{socket.gethostname()}-{os.getpid()}"
@@ -75,8 +75,11 @@ def sweep(project: Path, runs: Path) -> None:
 def fetch(source: str, project: Path, folder: Path, trust: bool) -> Recorded:
     """The recorded run as a folder of files. Raises SpkdError for a bundle that asks for consent and is not trusted."""
     if Path(source).suffix != ".zip":
-        portable.gather(source, project, folder)
+        portable.gather(selection.by_id(source).id, project, folder)
         return Recorded.read(folder)
+    if not Path(source).is_file():
+        do = "give its path, or the id of a run of the store"
+        raise SpkdError(source, "a file of `spkd export`", "no such file", do)
     folder.parent.mkdir(parents=True, exist_ok=True)
     bundle.unpack(Path(source), folder)
     recorded = Recorded.read(folder)

@@ -55,7 +55,7 @@ class Result:
 def load(run: RunInfo, data: Path, folder: Path, device: torch.device) -> Candidate:
     """A run ready to be tested. data: the project's data folder. folder: where weights are downloaded to.
 
-    Raises SpkdError where the windows on disk are not those that the run was trained on.
+    Raises SpkdError where the windows on disk are not those that the run was trained on, or it recorded no result.
     """
     network, card = weights.load(tracking.artifact(run.id, WEIGHTS, folder / run.id))
     windows = windowset.load(data / "windows" / card.dataset)
@@ -66,9 +66,12 @@ def load(run: RunInfo, data: Path, folder: Path, device: torch.device) -> Candid
         raise SpkdError(f"run {run.id}", f"classes {windows.classes}", card.classes, "leave the run out")
     tested = [windows.subjects.index(name) for name in card.test_subjects]
     rows = np.flatnonzero(np.isin(windows.subject, tested)).astype(np.int64)
-    batch = int(run.params["cfg/train.eval_batch"])
     statistics = scaling.from_dict(card.scaling)
-    return Candidate(run, network.to(device), card, windows, rows, statistics, batch, recorded(run))
+    try:
+        batch, accuracy = int(run.params["cfg/train.eval_batch"]), recorded(run)
+    except KeyError as missing:
+        raise SpkdError(f"run {run.id}", f"its {missing.args[0]}", f"none ({run.status})", "leave it out") from None
+    return Candidate(run, network.to(device), card, windows, rows, statistics, batch, accuracy)
 
 
 def recorded(run: RunInfo) -> float:
