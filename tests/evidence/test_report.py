@@ -58,8 +58,19 @@ def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
     assert "loss is nan" in report_html.page(records, About("t", "words"), {})
 
 
+def test_rows_that_are_not_finished_count_among_the_comparisons_that_the_note_names():
+    records = [record("scratch", fold, 0, 0.5 + 0.01 * fold) for fold in range(4)]
+    records += [record("KD", fold, 0, 0.6 + 0.03 * fold) for fold in range(4)]
+    records += [Record(row, fold, 0, status="missing") for row in ("SP", "AT") for fold in range(4)]
+    found = {test.row: test for test in report.tests(records, "scratch", KEY)}
+    assert found["KD"].p_holm == pytest.approx(3 * found["KD"].p) and math.isnan(found["SP"].p_holm)
+    block = report_text.against(records, About("t", "text", "scratch"))
+    assert "corrected for 3 comparisons" in block.note
+
+
 def test_holm_by_hand():
-    assert report.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    assert report.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert report.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.04, 0.09, 0.09, math.nan], nan_ok=True)
     assert report.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
 
 

@@ -171,12 +171,13 @@ def _test(row: str, unit: str, before: list[float], after: list[float]) -> Test:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction: the k-th smallest of m is multiplied by m - k + 1, never below a smaller one's.
 
-    nan stays nan and is not counted. Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+    nan, a comparison that is planned and has no p yet, stays nan and counts among the m: what is corrected for must not
+    depend on which rows are finished. Source: Holm, Scandinavian Journal of Statistics 6, 1979.
     """
     known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     corrected, largest = list(p_values), 0.0
     for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        largest = max(largest, min(1.0, p * (len(corrected) - rank)))
         corrected[i] = largest
     return corrected
 
