@@ -4,6 +4,7 @@ MLflow would otherwise build one with pyenv. The bond is refused when an install
 """
 
 import re
+import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -45,9 +46,8 @@ def bind(project: Path) -> Path:
     python_env = _PythonEnv.from_yaml(str(project / "python_env.yaml"))
     link = Path(str(MLFLOW_ENV_ROOT.get())) / str(_get_virtualenv_name(python_env, project))
     if link.exists() and not link.is_symlink():
-        raise SpkdError(
-            link, "no environment yet, or a link", "an environment that MLflow built", "use it, or delete it"
-        )
+        got = "a folder that `mlflow run` made, whole or stopped half-way"
+        raise SpkdError(link, "no environment yet, or a link", got, f"rm -r {shlex.quote(str(link))} && make setup")
     link.parent.mkdir(parents=True, exist_ok=True)
     temporary = link.with_name(f"{link.name}.{Path(sys.prefix).name}.new")
     temporary.unlink(missing_ok=True)
