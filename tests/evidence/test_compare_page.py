@@ -232,6 +232,14 @@ def test_the_best_of_a_column_is_bold_and_the_test_chosen_one_is_quiet():
     assert '<th class="quiet">best on test %</th>' in html
 
 
+def test_a_wall_time_is_shown_without_a_best_and_without_a_front():
+    records = [record("net a"), record("net b", 1)]
+    slow = replace(records[1].run, metrics={**records[1].run.metrics, "cost/latency_ms": 6.86})
+    html = compare_page.page([records[0], replace(records[1], run=slow)], "t")
+    assert "<td>0.50</td>" in html and "<td>6.86</td>" in html
+    assert "its load included" in html and "latency" not in html
+
+
 @pytest.mark.parametrize("number", [0, 25, 26, 30])
 def test_letters_and_colours_never_run_out(number):
     entry = replace(shown(record())[0], number=number)

@@ -16,18 +16,20 @@ COSTS = (
     ("cost/parameters", "parameters", 1.0),
     ("cost/macs", "MACs per window", 1.0),
     ("cost/gflops", "FLOPs per image", 1e9),
-    ("cost/latency_ms", "latency [ms]", 1.0),
 )
-LOWER_IS_BETTER = ("parameters", "MMACs", "ms/window", "GFLOPs", "ms/image")
+LOWER_IS_BETTER = ("parameters", "MMACs", "GFLOPs")
+CLOCKS = ("ms/window", "ms/image")
+CLOCKS_TOLD = "wall time of one input on the run's own machine, its load included: equal networks cost the same."
 
 
 def overview(shown: Sequence[Entry], columns: Sequence[comparison.Column], every: Sequence[Entry]) -> str:
-    """The table of runs: letter, name, results and costs; the best of a column is bold."""
+    """The table of runs: letter, name, results and costs; the best of a column is bold, but for wall times."""
     heads = [head for head, _ in columns if head not in ("run", "id")]
     cells = {head: [value(e.record.run) for e in shown] for head, value in columns}
     head = "".join(f"<th{_quiet(h)}>{esc(h)}</th>" for h in heads)
     lines = [f"<tr class='head'><th></th><th>run</th>{head}<th>learned from</th><th>id</th></tr>"]
-    best = {h: _best(cells[h], h in LOWER_IS_BETTER) for h in heads} if len(shown) > 1 else {}
+    ranked = [h for h in heads if h not in CLOCKS] if len(shown) > 1 else []
+    best = {h: _best(cells[h], h in LOWER_IS_BETTER) for h in ranked}
     letters = {e.record.run.id: e for e in every}
     for k, entry in enumerate(shown):
         values = ""
@@ -43,7 +45,10 @@ def overview(shown: Sequence[Entry], columns: Sequence[comparison.Column], every
         )
     rules = sorted({e.record.run.tags["headline"] for e in shown if "headline" in e.record.run.tags})
     rule = "Different rules: " + "; ".join(rules) if len(rules) > 1 else "".join(f"Result: {r}" for r in rules)
-    return f'<div class="wide"><table class="runs">{"".join(lines)}</table></div><p class="quiet">{esc(rule)}.</p>'
+    told = "".join(f" {h}: {CLOCKS_TOLD}" for h in heads if h in CLOCKS)
+    return (
+        f'<div class="wide"><table class="runs">{"".join(lines)}</table></div><p class="quiet">{esc(rule)}.{told}</p>'
+    )
 
 
 def _quiet(head: str) -> str:
@@ -172,7 +177,10 @@ def subjects(shown: Sequence[Entry]) -> str:
 
 
 def costs(shown: Sequence[Entry], worth: str, what: str, scale: float) -> str:
-    """Result against parameters, operations and latency, with the Pareto front. worth: the result's metric."""
+    """Result against parameters and operations, with the Pareto front. worth: the result's metric.
+
+    Wall times are left out: their front would show the load of the machine.
+    """
     drawn = []
     for key, name, factor in COSTS:
         having = [e for e in shown if e.record.run.metrics.get(key, 0) > 0 and worth in e.record.run.metrics]
@@ -180,9 +188,5 @@ def costs(shown: Sequence[Entry], worth: str, what: str, scale: float) -> str:
         drawn.append(charts.scatter(what, name, [series(e, [p]) for e, p in zip(having, points, strict=True)]))
     if not any(drawn):
         return ""
-    machines = {(str(e.record.environment.get("cpu")), str(e.record.environment.get("gpus"))) for e in shown}
-    told = "Grey steps: the Pareto front (nothing cheaper is better). Latency: one input at a time."
-    warn = '<p class="warn">Latency was measured on different machines.</p>' if len(machines) > 1 else ""
-    return (
-        f'<div class="charts">{"".join(str(chart) for chart in drawn if chart)}</div><p class="quiet">{told}</p>{warn}'
-    )
+    told = "Grey steps: the Pareto front (nothing cheaper is better)."
+    return f'<div class="charts">{"".join(str(chart) for chart in drawn if chart)}</div><p class="quiet">{told}</p>'
