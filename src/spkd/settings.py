@@ -127,7 +127,7 @@ class Detect(Section):
 class Reproduce(Section):
     """Which run to repeat, and what counts as the same."""
 
-    run_id: Annotated[str, Field(min_length=1)]
+    run_id: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
     trials: Count
     min_trials: Annotated[int, Field(ge=2)]
     first_step: Positive

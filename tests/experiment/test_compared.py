@@ -83,11 +83,12 @@ def test_a_repetition_that_was_left_alone_does_not_stand_for_the_run_it_repeats(
 
 
 def test_a_search_leaves_out_runs_that_are_not_finished_and_says_so_and_ids_do_not(trained, orphan, capsys):
-    failed = orphan({"kind": "student"})
+    failed = orphan({"kind": "student", "of": "this test"})
+    finished = orphan({"kind": "student", "of": "this test"})
     tracking_store.client().update_run(failed, status="FAILED")
-    found = selection.chosen("tags.kind = 'student'")
-    assert failed not in [run.id for run in found]
-    assert f"1 of {len(found) + 1} runs of the search are not finished" in capsys.readouterr().out
+    tracking_store.client().update_run(finished, status="FINISHED")
+    assert [run.id for run in selection.chosen("tags.of = 'this test'")] == [finished]
+    assert "1 of 2 runs of the search are not finished" in capsys.readouterr().out
     assert [run.id for run in selection.chosen(failed)] == [failed]
 
 

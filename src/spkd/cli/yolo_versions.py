@@ -20,7 +20,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
 
     wanted, run = settings.yolo_versions, settings.run
     tracking.sweep(Path(run.folder))
-    environment = provenance.environment(seeding.set_flags(run.deterministic, run.tf32, run.threads))
+    flags = seeding.set_flags(run.deterministic, run.tf32, run.threads)
     indices = hardware.device(run.device.removeprefix("cuda:").replace("cuda", "0"))
     device = "cpu" if indices == "cpu" else f"cuda:{indices}"
     for name in wanted.weights:
@@ -33,8 +33,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     with tracking.open_run("yolo versions", Path(run.folder) / "yolo-versions", settings.tracking.experiment,
                            tags={"kind": "yolo-versions"}, fresh=True) as opened:  # fmt: skip
         opened.params({"yolo_versions": tree["yolo_versions"], "run": tree["run"]})
-        opened.params(provenance.compared(environment), prefix="env/")
-        opened.json(environment, "environment.json")
+        environment, _ = provenance.tell(opened, flags)
         found = [versions.describe(n, m, wanted.imgsz, wanted.models[n]) for n, m in models.items()]
         times = versions.time_in_turns(models, wanted.imgsz, wanted.rounds, device)
         found = [replace(v, latency_ms=times[n][0], cpu_ms=times[n][1]) for v, n in zip(found, models, strict=True)]

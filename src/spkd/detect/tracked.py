@@ -60,17 +60,12 @@ def run(
     goes_on = yolo.continues(job, report)
     found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
     lineage = _lineage(found, report) if found else {}
-    code, environment = provenance.code(), provenance.environment(session.flags)
     tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
-    tags |= {"code.commit": code["commit"], "code.dirty": code["dirty"]}
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         yolo.claim(job, report)
         opened.params(session.chosen)
-        opened.params(provenance.compared(environment), prefix="env/")
-        opened.json(environment, "environment.json")
-        if code["patch"]:
-            opened.text(code["patch"], "code.patch")
+        _, code = provenance.tell(opened, session.flags)
         yolo.log_data(job, report, opened)
         if job.plan.method != "none":
             if found is None:
@@ -114,9 +109,12 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
         return Teacher.opened(kept, "", KEPT)
     if wanted == LATEST:
         query = "tags.kind = 'detect' AND tags.`distill.method` = 'none' AND attributes.status = 'FINISHED'"
-        runs = tracking.find(f"{query} AND tags.`data.digest` = '{report.digest()}'", limit=1)
-        best = tracking.artifact(runs[0].id, BEST) if runs else None
-        return Teacher.opened(best, runs[0].id, best.name) if best else None
+        runs = tracking.find(f"{query} AND tags.`data.digest` = '{report.digest()}'")
+        newest = next((run for run in runs if "repeats" not in run.tags), None)
+        if newest is None:
+            return None
+        print(f"spkd: the teacher is run {newest.id} ({newest.name})", flush=True)
+        return Teacher.opened(tracking.artifact(newest.id, BEST), newest.id, Path(BEST).name)
     if not wanted.startswith("run:"):
         if not wanted.endswith(".pt") or not Path(wanted).is_file():
             do = "give weights (.pt), run:<id> of a `detect` run, or latest"

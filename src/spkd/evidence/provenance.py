@@ -80,8 +80,8 @@ def compared(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tell(run: "Run", flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]:
-    """Record in the run on which machine, with which packages and by which code; returns `environment`.
+def tell(run: "Run", flags: Mapping[str, Any], repo: Path = Path()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Record in the run on which machine, with which packages and by which code; returns (environment, code).
 
     Says on stderr where the code is not recorded as a whole, so that the run could not be repeated.
     """
@@ -97,7 +97,7 @@ def tell(run: "Run", flags: Mapping[str, Any], repo: Path = Path()) -> dict[str,
         )
     if made_by["patch"]:
         run.text(made_by["patch"], "code.patch")
-    return here
+    return here, made_by
 
 
 def packages() -> dict[str, str]:

@@ -23,7 +23,6 @@ from spkd.experiment.table import Cell
 from spkd.settings import Settings, TableDefinition
 
 TAG = "cell"
-MOST_RUNS = 100_000
 Status = Literal["done", "running", "failed", "killed", "missing", "waiting"]
 
 
@@ -90,7 +89,7 @@ def identity(board: Board, cell: Cell) -> list[Any]:
 def index() -> dict[str, list[RunInfo]]:
     """Every run that was a cell of any table, by fingerprint, newest first."""
     found: dict[str, list[RunInfo]] = {}
-    for run in tracking.find(f"tags.{TAG} != ''", limit=MOST_RUNS):
+    for run in tracking.find(f"tags.{TAG} != ''"):
         found.setdefault(run.tags[TAG], []).append(run)
     return found
 
@@ -118,7 +117,7 @@ def outside(cell: Cell) -> dict[str, str]:
     distill = cell.relevant.get("distill", {})
     found = {r: run_id for r in distill.get("teachers", []) if (run_id := lineage.named(r)) is not None}
     if str(distill.get("init", "none")).startswith("run:"):
-        found[table.INIT] = distill["init"].partition(":")[2]
+        found[table.INIT] = str(lineage.named(distill["init"]))
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 
 from spkd import plugin
 from spkd.errors import SpkdError
-from spkd.evidence import provenance, tracking
+from spkd.evidence import provenance, selection, tracking
 from spkd.experiment.plan import Plan
 from spkd.settings import Model
 from spkd.training import weights
@@ -46,10 +46,12 @@ def wanted(reference: str) -> Model | None:
 
 
 def named(reference: str) -> str | None:
-    """The run id that run:<id> or model:<name>[/<version>] names; None for gaf:wrn16-3."""
+    """The run id that run:<id or its first digits> or model:<name>[/<version>] names; None for gaf:wrn16-3."""
     kind, _, rest = reference.removesuffix(EARLY).partition(":")
     name, _, version = rest.partition("/")
-    return rest if kind == "run" else tracking.registered(name, version or None) if kind == "model" else None
+    if kind == "run":
+        return selection.by_id(rest).id
+    return tracking.registered(name, version or None) if kind == "model" else None
 
 
 def require_parts(reference: str, raw: dict[str, Any]) -> None:
@@ -72,9 +74,8 @@ def find(plan: Plan, reference: str) -> str | None:
 
 def find_scratch(plan: Plan) -> str | None:
     """The run id that distill.init means, or None where no such scratch student of this trial exists yet."""
-    kind, _, run_id = plan.settings.distill.init.partition(":")
     trial = {"trial": str(plan.settings.run.seed)}
-    return run_id if kind == "run" else _latest(plan, "scratch", plan.model, "scratch student", trial)
+    return named(plan.settings.distill.init) or _latest(plan, "scratch", plan.model, "scratch student", trial)
 
 
 def _latest(plan: Plan, kind: str, model: Model, what: str, more: dict[str, str]) -> str | None:
