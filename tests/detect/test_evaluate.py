@@ -95,7 +95,7 @@ def test_a_network_comes_back_from_its_tensors_and_its_description(carried: Any,
     ("change", "message"),
     [
         ({"network": None}, "a description of the network"),
-        ({"activation": "__import__('os').system('true')"}, "without an activation of its own"),
+        ({"activation": "__import__('os').system('true')"}, "without an activation of their own"),
         ({"nc": 7}, "the tensors of"),
     ],
 )

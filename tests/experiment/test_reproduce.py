@@ -26,7 +26,9 @@ from spkd.training import loop
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(first_step=0.005, maps=0.01, margin=0.05, alpha=0.05, min_trials=2)
-NOTHING = reproduce.Choices(build=False, here=False, trust=False, machine={})
+NOTHING = reproduce.Choices(
+    build=False, here=False, trust=False, machine={}, check_teacher=reproduce_command.check_teacher
+)
 SHORT = {"train__epochs": 1}
 
 
@@ -312,14 +314,14 @@ def test_another_lock_is_not_built_without_consent_and_its_size_is_said(repo, tm
 def test_a_bundle_that_brings_code_is_not_run_without_consent(repo, forged, tmp_path):
     path = forged(lambda folder: (folder / "artifacts" / "code.patch").write_text("diff --git a/x b/x\n"))
     with pytest.raises(SpkdError, match="--trust true"):
-        reproduce.fetch(path, repo.folder, tmp_path / "there", trust=False)
+        reproduce.fetch(path, repo.folder, tmp_path / "there", NOTHING)
 
 
 def test_the_first_digits_of_an_id_are_enough_for_export_and_reproduce(repo, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(repo.folder)
     out = tmp_path / "run.zip"
     assert export.main([repo.student[:8]], None, {}, {"out": str(out)}) == 0 and out.is_file()
-    recorded = reproduce.fetch(repo.student[:8], repo.folder, tmp_path / "there", trust=False)
+    recorded = reproduce.fetch(repo.student[:8], repo.folder, tmp_path / "there", NOTHING)
     assert portable.record(recorded.folder).run_id == repo.student
 
 
@@ -333,7 +335,7 @@ def test_the_first_digits_of_an_id_are_enough_for_export_and_reproduce(repo, tmp
 )
 def test_a_source_that_is_not_there_is_an_error_that_says_so(repo, tmp_path, source, named):
     with pytest.raises(SpkdError, match=named):
-        reproduce.fetch(source, repo.folder, tmp_path / "there", trust=False)
+        reproduce.fetch(source, repo.folder, tmp_path / "there", NOTHING)
 
 
 def test_options_that_mean_nothing_are_errors(repo):
@@ -349,9 +351,12 @@ DETECT = config.read(ROOT / "params.yaml")["detect"]
 
 @pytest.fixture
 def detection(repo, tmp_path):
-    """detection(key, value) -> a bundle of a detection run with the shipped settings, one of them another."""
+    """detection(key, value, layer) -> a bundle of a detection run with the shipped settings, one of them another.
 
-    def make(key, value):
+    layer: of a teacher that the bundle brings, "" for none.
+    """
+
+    def make(key, value, layer=""):
         folder = tmp_path / "detection"
         tags = {"kind": "detect", "code.commit": git(repo.folder, "rev-parse", "HEAD")}
         chosen = {"detect": DETECT, "run": config.read(ROOT / "params.yaml")["run"]}
@@ -362,6 +367,11 @@ def detection(repo, tmp_path):
         (folder / "artifacts").mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(info))
         (folder / "artifacts" / "settings.json").write_text(json.dumps(chosen))
+        if layer:
+            (folder / "teachers" / "detector").mkdir(parents=True)
+            network = {"backbone": [[-1, 1, layer, []]], "head": []}
+            said = {"network": json.dumps(network), "names": json.dumps({0: "a"})}
+            save_file({"w": np.zeros(1)}, folder / "teachers" / "detector" / "weights.safetensors", said)
         bundle.pack(folder, tmp_path / "detection.zip")
         return str(tmp_path / "detection.zip")
 
@@ -385,6 +395,7 @@ def detection(repo, tmp_path):
         ("train", {"pretrained": "y.pt"}),
         ("train", {"project": "/tmp/there"}),
         ("train", {"classes": ["a/b"]}),
+        ("train", {"cache": "disk"}),
     ],
 )
 def test_a_bundle_whose_detection_settings_name_files_or_addresses_is_refused(
@@ -394,7 +405,7 @@ def test_a_bundle_whose_detection_settings_name_files_or_addresses_is_refused(
     path = detection(key, value)
     with pytest.raises(SpkdError, match=rf"as detect.{key}.*--trust true"):
         verdict_of(repo, path)
-    assert reproduce.fetch(path, repo.folder, tmp_path / "trusted", trust=True).command == "detect"
+    assert reproduce.fetch(path, repo.folder, tmp_path / "trusted", replace(NOTHING, trust=True)).command == "detect"
 
 
 @pytest.mark.parametrize(
@@ -409,7 +420,18 @@ def test_a_bundle_whose_detection_settings_name_files_or_addresses_is_refused(
     ],
 )
 def test_a_bundle_of_plain_detection_settings_needs_no_consent(repo, detection, tmp_path, key, value):
-    assert reproduce.fetch(detection(key, value), repo.folder, tmp_path / "there", trust=False).command == "detect"
+    assert reproduce.fetch(detection(key, value), repo.folder, tmp_path / "there", NOTHING).command == "detect"
+
+
+@pytest.mark.parametrize("layer", ["load_checkpoint", "TorchVision", "hub.load", "nn.init", "xnn.Conv2d"])
+def test_a_bundle_whose_teacher_is_made_of_more_than_layers_is_refused(repo, detection, tmp_path, layer):
+    with pytest.raises(SpkdError, match=r"layers of ultralytics.*do not use this file"):
+        reproduce.fetch(detection("", None, layer), repo.folder, tmp_path / "there", NOTHING)
+
+
+@pytest.mark.parametrize("layer", ["Conv", "nn.Upsample", "Detect"])
+def test_a_bundle_whose_teacher_is_made_of_layers_is_taken(repo, detection, tmp_path, layer):
+    assert reproduce.fetch(detection("", None, layer), repo.folder, tmp_path / "there", NOTHING).command == "detect"
 
 
 def test_of_a_record_only_settings_that_the_code_has_are_taken_and_never_the_folder(repo, forged, tmp_path):
@@ -420,7 +442,7 @@ def test_of_a_record_only_settings_that_the_code_has_are_taken_and_never_the_fol
         said["train"]["hook"] = said["distill"]["hook"] = said["losses"]["hook"] = "x"
         path.write_text(json.dumps(said))
 
-    recorded = reproduce.fetch(forged(change), repo.folder, tmp_path / "there", trust=False)
+    recorded = reproduce.fetch(forged(change), repo.folder, tmp_path / "there", NOTHING)
     tree = config.read(repo.folder / "params.yaml")
     made = repetition.settings(recorded, tree, reproduce._references(recorded), {"threads": 2})
     assert (made["run"]["folder"], made["run"]["threads"]) == ("runs", 2)
@@ -430,14 +452,14 @@ def test_of_a_record_only_settings_that_the_code_has_are_taken_and_never_the_fol
 
 @pytest.mark.parametrize("name", ["../../there", "/tmp/there", ""])
 def test_a_name_of_a_record_that_is_a_path_is_refused(repo, packed, tmp_path, name):
-    recorded = reproduce.fetch(str(packed), repo.folder, tmp_path / "there", trust=False)
+    recorded = reproduce.fetch(str(packed), repo.folder, tmp_path / "there", NOTHING)
     said = {**recorded.settings, "model": {**recorded.settings["model"], "network": name}}
     with pytest.raises(SpkdError, match="the name of a network"):
         repetition.settings(replace(recorded, settings=said), config.read(repo.folder / "params.yaml"), {}, {})
 
 
 def test_training_arguments_of_a_detection_run_replace_those_of_the_code(repo, detection, tmp_path):
-    recorded = reproduce.fetch(detection("train", {"lr0": 0.01}), repo.folder, tmp_path / "there", trust=False)
+    recorded = reproduce.fetch(detection("train", {"lr0": 0.01}), repo.folder, tmp_path / "there", NOTHING)
     made = repetition.settings(recorded, config.read(repo.folder / "params.yaml"), {}, {})
     assert made["detect"]["train"] == {"lr0": 0.01} and made["detect"]["epochs"] == DETECT["epochs"]
 

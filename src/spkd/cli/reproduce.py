@@ -31,7 +31,16 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         if not options["threads"].isdecimal():
             raise SpkdError("--threads", "a number of CPU threads", repr(options["threads"]), "--threads 1")
         machine["threads"] = int(options["threads"])
-    verdict = reproduce.reproduce(source, Path.cwd(), settings, reproduce.Choices(**yes, machine=machine))
+    verdict = reproduce.reproduce(
+        source, Path.cwd(), settings, reproduce.Choices(**yes, machine=machine, check_teacher=check_teacher)
+    )
     print(judge.markdown(verdict, f"reproduce {source}"))
     print(f"{verdict.status} (level {verdict.level}): {verdict.reason}", flush=True)
     return judge.EXIT_STATUS[verdict.status]
+
+
+def check_teacher(weights: Path) -> None:
+    """Raise SpkdError where a detection teacher's weights describe more than layers of ultralytics."""
+    from spkd.detect import evaluate
+
+    evaluate.description(weights)

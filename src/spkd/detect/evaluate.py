@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn import modules
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.torch_utils import get_flops
 
@@ -131,6 +132,36 @@ def described(model: nn.Module) -> dict[str, str]:
     return {"network": json.dumps(model.yaml), "names": json.dumps(model.names)}
 
 
+def description(tensors: Path) -> tuple[dict[str, Any], dict[int, str]]:
+    """(network, class names) that a safetensors file describes, as `described` writes them.
+
+    Raises SpkdError where they are not there, and where ultralytics, which calls any name of its own module as a layer
+    and evaluates an activation, would run something else than layers.
+    """
+    try:
+        with safe_open(tensors, framework="pt") as file:
+            said = file.metadata() or {}
+        network, names = json.loads(said["network"]), json.loads(said["names"])
+        layers = [str(layer) for _, _, layer, _ in [*network["backbone"], *network["head"]]]
+        named = {int(index): str(name) for index, name in names.items()}
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        do = "export a run that this version made"
+        raise SpkdError(tensors, "a description of the network", f"none that can be read ({error!r})", do) from None
+    foreign = [layer for layer in layers if not _is_layer(layer)]
+    if "activation" in network or foreign:
+        got = repr(network.get("activation", foreign[0] if foreign else ""))
+        do = "do not use this file: ultralytics would run that as code"
+        raise SpkdError(tensors, "layers of ultralytics, without an activation of their own", got, do)
+    return network, named
+
+
+def _is_layer(name: str) -> bool:
+    shelf: Any = nn if name.startswith("nn.") else modules
+    known = getattr(shelf, name.removeprefix("nn."), None)
+    # TorchVision fetches weights.
+    return isinstance(known, type) and issubclass(known, nn.Module) and name != "TorchVision"
+
+
 def restored(tensors: Path, out: Path) -> Path:
     """An ultralytics checkpoint made of a safetensors file that holds what `described` gave; returns `out`.
 
@@ -138,18 +169,11 @@ def restored(tensors: Path, out: Path) -> Path:
     is refused. Raises SpkdError there, and where the tensors are not those of the network.
     """
     hermetic.quiet()
-    with safe_open(tensors, framework="pt") as file:
-        said = file.metadata() or {}
-    if not {"network", "names"} <= said.keys():
-        raise SpkdError(tensors, "a description of the network", "none", "export a run that this version made")
-    network = json.loads(said["network"])
-    if "activation" in network:
-        do = "bring the teacher's own run into this store; ultralytics would run that text as code"
-        raise SpkdError(tensors, "a network without an activation of its own", network["activation"], do)
+    network, names = description(tensors)
     with hermetic.hushed():
         model = DetectionModel(network, ch=network.get("channels", 3), nc=network.get("nc"), verbose=False)
     _fill(model, tensors, str(network.get("yaml_file", "its network")))
-    model.names = {int(index): str(name) for index, name in json.loads(said["names"]).items()}
+    model.names = names
     part = out.with_suffix(".part")
     torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": {}}, part)
     part.replace(out)

@@ -94,8 +94,7 @@ class Report:
         found = hashlib.md5(json.dumps(sorted(self.names.items())).encode(), usedforsecurity=False)
         for name, split in self.splits.items():
             for one in split.seen:
-                path = Path(one.image)
-                found.update(f"{name}/{path.name}/{path.stat().st_size if path.is_file() else 'none'}/".encode())
+                found.update(f"{name}/{Path(one.image).name}/{one.n_bytes or 'none'}/".encode())
                 found.update(b"" if one.rows is None else one.rows.tobytes())
         return found.hexdigest()
 

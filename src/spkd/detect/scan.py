@@ -40,6 +40,7 @@ class Seen:
     reason: str
     duplicates: int
     damaged_end: bool
+    n_bytes: int = 0
 
 
 @dataclass
@@ -109,11 +110,12 @@ def look(image: str, label: str, n_classes: int) -> Seen:
         _, rows, shape, _, _, missing, *_, message = verify_image_label(
             (checked, label, "", False, n_classes, 0, 0, False)
         )
+        n_bytes = Path(checked).stat().st_size if Path(checked).is_file() else 0
     if rows is None:
         reason = message.partition("ignoring corrupt image/label: ")[2] or message
-        return Seen(image, label, None, (0, 0), not Path(label).is_file(), reason.strip(), 0, damaged)
+        return Seen(image, label, None, (0, 0), not Path(label).is_file(), reason.strip(), 0, damaged, n_bytes)
     written = sum(bool(line.strip()) for line in Path(label).read_text("utf-8-sig").splitlines()) if not missing else 0
-    return Seen(image, label, rows, tuple(shape), bool(missing), "", written - len(rows), damaged)
+    return Seen(image, label, rows, tuple(shape), bool(missing), "", written - len(rows), damaged, n_bytes)
 
 
 def split(name: str, given: Any, path: Any, n_classes: int) -> Split:

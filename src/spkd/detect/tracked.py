@@ -59,7 +59,7 @@ def run(
     report = yolo.look(job)
     goes_on = yolo.continues(job, report)
     found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
-    lineage = _lineage(found, report) if found else {}
+    lineage = _lineage(found, report, job) if found else {}
     tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
@@ -70,7 +70,7 @@ def run(
         if job.plan.method != "none":
             if found is None:
                 found = _trained_first(job, session, opened, report)
-                lineage = _lineage(found, report)
+                lineage = _lineage(found, report, job)
             opened.tags(lineage)
             job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
         numbers = yolo.train(job, report, opened)
@@ -142,7 +142,7 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
     return Teacher.opened(plain.folder / BEST, run_id, Path(BEST).name)
 
 
-def _lineage(teacher: Teacher, report: preflight.Report) -> dict[str, str]:
+def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, str]:
     """Tags: which teacher, and whether it learnt from these data and classes; says so where it did not.
 
     None where a training goes on: they are on record, and the teacher's run need not be there any more.
@@ -152,7 +152,7 @@ def _lineage(teacher: Teacher, report: preflight.Report) -> dict[str, str]:
     if not teacher.run_id:
         return {}
     classes = teacher.classes
-    same = classes == tuple(report.names.values())
+    same = classes == (("item",) if job.extra.get("single_cls") else tuple(report.names.values()))  # as ultralytics names them
     own = tracking.get(teacher.run_id).tags.get("data.digest", "unknown") if teacher.run_id != "none" else "unknown"
     if not same and teacher.run_id != "none":
         do = "choose a run on these classes, or give its weights (.pt) to learn from other classes all the same"

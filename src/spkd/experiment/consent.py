@@ -5,7 +5,8 @@ checkout, an address or weights makes ultralytics read, download, unpickle or wr
 """
 
 import re
-from pathlib import PurePosixPath
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from spkd import config
@@ -19,8 +20,11 @@ FILES = {"data": (".yaml", ".yml"), "annotations": (".json",)}
 MEANS = "--trust true lets it load, fetch and write that with your rights"
 
 
-def require(source: str, recorded: Recorded) -> None:
-    """Raise SpkdError where the bundle `source` asks for more than committed code on plain values."""
+def require(source: str, recorded: Recorded, check_teacher: Callable[[Path], object]) -> None:
+    """Raise SpkdError where the bundle `source` asks for more than committed code on plain values.
+
+    check_teacher: raises SpkdError where the weights of a detection teacher describe more than layers.
+    """
     patch = recorded.folder / "artifacts" / "code.patch"
     if patch.is_file():
         n = len(patch.read_text(encoding="utf-8", errors="replace").splitlines())
@@ -32,6 +36,8 @@ def require(source: str, recorded: Recorded) -> None:
         if wanted := _refused(key, value):
             do = f"read artifacts/settings.json in it (unzip -p); if you know whose it is: {MEANS}"
             raise SpkdError(source, f"{wanted} as detect.{key}", repr(value), do)
+    for weights in sorted((recorded.folder / "teachers").glob("*/weights.safetensors")):
+        check_teacher(weights)
 
 
 def _texts(detect: Any) -> list[tuple[str, str]]:
@@ -50,6 +56,8 @@ def _refused(key: str, value: str) -> str:
         return "" if MODEL.fullmatch(value) else "the name of a network of ultralytics (yolov8n.yaml)"
     if key == "distill.teacher":
         return "" if TEACHER.fullmatch(value) else "latest or run:<id>"
+    if key == "train.cache" and value == "disk":
+        return "ram or false"
     if first in FILES:
         path = PurePosixPath(value)
         inside = not path.is_absolute() and not set(value) & set(":\\~") and ".." not in path.parts

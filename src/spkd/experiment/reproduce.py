@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,14 @@ PROCESS = "process.json"
 class Choices:
     """What the user allows. build, here: of the environment, see checkout.interpreter. trust: see consent.
 
-    machine: `run` settings that may be others here: device, threads.
+    machine: `run` settings that may be others here: device, threads. check_teacher: see consent.
     """
 
     build: bool
     here: bool
     trust: bool
     machine: Mapping[str, Any]
+    check_teacher: Callable[[Path], object]
 
 
 def reproduce(source: str, project: Path, settings: Settings, choices: Choices) -> Verdict:
@@ -50,7 +51,7 @@ def reproduce(source: str, project: Path, settings: Settings, choices: Choices) 
     atomic.write_text(work / PROCESS, json.dumps(outbox.this_process()))
     box = work.with_name(f"reproduction-{socket.gethostname()}-{os.getpid()}")
     try:
-        recorded = fetch(source, project, work / "recorded", choices.trust)
+        recorded = fetch(source, project, work / "recorded", choices)
         record = portable.record(recorded.folder)
         tags = {"kind": "reproduction", "reproduces": record.run_id, "reproduces.name": record.name}
         title = f"reproduce {record.name}"
@@ -72,7 +73,7 @@ def sweep(project: Path, runs: Path) -> None:
             provenance.git(project, "worktree", "prune")
 
 
-def fetch(source: str, project: Path, folder: Path, trust: bool) -> Recorded:
+def fetch(source: str, project: Path, folder: Path, choices: Choices) -> Recorded:
     """The recorded run as a folder of files. Raises SpkdError for a bundle that asks for consent and is not trusted."""
     if Path(source).suffix != ".zip":
         portable.gather(selection.by_id(source).id, project, folder)
@@ -83,8 +84,8 @@ def fetch(source: str, project: Path, folder: Path, trust: bool) -> Recorded:
     folder.parent.mkdir(parents=True, exist_ok=True)
     bundle.unpack(Path(source), folder)
     recorded = Recorded.read(folder)
-    if not trust:
-        consent.require(source, recorded)
+    if not choices.trust:
+        consent.require(source, recorded, choices.check_teacher)
     return recorded
 
 
