@@ -88,11 +88,44 @@ def test_the_patch_of_a_dirty_tree_recreates_it(repo, rebuilt, path, content):
 
 
 def test_settings_of_the_users_git_do_not_change_the_patch(repo, rebuilt):
-    for key, value in (("diff.noprefix", "true"), ("color.ui", "always"), ("apply.whitespace", "fix")):
-        git(repo, "config", key, value)
     (repo / "a.py").write_text("two \n")
-    _, there = rebuilt()
-    assert (there / "a.py").read_text() == "two \n"
+    (repo / "src" / "걷기.py").write_text("new\n")
+    git(repo, "mv", "src/old.bin", "src/moved.bin")
+    plain = provenance.code(repo)["patch_sha256"]
+    settings = {
+        "diff.noprefix": "true", "color.ui": "always", "apply.whitespace": "fix", "core.quotepath": "false",
+        "core.abbrev": "12", "diff.renames": "false", "diff.context": "0", "diff.algorithm": "histogram",
+    }  # fmt: skip
+    for key, value in settings.items():
+        git(repo, "config", key, value)
+    found, there = rebuilt()
+    assert found["patch_sha256"] == plain
+    assert (there / "a.py").read_text() == "two \n" and (there / "src" / "걷기.py").read_text() == "new\n"
+    assert (there / "src" / "moved.bin").is_file() and not (there / "src" / "old.bin").exists()
+
+
+def test_the_code_that_is_brought_back_records_the_patch_that_brought_it(repo, tmp_path_factory):
+    (repo / "docs").mkdir()
+    (repo / "docs" / "new.md").write_text("new\n")
+    git(repo, "add", "docs/new.md")
+    git(repo, "mv", "a.py", "b.py")
+    found, folder = provenance.code(repo), tmp_path_factory.mktemp("back")
+    (folder / "code.patch").write_text(found["patch"], "utf-8")
+    with checkout.worktree(repo, found["commit"], folder / "code.patch", folder / "code") as there:
+        assert provenance.code(there) == found
+
+
+def test_changes_inside_a_submodule_are_said_to_be_missing(repo, tmp_path_factory):
+    inner = tmp_path_factory.mktemp("inner")
+    git(inner, "init", "-q", "-b", "main")
+    (inner / "x.py").write_text("one\n")
+    git(inner, "add", ".")
+    git(inner, "commit", "-q", "-m", "inner")
+    git(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "src/inner")
+    git(repo, "commit", "-q", "-m", "with it")
+    assert provenance.code(repo)["patch_cut"] == ""
+    (repo / "src" / "inner" / "x.py").write_text("two\n")
+    assert provenance.code(repo)["patch_cut"] == "a submodule has uncommitted changes"
 
 
 @pytest.mark.parametrize("path", [".env", "run.zip", "notes/plan.md", "results/tables/sample/report.md", "src/ignored"])
@@ -172,7 +205,9 @@ def test_a_patch_that_does_not_apply_says_why_and_not_that_it_was_cut(repo, tmp_
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "code.patch").write_text("--- a/none.py\n+++ b/none.py\n@@ -1 +1 @@\n-a\n+b\n")
     with (
-        pytest.raises(SpkdError, match=r"none.py: No such file.*this run cannot be repeated") as refused,
+        pytest.raises(
+            SpkdError, match=r"none.py: (No such file|does not exist).*this run cannot be repeated"
+        ) as refused,
         checkout.worktree(repo, "HEAD", folder / "code.patch", folder / "code"),
     ):
         pass

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -214,7 +215,8 @@ def _bounded(repo: Path, index: Path) -> tuple[str, str]:
     """(patch against HEAD, why it is not whole or ""): reads no further than the limit, however large the change is."""
     # What a user's own git settings would change in a patch, so that it does not apply, is set here.
     form = ["--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/"]
-    command = ["git", "diff", "HEAD", *form, "--", ".", WRITTEN_BY_RUNS]
+    form += ["--unified=3", "--diff-algorithm=myers", "--full-index", "--find-renames"]
+    command = ["git", "-c", "core.quotePath=true", "diff", "HEAD", *form, "--", ".", WRITTEN_BY_RUNS]
     with subprocess.Popen(command, cwd=repo, env=_environ(index), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         found = process.stdout.read(LONGEST_PATCH_BYTES + 1)
@@ -223,6 +225,8 @@ def _bounded(repo: Path, index: Path) -> tuple[str, str]:
             whole = f"the uncommitted changes are more than {LONGEST_PATCH_BYTES / 1e6:g} MB"
             return found[:LONGEST_PATCH_BYTES].decode("utf-8", "replace"), whole
         failed = process.wait() != 0
+    if re.search(rb"^\+Subproject commit \w+-dirty$", found, re.MULTILINE):
+        return found.decode("utf-8", "replace"), "a submodule has uncommitted changes"
     try:
         return found.decode("utf-8"), "git diff failed" if failed else ""
     except UnicodeDecodeError:

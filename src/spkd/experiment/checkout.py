@@ -42,7 +42,7 @@ def worktree(project: Path, commit: str, patch: Path | None, folder: Path) -> It
         raise SpkdError("commit", f"a worktree of {commit}", made.stderr.strip(), "git worktree prune, then try again")
     try:
         if patch is not None:
-            applied = git(folder, "apply", "--whitespace=nowarn", str(patch.absolute()))
+            applied = git(folder, "apply", "--index", "--whitespace=nowarn", str(patch.absolute()))
             if applied.returncode != 0:
                 cut = patch.stat().st_size >= LONGEST_PATCH_BYTES
                 do = (
