@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ultralytics.data.utils import verify_image_label
 
 from spkd import config
 from spkd.cli import check_labels
-from spkd.detect import coco, match, preflight, sheet
+from spkd.detect import coco, hermetic, match, preflight, sheet
 from spkd.detect.preflight import Problem, Report
 from spkd.errors import SpkdError
 from spkd.settings import Settings
@@ -190,6 +191,11 @@ def test_a_jpeg_with_bytes_behind_its_end_is_noted_and_not_rewritten(data_set: P
     report = check(data_set)
     assert report.ok and [n.rule for n in report.notes] == ["damaged end"]
     assert image.read_bytes() == before
+    # In training, ultralytics writes such an image anew: the data are still those that the run began with.
+    with hermetic.hushed():
+        verify_image_label((str(image), str(data_set), "", False, 3, 0, 0, False))
+    assert image.read_bytes() != before
+    assert check(data_set).digest() == report.digest()
 
 
 def test_a_converter_that_ran_twice_is_refused(data_set: Path) -> None:

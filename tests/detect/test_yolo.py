@@ -363,7 +363,7 @@ def test_the_kept_teacher_is_taken_again_only_where_a_training_goes_on(
     saved.parent.mkdir(parents=True)
     saved.write_bytes(b"")
     again = tracked._find(job, report, "gone.pt")
-    assert again and again.weights == kept == tracked._kept(job, again) and tracked._lineage(again, report) == {}
+    assert again and again.weights == kept == tracked._kept(job, again) and tracked._lineage(again, report, job) == {}
     saved.unlink()
     kept.write_text("of a run that never took a step")
     found = tracked._find(job, report, str(tiny_teacher))
@@ -379,7 +379,7 @@ def test_data_that_changed_while_the_teacher_was_trained_are_refused(
     shutil.copytree(tiny_teacher.parent, job.folder / "teacher" / "weights")
     (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / tracked.BEST)
     monkeypatch.setattr(tracked, "run", lambda *_, **__: ("r1", {}))
-    session = tracked.Session("x", {"detect": {}}, {})
+    session = tracked.Session("x", {"detect": {"distill": {"method": "sp", "gain": 30.0}}}, {})
     assert tracked._trained_first(job, session, None, report).run_id == "r1"  # type: ignore[arg-type]
     label.write_text(label.read_text().splitlines(keepends=True)[0])
     with pytest.raises(SpkdError, match="the data that the teacher was trained on"):
@@ -390,20 +390,36 @@ def test_a_teacher_of_other_classes_or_data_is_never_silent(
     make_job: Callable[..., Job], make_set: Any, tiny_teacher: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     """tiny_teacher: made of a yaml, so its classes have numbers for names."""
-    report = yolo.look(make_job())
+    job = make_job()
+    report = yolo.look(job)
     run = SimpleNamespace(tags={"data.digest": "0" * 32})
     monkeypatch.setattr(tracked.tracking, "get", lambda run_id: run)
     with pytest.raises(SpkdError, match=r"run r1: expected a teacher of the data set's classes.*weights \(\.pt\)"):
-        tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report)
-    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "none", "best.pt"), report)
+        tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
+    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "none", "best.pt"), report, job)
     assert tags["teacher.detector.classes"] == "other" and "knows other classes" in capsys.readouterr().out
     report.names = evaluate.load(tiny_teacher).names
-    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report)
+    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
     assert tags["teacher.detector.classes"] == "same" and tags["teacher.detector.data.digest"] == "0" * 32
     assert "from other images or labels" in capsys.readouterr().out
     run.tags["data.digest"] = report.digest()
-    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report)
+    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
     assert capsys.readouterr().out == ""
+    agnostic = replace(job, extra={**job.extra, "single_cls": True})
+    tags = tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt", ("item",)), report, agnostic)
+    assert tags["teacher.detector.classes"] == "same"
+
+
+def test_a_teacher_that_is_trained_first_logs_every_setting_that_its_repetition_will(
+    make_job: Callable[..., Job], make_set: Any, tiny_teacher: Path, monkeypatch: Any
+) -> None:
+    job, logged = make_job(data=make_set()), []
+    shutil.copytree(tiny_teacher.parent, job.folder / "teacher" / "weights")
+    (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / tracked.BEST)
+    monkeypatch.setattr(tracked, "run", lambda job, session, *_, **__: logged.append(session.chosen) or ("r1", {}))
+    session = tracked.Session("x", {"detect": {"distill": {"method": "sp", "gain": 30.0}}}, {})
+    tracked._trained_first(job, session, None, yolo.look(job))  # type: ignore[arg-type]
+    assert logged == [{"detect": {"distill": {"method": "none", "gain": 30.0}}}]
 
 
 def test_what_workers_write_is_logged_while_they_run(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         origin = "simulated" if marked else annotations.resolve().name
     else:
         source = settings.coco.source
-        if source == "raw" and not coco.RAW.is_dir():
+        if source == "raw" and not coco.RAW.is_dir() and not (coco.OUT / coco.REPORT).is_file():
             why = "no folder coco in the recordings that data.dvc imports"
             coco.leave_out(coco.OUT, why)
             print(f"{coco.OUT}: {why}: left out")

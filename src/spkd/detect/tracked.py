@@ -134,7 +134,8 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
     """
     print(f"spkd: no finished plain `detect` run on {_name(job)} yet: its teacher is trained first, as a nested run")
     plain = replace(job, folder=job.folder / "teacher", plan=replace(job.plan, method="none", teacher=""))
-    chosen = {**session.chosen, "detect": {**session.chosen["detect"], "distill": {"method": "none"}}}
+    own = session.chosen["detect"]
+    chosen = {**session.chosen, "detect": {**own, "distill": {**own["distill"], "method": "none"}}}
     run_id, _ = run(plain, replace(session, chosen=chosen), "", parent=opened)
     if yolo.look(job).digest() != report.digest():
         do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}"
@@ -152,7 +153,8 @@ def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, 
     if not teacher.run_id:
         return {}
     classes = teacher.classes
-    same = classes == (("item",) if job.extra.get("single_cls") else tuple(report.names.values()))  # as ultralytics names them
+    wanted = ("item",) if job.extra.get("single_cls") else tuple(report.names.values())  # as ultralytics names them
+    same = classes == wanted
     own = tracking.get(teacher.run_id).tags.get("data.digest", "unknown") if teacher.run_id != "none" else "unknown"
     if not same and teacher.run_id != "none":
         do = "choose a run on these classes, or give its weights (.pt) to learn from other classes all the same"

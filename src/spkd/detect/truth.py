@@ -43,7 +43,8 @@ def recorded(data_yaml: Path, folder: Path) -> dict[str, Path]:
     same = {key: path for key, path in there.items() if coco.sha256(path) == splits[used[key]].get("sha256")}
     if same != there and data_yaml.parent.resolve() == coco.OUT.resolve():
         old = next(path for key, path in there.items() if key not in same)
-        got = f"another file than the one that {coco.OUT} was made of"
+        noted = all("sha256" in splits[used[key]] for key in there)
+        got = f"another file than the one that {coco.OUT} was made of" if noted else f"no hash of it in {coco.OUT}"
         raise SpkdError(old, "the JSON that the labels come from", got, "run `dvc repro --force coco`")
     return same
 

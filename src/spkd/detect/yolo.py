@@ -48,7 +48,9 @@ def continues(job: Job, report: preflight.Report) -> bool:
         return bool(known == wanted)
     other = [key for key in wanted if known.get(key) != wanted[key]]
     expected, got = "the folder of this very job", f"one of another job ({', '.join(other)} differ)"
-    if other == ["data.digest"]:
+    if "data.digest" not in known:
+        got = "one that an earlier version of this program began"
+    elif other == ["data.digest"]:
         expected, got = f"the data that the training there began with ({job.data})", "changed images, labels or names"
     do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}, or choose another run.folder"
     raise SpkdError(job.folder, expected, got, do)
