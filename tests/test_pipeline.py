@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from spkd import config
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,3 +112,13 @@ def test_a_place_that_dvc_could_not_import_from_leaves_data_dvc_as_it_is(clone, 
     before = (clone / "data.dvc").read_bytes()
     assert re.search(message, run(clone, sys.executable, "-m", "spkd", "use-recordings", where, check=False))
     assert (clone / "data.dvc").read_bytes() == before
+
+
+def test_what_dvc_writes_for_an_override_it_also_reads(tmp_path):
+    """`dvc exp run -S` writes params.yaml anew, by its own rules of quoting, and reads that with a compiled parser."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    with modify_yaml(tmp_path / "params.yaml") as tree:
+        tree["datasets"]["pamap2"]["windows"]["step"] = 33
+    expected = config.read(ROOT / "params.yaml")
+    config.put(expected, "datasets.pamap2.windows.step", 33, "test")
+    assert load_yaml(tmp_path / "params.yaml") == expected == config.read(tmp_path / "params.yaml")
