@@ -404,3 +404,11 @@ def test_a_user_without_a_name_may_train(here, monkeypatch):
     with open_run(here):
         pass
     assert the_run().tags["mlflow.user"] == str(os.getuid())
+
+
+def test_a_new_store_elsewhere_keeps_the_artifacts_of_its_first_experiment_beside_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    made = tracking_store.client(f"sqlite:///{tmp_path}/lab/mlflow.db")
+    location = made.get_experiment_by_name("Default").artifact_location
+    assert location.removeprefix("file://") == f"{tmp_path}/lab/mlruns/0"

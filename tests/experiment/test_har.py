@@ -11,6 +11,7 @@ from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking_reading import get
 from spkd.experiment import har, lineage, outcome
+from spkd.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +175,29 @@ def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, mo
     def stopped(*words):
         raise KeyboardInterrupt
 
+    save = loop.save
+
+    def saved_and_stopped(*words):
+        save(*words)
+        raise KeyboardInterrupt
+
     same = {"distill__teachers": [], "train__epochs": 2, "run__seed": 9}
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("spkd.training.loop.fit", stopped)
         trained.train("student", **same)
     (folder,) = trained.places.runs.glob("*_t9")
     begun = (folder / "code.json").read_text()
-    (folder / "code.json").write_text(json.dumps({**json.loads(begun), "losses/cross_entropy.py": "0"}))
+    other = json.dumps({**json.loads(begun), "losses/cross_entropy.py": "0"})
+    before = len(tracking.find())
+    (folder / "code.json").write_text(other)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("spkd.training.loop.fit", stopped)
+        trained.train("student", **same)  # nothing was trained by the other code: a run of its own, no refusal
+    assert len(tracking.find()) == before + 1 and (folder / "code.json").read_text() == begun
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop, "save", saved_and_stopped)
+        trained.train("student", **same)
+    (folder / "code.json").write_text(other)
     before = len(tracking.find())
     with pytest.raises(SpkdError, match=r"changes in losses/cross_entropy.py; bring that code back .* or delete"):
         trained.train("student", **same)

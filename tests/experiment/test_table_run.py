@@ -8,6 +8,7 @@ import pytest
 
 from spkd import config
 from spkd.errors import SpkdError
+from spkd.evidence.outbox import Outbox
 from spkd.evidence.tracking import RunInfo
 from spkd.executor import Outcome
 from spkd.experiment import cells, plan, table_run
@@ -216,3 +217,23 @@ def test_a_cell_that_another_process_took_first_is_waited_for_and_no_failure(boa
     survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
     assert table_run.complete(board, executor, "parent", 1, 2, survey) == {}
     assert {state.status for state in survey(board).values()} == {"done"}
+
+
+def test_a_cell_that_ended_but_did_not_reach_the_store_is_a_failure_and_not_waited_for(board, monkeypatch):
+    executor = Pretended()
+    collect = executor.collect
+
+    def undelivered(timeout_s):
+        outcomes = collect(timeout_s)
+        for outcome in outcomes:
+            cell = next(job for key, job in executor.started if key == outcome.key)["tags"]["cell"]
+            box = Outbox(board.places.runs / f"cell-{cell}")
+            box.append("open", name="", experiment="", process={}, tags={})
+            box.append("end", status="FINISHED", time_ms=0)
+            executor.runs[cell] = [run_info(cell, "RUNNING")]
+        return outcomes
+
+    monkeypatch.setattr(executor, "collect", undelivered)
+    survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
+    failures = table_run.complete(board, executor, "parent", 1, 2, survey)
+    assert failures and all("trained, but not in MLflow yet: spkd upload" in why for why in failures.values())

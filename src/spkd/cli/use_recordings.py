@@ -47,6 +47,6 @@ def _check_scheme(where: str) -> None:
     """Raise SpkdError where DVC needs a package for this kind of address that is not installed."""
     scheme = where.partition("://")[0].lower()
     kind = {"https": "http", "webdavs": "webdav"}.get(scheme, scheme)
-    if importlib.util.find_spec(f"dvc_{kind}") is None:
+    if scheme != "remote" and importlib.util.find_spec(f"dvc_{kind}") is None:  # remote://: a name in .dvc/config
         do = f'pip install "dvc[{kind}]" in this environment (or mount it as a folder), then again'
         raise SpkdError(where, f"DVC's package for {scheme}://", "none installed", do)

@@ -17,7 +17,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     part = config.part("datasets", name, tree)
     chosen = part.windows
     folder = Path("data/raw" if chosen.source == "raw" else "data/fetched") / name
-    if chosen.source == "raw" and not folder.is_dir():
+    if chosen.source == "raw" and folder.parent.is_dir() and not folder.is_dir():
         why = f"no folder {name} in the recordings that data.dvc imports"
         windowset.leave_out(Path("data/windows") / name, why)
         print(f"{name}: {why}: left out")

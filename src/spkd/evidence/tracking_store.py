@@ -107,14 +107,22 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
         return made
     with exclusive(tracking_uri):
         if not _has_tables(path):
-            return _connect(tracking_uri)
+            return _connect(tracking_uri, path.parent / "mlruns")
     return _connect(tracking_uri)
 
 
-def _connect(tracking_uri: str) -> MlflowClient:
-    """MLflow creates the tables of a SQLite store here; the warnings of the libraries below it are not the user's."""
+def _connect(tracking_uri: str, new: Path | None = None) -> MlflowClient:
+    """MLflow creates the tables of a SQLite store here; the warnings of the libraries below it are not the user's.
+
+    new: where the experiment Default of a store that is made now keeps its artifacts; MLflow would take the folder that
+    the command runs in.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if new is not None:
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # warns when it is imported
+
+            SqlAlchemyStore(tracking_uri, str(new))
         return MlflowClient(tracking_uri, tracking_uri)
 
 

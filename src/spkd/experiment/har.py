@@ -25,7 +25,7 @@ from spkd.training.objective import Objective
 from spkd.training.remembered import remember
 from spkd.training.teachers import LiveTeacher, Teacher
 
-PINNED = "lineage.json"
+PINNED, CHECKPOINT = "lineage.json", "checkpoint.safetensors"
 Shared = dict[tuple[str, str], Teacher]
 """Teachers of runs side by side, by digest of their answers and name: runs of one teacher and fold share them."""
 
@@ -59,7 +59,7 @@ class Begun:
     @property
     def checkpoint(self) -> Path:
         """The file of the unfinished training."""
-        return self.run.folder / "checkpoint.safetensors"
+        return self.run.folder / CHECKPOINT
 
     def end(self, state: loop.State) -> None:
         """Log what is known after the last epoch."""
@@ -96,9 +96,14 @@ def begun(
     own = f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
     folder = places.runs / (given.folder or own)
     tags = {**record.tags(made), **given.tags}
-    code = _code(made)
-    source.require_same(folder, code)
-    with tracking.open_run(name, folder, settings.tracking.experiment, parent, tags) as run:
+    code, checkpoint = _code(made), folder / CHECKPOINT
+    goes_on = checkpoint.is_file() and (Outbox(folder).ending() or {}).get("status") != "FINISHED"
+    if goes_on:
+        source.require_same(folder, code)
+    fresh = not goes_on and bool(source.changed(folder, code))
+    with tracking.open_run(name, folder, settings.tracking.experiment, parent, tags, fresh) as run:
+        if not goes_on:
+            checkpoint.unlink(missing_ok=True)
         source.write_down(folder, code)
         record.beginning(run, made, flags)
         teachers, scratch = ancestors(made, run, given.ancestors)

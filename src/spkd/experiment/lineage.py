@@ -92,7 +92,7 @@ def _latest(plan: Plan, kind: str, model: Model, what: str, more: dict[str, str]
     found = tracking.find(f"{query} AND attributes.status = 'FINISHED'", limit=LOOKED_AT)
     # A repetition is a copy for judging; an annealed student did not start from scratch.
     runs = [run for run in found if not {"repeats", "init.run_id"} & set(run.tags)]
-    recipe = tracking.logged(_recipe(plan, model))
+    recipe = tracking.logged(_recipe(plan, model, what.endswith(EARLY)))
     others = [[key for key, text in recipe.items() if run.params.get(key) != text] for run in runs]
     for run, other in zip(runs, others, strict=True):
         if not other:
@@ -105,14 +105,17 @@ def _latest(plan: Plan, kind: str, model: Model, what: str, more: dict[str, str]
     return None
 
 
-def _recipe(plan: Plan, model: Model) -> dict[str, Any]:
-    """The settings that make a network what it is, its trial aside, under the names that its run logs them by."""
+def _recipe(plan: Plan, model: Model, early: bool) -> dict[str, Any]:
+    """The settings that make a network what it is, its trial aside, under the names that its run logs them by.
+
+    early: whether its early-stopped weights are meant.
+    """
     raw, dataset = plan.raw, plan.settings.dataset
     return {
         "dataset": {dataset: raw["datasets"][dataset]},
         "network": raw["networks"][model.network],
         "view": raw["views"][model.view],
-        "train": {key: value for key, value in raw["train"].items() if key not in NO_MATTER},
+        "train": {k: v for k, v in raw["train"].items() if k not in NO_MATTER or (early and k == "early")},
     }
 
 

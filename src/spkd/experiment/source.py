@@ -95,12 +95,16 @@ def code_digest(files: list[Path], root: Path = ROOT) -> str:
 
 def require_same(folder: Path, code: dict[str, str]) -> None:
     """Raise SpkdError where an unfinished run in the folder was begun by other code; `write_down` says by which."""
+    if files := changed(folder, code):
+        do = "bring that code back to go on, or delete the folder to begin anew"
+        raise SpkdError(folder, "the code that began this unfinished run", f"changes in {', '.join(files)}", do)
+
+
+def changed(folder: Path, code: dict[str, str]) -> list[str]:
+    """The files that differ from those that `write_down` noted in the folder; none where it noted nothing."""
     note = folder / NOTE
     before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else code
-    changed = sorted(name for name in {*before, *code} if before.get(name) != code.get(name))
-    if changed:
-        do = "bring that code back to go on, or delete the folder to begin anew"
-        raise SpkdError(folder, "the code that began this unfinished run", f"changes in {', '.join(changed)}", do)
+    return sorted(name for name in {*before, *code} if before.get(name) != code.get(name))
 
 
 def write_down(folder: Path, code: dict[str, str]) -> None:

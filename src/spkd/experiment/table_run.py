@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from spkd.evidence import tracking
+from spkd.evidence.outbox import Outbox
 from spkd.evidence.tracking import RunInfo
 from spkd.executor import Executor, Outcome
 from spkd.experiment import cells
@@ -58,7 +59,7 @@ def complete(
                 executor.submit(group[0].key, cells.job(board, group, states, parent))
                 jobs[group[0].key] = [cell.key for cell in group]
                 busy.update(jobs[group[0].key])
-        elsewhere = [key for key, state in states.items() if state.status == "running" and key not in busy]
+        elsewhere = [k for k, state in states.items() if state.status == "running" and k not in busy | set(failures)]
         if not busy and not elsewhere:
             return failures
         if not busy:
@@ -79,7 +80,10 @@ def _settle(
     failures: dict[str, str], deaths: dict[str, int], retries: int,
 ) -> None:  # fmt: skip
     """Note a cell as failed, unless it is done or another process has it, or its own died and may be continued."""
-    if state.status == "done" or (state.status == "running" and outcome.ended != "died"):
+    if state.status == "done":
+        return
+    undelivered = Outbox(board.places.runs / f"cell-{state.fingerprint}").ending() is not None
+    if state.status == "running" and outcome.ended != "died" and not undelivered:
         return
     if outcome.ended == "died" and deaths.get(key, 0) < retries:
         deaths[key] = deaths.get(key, 0) + 1
