@@ -1,6 +1,7 @@
 """Which environment `mlflow run .` finds, and what a stopped build of one leaves in the way."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,5 +37,5 @@ def test_a_half_built_environment_is_removed_by_the_command_that_the_error_names
     with pytest.raises(SpkdError, match="stopped half-way") as refused:
         tracking_project.bind(project)
     remove = re.search(r"(rm -r .*) && make setup", str(refused.value))
-    subprocess.run(remove[1], shell=True, check=True)
+    subprocess.run(shlex.split(remove[1]), check=True)
     assert tracking_project.bind(project).is_symlink()
