@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spkd.detect import coco, coco_metric, evaluate, features, preflight, probe, truth
+from spkd.detect import coco, coco_metric, evaluate, features, networks, preflight, probe, truth
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
 
@@ -26,12 +26,10 @@ def real(shared_data: Find, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     report = coco.convert(
         [coco.Split("val2017", annotations, source / "val2017")], folder / "coco", "copy", False, "error", "COCO 2017"
     )
-    names = dict(enumerate(report["classes"]))
-    return (
-        folder / "coco/data.yaml",
-        annotations,
-        evaluate.from_tensors(weights, "yolov8n.yaml", names, folder / "y.pt"),
-    )
+    model = networks.build("yolov8n.yaml", "test")
+    model.names = dict(enumerate(report["classes"]))
+    save_file(load_file(weights), folder / "described.safetensors", evaluate.described(model))
+    return folder / "coco/data.yaml", annotations, evaluate.restored(folder / "described.safetensors", folder / "y.pt")
 
 
 def test_the_real_yolov8n_has_its_golden_map_on_real_images(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -63,12 +61,6 @@ def test_the_real_teacher_is_nearly_uniform_flattened_and_not_dead(real: tuple[P
     assert 0.2 < flat.mean() < 0.3 and flat.std() < 0.02  # nearly uniform: 1 / sqrt(16) = 0.25
     pooled = features.rows(levels[0], "pooled", chosen.boxes, chosen.box_image)
     assert normalise(similarity(pooled))[off].std() > 0.15
-
-
-def test_tensors_of_another_network_are_refused(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    save_file({"model.0.conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(SpkdError, match=r"the tensors of yolov8n\.yaml"):
-        evaluate.from_tensors(tmp_path / "other.safetensors", "yolov8n.yaml", {}, tmp_path / "y.pt")
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
-from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn import modules
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
@@ -109,22 +108,6 @@ def cost(model: nn.Module, imgsz: int, device: str, rounds: int = 15) -> dict[st
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     return {"parameters": parameters, "gflops": gflops, "latency_ms": statistics.median(times[3:]) * 1e3}
-
-
-def from_tensors(tensors: Path, model_yaml: str, names: Mapping[int, str], out: Path) -> Path:
-    """An ultralytics checkpoint made of a safetensors file and the yaml of its network; returns `out`.
-
-    Raises SpkdError where the tensors are not those of the network.
-    """
-    hermetic.quiet()
-    with hermetic.hushed():
-        model = YOLO(model_yaml, task="detect")
-    _fill(model.model, tensors, model_yaml)
-    model.model.names = dict(names)
-    part = out.with_suffix(".part")
-    model.save(part)
-    part.replace(out)
-    return out
 
 
 def described(model: nn.Module) -> dict[str, str]:
