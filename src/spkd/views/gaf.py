@@ -38,13 +38,12 @@ def render(x: Tensor, size: int) -> Tensor:
     if x.shape[-1] < size:
         raise SpkdError("views.gaf.size", f"at most {x.shape[-1]}, the window's length", size, "lower it")
     cosine, sine = (part.to(x.dtype) for part in polar(aggregate(x, size)))
-    # cos(a + b) = cos a cos b - sin a sin b: two outer products, no arccos. Element by element rather than as a
-    # matrix product, so that neither TF32 nor autocast can round it; one window after the other stays in a CPU's cache.
-    field = cosine.new_empty(*cosine.shape, size)
-    lot = 1 if x.device.type == "cpu" else max(1, len(x))
-    for out, c, s in zip(*(torch.split(whole, lot) for whole in (field, cosine, sine)), strict=True):
-        torch.mul(c.unsqueeze(-1), c.unsqueeze(-2), out=out).addcmul_(s.unsqueeze(-1), s.unsqueeze(-2), value=-1)
-    return field
+    # cos(a + b) = cos a cos b - sin a sin b, no arccos: on a CPU as a matrix product, which writes the image once;
+    # elsewhere element by element, so that TF32 cannot round it.
+    if x.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            return torch.stack((cosine, sine), -2).mT @ torch.stack((cosine, -sine), -2)
+    return (cosine.unsqueeze(-1) * cosine.unsqueeze(-2)).addcmul_(sine.unsqueeze(-1), sine.unsqueeze(-2), value=-1)
 
 
 def aggregate(x: Tensor, size: int) -> Tensor:
@@ -62,7 +61,7 @@ def polar(pieces: Tensor) -> tuple[Tensor, Tensor]:
     pieces: (..., size). sin is 2 sqrt((high - v)(v - low)) / (high - low), which keeps its digits near the extremes,
     where sqrt(1 - cos^2) loses half of them.
     """
-    low, high = pieces.aminmax(dim=-1, keepdim=True)
+    low, high = pieces.amin(-1, keepdim=True), pieces.amax(-1, keepdim=True)
     extent = high - low
     constant = extent <= CONSTANT * torch.maximum(high.abs(), low.abs())
     scale = torch.where(constant, 0.0, 1 / extent)
