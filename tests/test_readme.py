@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spkd import __main__ as front
 from spkd import config, plugin
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,22 @@ def test_every_command_and_every_key_exists():
             assert words[words.index("-e") + 1] in entries
         for key, value in re.findall(r"-[PS] \"?([\w.]+)=(\[.*?\]|[^\"\s]+)", line):
             config.resolve(tree, {key: yaml.safe_load(value)})
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "sample").iterdir()))
+def test_the_commands_in_the_readme_of_a_sample_exist(name):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    text = (ROOT / "sample" / name / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"`((?:spkd|dvc) [^`]*|--[^`]*)`", text)
+    assert found
+    for words in (line.split() for line in found):
+        if words[0] == "spkd":
+            constants = plugin.describe("cli", words[1].replace("-", "_"))[1]
+            plain, _, given = front.split_words(words[2:], constants.get("OPTIONS", ()))
+            assert len(plain) <= len(constants["POSITIONAL"]) and given == {}
+        else:
+            assert words[:4] == ["dvc", "exp", "run", "-S"]
+            config.resolve(tree, dict([words[4].split("=")]))
 
 
 def test_the_licence_file_is_the_agpl():

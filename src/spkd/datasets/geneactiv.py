@@ -36,7 +36,10 @@ from spkd.settings import Count
 CHANNELS = ["x_g", "y_g", "z_g"]
 RATE_HZ = 100.0
 LICENCE = "not public: the lab's own recordings"
-CITATION = "Jeon, Choi, Roy, Turaga, Buman and co-authors: TPKD, arXiv 2407.05315, 2024"
+CITATION = (
+    "Jeon, Choi, Shukla, Wang, Lee, Buman, Turaga: Topological Persistence Guided Knowledge Distillation for Wearable "
+    "Sensor Data (TPKD), arXiv 2407.05315, 2024"
+)
 NAME = re.compile(r"ID-(?P<subject>\w+)_CLASS-(?P<class>\d+)_Window-(?P<number>\d+)\.(?i:mat)")
 UNREADABLE = (MatReadError, NotImplementedError, ValueError, TypeError, LookupError, OSError, zlib.error, struct.error)
 

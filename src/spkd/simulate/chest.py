@@ -33,9 +33,10 @@ BOUTS = [  # label, what the chest does in turn, seconds of each: the order of b
 ]
 README = """Simulated recordings in the format of UCI 287, Activity Recognition from Single Chest-Mounted Accelerometer.
 
-Made by `spkd simulate chest` (src/spkd/simulate/chest.py); no person was measured. The archive has the real one's name,
-folders and columns (seq, x, y, z, label; 52 Hz; counts), so that the reader cannot tell them apart; the file SIMULATED
-beside it marks everything made from it. The real archive: `--datasets.chest.windows.source uci`.
+Made by `spkd simulate --only chest` (src/spkd/simulate/chest.py); no person was measured. The archive has the real
+one's name, folders and columns (seq, x, y, z, label; 52 Hz; counts), so that the reader cannot tell them apart; the
+file SIMULATED beside it marks everything made from it. The real archive:
+`dvc exp run -S datasets.chest.windows.source=uci windows@chest views@chest-persistence`.
 """
 
 
@@ -47,7 +48,7 @@ def write(folder: Path, seed: int) -> list[Path]:
             text = _table(subject, np.random.default_rng((seed, 287, subject)))
             _add(archive, f"{FOLDER}/{subject}.csv", text)
         _add(archive, f"{FOLDER}/README", README)
-    contents = {ARCHIVE: packed.getvalue(), "README.md": README.encode(), "SIMULATED": b"spkd simulate chest\n"}
+    contents = {ARCHIVE: packed.getvalue(), "README.md": README.encode(), "SIMULATED": b"spkd simulate --only chest\n"}
     with atomic.folder(folder) as new:
         for name, content in contents.items():
             (new / name).write_bytes(content)

@@ -180,5 +180,5 @@ Made by `spkd simulate --only coco` (src/spkd/simulate/coco.py); these are drawi
 marks everything made from them. {len(KINDS)} classes whose ids lie in COCO's 91-id space with gaps
 ({", ".join(f"{k.id} {k.name}" for k in KINDS)}),
 crowd regions with RLE, images without objects, boxes that reach out of their image, one box outside of it and one
-without width. The real COCO 2017: `--coco.source val2017` or `coco2017`.
+without width. The real images: `dvc exp run -S coco.source=val2017 coco` (1.1 GB; `coco2017`: 20.4 GB).
 """

@@ -44,15 +44,16 @@ START = np.datetime64("2024-05-06T10:00:00.000", "ms")
 GAIN, OFFSET = (25600, 25344, 25856), (0, 300, -500)
 README = """Simulated recordings in the formats of GENEActiv wrist devices, 100 Hz.
 
-Made by `spkd simulate geneactiv` (src/spkd/simulate/geneactiv.py); no person was measured. The file SIMULATED marks
-everything made from them.
+Made by `spkd simulate --only geneactiv` (src/spkd/simulate/geneactiv.py); no person was measured. The file SIMULATED
+marks everything made from them.
 
 - `windows/ID-<subject>_CLASS-<class>_Window-<number>.mat`: windows of 500 samples, key `xw` (samples, 3), in g.
 - `wrist_201.bin`: a device file of subject 201; one page is missing on purpose.
 - `wrist_202.csv`: subject 202, as the GENEActiv software exports it.
 - `intervals.csv`: subject, start, end (device clock, end excluded) and class number of what was done.
 
-Classes: {classes}.
+The lab publishes no names for its class numbers: what number 1 is there is not known here. In this simulation people
+move like this under each number: {classes}.
 """
 
 
@@ -65,7 +66,7 @@ def write(folder: Path, seed: int) -> list[Path]:
     contents["intervals.csv"] = ("\n".join(intervals) + "\n").encode()
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(NAMES, 1))
     contents["README.md"] = README.format(classes=classes).encode()
-    contents["SIMULATED"] = b"spkd simulate geneactiv\n"
+    contents["SIMULATED"] = b"spkd simulate --only geneactiv\n"
     with atomic.folder(folder) as new:
         (new / "windows").mkdir()
         for name, content in contents.items():
