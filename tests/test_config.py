@@ -137,9 +137,22 @@ def test_first_digits_of_an_id_stay_digits():
 
 
 def test_what_a_preset_replaces_is_told_but_not_what_the_command_line_sets(tree):
-    assert config.preset_line(tree, {}) == ""
-    assert config.preset_line(tree, {"preset": "long"}) == "preset long: train.epochs 200 (not 6)"
-    assert config.preset_line(tree, {"preset": "long", "train.epochs": 3}) == ""
+    assert config.preset_line(tree, {}, ("preset", "train")) == ""
+    assert config.preset_line(tree, {"preset": "long"}, ("train",)) == "preset long: train.epochs 200 (not 6)"
+    assert config.preset_line(tree, {"preset": "long", "train.epochs": 3}, ("train",)) == ""
+
+
+def test_of_a_preset_only_what_the_command_reads_is_told(tree):
+    tree["presets"]["long"] |= {"beta.sp": 1.0, "datasets.a.scaling": "paper"}
+    assert config.preset_line(tree, {"preset": "long"}, ("beta",)) == "preset long: beta.sp 1.0 (not 200.0)"
+    assert "datasets.a.scaling" in config.preset_line(tree, {"preset": "long"}, ("dataset",))
+
+
+def test_a_preset_that_sets_nothing_for_the_command_is_refused_where_it_was_asked_for(tree):
+    with pytest.raises(SpkdError, match="preset: expected one .*reads: none, got 'long', which sets none of them"):
+        config.preset_line(tree, {"preset": "long"}, ("beta",))
+    assert config.preset_line({**tree, "preset": "long"}, {}, ("beta",)) == ""
+    assert config.preset_line(tree, {"preset": "none"}, ("beta",)) == ""
 
 
 def test_presets_that_are_gone_are_missed_by_name(tree):

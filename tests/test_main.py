@@ -63,6 +63,13 @@ def test_an_unknown_key_stops_before_anything_runs(capsys):
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize(("command", "preset", "useful"), [("detect", "seed", "coco"), ("distill", "coco", "seed")])
+def test_a_preset_for_other_trainings_stops_before_anything_runs(command, preset, useful, capsys):
+    assert front.main([command, "--preset", preset]) == 2
+    said = capsys.readouterr().err
+    assert f"got '{preset}', which sets none of them" in said and useful in said
+
+
 def test_words_that_a_command_does_not_take_are_refused(capsys):
     assert front.main(["windows"]) == 2
     assert "dataset" in capsys.readouterr().err

@@ -70,7 +70,8 @@ def run(command: str, words: list[str]) -> int:
     raw = config.read(Path(own.pop("params", config.PARAMS)))
     tree = config.resolve(raw, given)
     settings = config.check(Settings, tree, "")
-    if "preset" in constants.get("SECTIONS", ()) and (line := config.preset_line(raw, given)):
+    sections = constants.get("SECTIONS", ())
+    if "preset" in sections and (line := config.preset_line(raw, given, sections)):
         print(line, flush=True)
     module = plugin.load("cli", name)
     if "RESOLVES" in constants:  # it puts further keys between the file's and the command line's

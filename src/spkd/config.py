@@ -6,7 +6,7 @@ those of a shelf's part (`views.gaf`) are in that part's own file.
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,10 +129,20 @@ def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return resolved
 
 
-def preset_line(tree: dict[str, Any], given: dict[str, Any]) -> str:
-    """What the preset sets instead of the values that stand in the file; "" where it changes nothing."""
+def preset_line(tree: dict[str, Any], given: dict[str, Any], sections: Sequence[str]) -> str:
+    """What the preset sets in these sections instead of the values that stand in the file; "" where nothing.
+
+    sections: those that the command reads; `dataset` means that data set's section too. Raises SpkdError where the
+    command line chose a preset that sets nothing in them.
+    """
+    read = {*sections, *(["datasets"] if "dataset" in sections else [])}
+    used = {n: {k: v for k, v in values.items() if k.split(".")[0] in read} for n, values in tree["presets"].items()}
     preset, own = given.get("preset", tree["preset"]), dict(leaves(tree))
-    replaced = {k: v for k, v in tree["presets"][preset].items() if k not in given and own.get(k) != v}
+    if "preset" in given and tree["presets"][preset] and not used[preset]:
+        useful = ", ".join(name for name, values in used.items() if values or not tree["presets"][name])
+        got = f"{preset!r}, which sets none of them"
+        raise SpkdError("preset", f"one for the settings that this command reads: {useful}", got, "choose one of those")
+    replaced = {k: v for k, v in used[preset].items() if k not in given and own.get(k) != v}
     words = ", ".join(f"{key} {dump(value)} (not {dump(own.get(key))})" for key, value in replaced.items())
     return f"preset {preset}: {words}" if words else ""
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+from spkd import config
 from spkd.__main__ import run as main_run
 from spkd.detect import evaluate, follow, hardware, hermetic, tracked, yolo
 from spkd.detect.plan import Job, Plan
@@ -252,6 +253,14 @@ def test_an_ordinary_mistake_is_a_message_and_no_run(
     with pytest.raises(SpkdError, match=message):
         main_run("detect", [part for word in words for part in word.split("=", 1)])
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_the_preset_for_coco_is_what_ultralytics_takes_by_itself() -> None:
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    detect = config.resolve(config.read(REPO / "params.yaml"), {"preset": "coco"})["detect"]
+    chosen = {key: detect[key] for key in ("epochs", "batch", "imgsz", "workers")} | detect["train"]
+    assert chosen == {key: DEFAULT_CFG_DICT[key] for key in chosen}
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from spkd.settings import Settings
 
-SECTIONS = ("detect", "run", "tracking", "coco")
+SECTIONS = ("preset", "detect", "run", "tracking", "coco")
 POSITIONAL = ()
 
 
