@@ -18,7 +18,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """One detection run from preflight to evidence."""
     from spkd import seeding
     from spkd.detect import tracked
-    from spkd.evidence import tracking
+    from spkd.evidence import machine, tracking
 
     run = settings.run
     tracking.sweep(Path(run.folder))
@@ -26,6 +26,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     flags = seeding.set_flags(run.deterministic, run.tf32, run.threads)
     key = hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:8]
     job = make_job(settings, Path(run.folder) / "detect" / f"{Path(settings.detect.model).stem}-{key}")
+    print(machine.line(job.device, settings.detect.device), flush=True)
     session = tracked.Session(settings.tracking.experiment, chosen, flags)
     run_id, numbers = tracked.run(job, session, settings.detect.distill.teacher)
     print(f"{job.title} (run {run_id}): " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spkd.evidence import tracking
+from spkd.evidence import machine, tracking
 from spkd.experiment import har, plan
 from spkd.settings import Settings
 
@@ -27,5 +27,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Train it, after any teacher that does not exist yet."""
     here = plan.places_here(settings)
     tracking.sweep(here.runs)
+    wanted = settings.run.device
+    print(machine.line(plan.device(wanted), wanted), flush=True)
     har.train("student", settings, tree, here)
     return 0

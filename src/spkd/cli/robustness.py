@@ -20,7 +20,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     from spkd import seeding
     from spkd.data import windowset
     from spkd.data.disturb import KINDS
-    from spkd.evidence import provenance, selection, tracking
+    from spkd.evidence import machine, provenance, selection, tracking
     from spkd.evidence import robustness_report as report
     from spkd.experiment import plan, robustness
 
@@ -28,6 +28,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     tracking.sweep(here.runs)
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     device = plan.device(settings.run.device)
+    print(machine.line(device, settings.run.device), flush=True)
     if wanted.runs:
         found_runs = selection.chosen(wanted.runs)
         runs = [run for run in found_runs if run.tags.get("kind") in selection.HAR_KINDS]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from spkd import config, executor
-from spkd.evidence import tracking
+from spkd.evidence import machine, tracking
 from spkd.experiment import cells, har, plan, side_by_side, table_report, table_run
 from spkd.settings import Settings
 
@@ -19,6 +19,9 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
     tracking.sweep(here.runs)
     most = side_by_side.most(settings)
     at_once = chosen.workers * most
+    if chosen.executor == "local":
+        wanted = settings.run.device
+        print(machine.line(plan.device(wanted), wanted), flush=True)
     board = cells.board(chosen.name, settings, raw, given, here)
     folder, tags = here.runs / "tables" / chosen.name, {"kind": "table", "table": chosen.name}
     with tracking.open_run(f"table {chosen.name}", folder, settings.tracking.experiment, tags=tags) as parent:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spkd.evidence import tracking
+from spkd.evidence import machine, tracking
 from spkd.experiment import har, plan
 from spkd.settings import Settings
 
@@ -14,5 +14,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Train it."""
     here = plan.places_here(settings)
     tracking.sweep(here.runs)
+    wanted = settings.run.device
+    print(machine.line(plan.device(wanted), wanted), flush=True)
     har.train("teacher", settings, tree, here)
     return 0

@@ -1,0 +1,17 @@
+"""Says on which device a command works: a GPU that is not used must not go unnoticed."""
+
+import torch
+
+
+def line(device: object, wanted: str) -> str:
+    """The device in one line, with the GPUs' names, or with the reason why `auto` took the CPU.
+
+    device: cpu, cuda, cuda:<index>, or the indices of GPUs as ultralytics has them: 0 or 0,1. wanted: the setting.
+    """
+    name = str(device)
+    if name == "cpu":
+        blind = "sees no GPU" if torch.version.cuda else "is built without CUDA"
+        return f"device: cpu (auto: torch {torch.__version__} {blind})" if wanted == "auto" else "device: cpu"
+    indices = [int(index) for index in name.removeprefix("cuda").removeprefix(":").split(",") if index]
+    names = [torch.cuda.get_device_name(index) for index in indices or [torch.cuda.current_device()]]
+    return f"device: cuda{':' if indices else ''}{','.join(map(str, indices))} ({', '.join(names)})"
