@@ -23,7 +23,7 @@ import torch
 
 from spkd import config
 from spkd.__main__ import run as main_run
-from spkd.detect import evaluate, follow, hardware, hermetic, tracked, yolo
+from spkd.detect import evaluate, follow, hardware, hermetic, networks, tracked, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
 
@@ -261,6 +261,37 @@ def test_the_preset_for_coco_is_what_ultralytics_takes_by_itself() -> None:
     detect = config.resolve(config.read(REPO / "params.yaml"), {"preset": "coco"})["detect"]
     chosen = {key: detect[key] for key in ("epochs", "batch", "imgsz", "workers")} | detect["train"]
     assert chosen == {key: DEFAULT_CFG_DICT[key] for key in chosen}
+
+
+def test_a_teacher_that_ultralytics_publishes_is_downloaded_by_its_name(
+    make_job: Callable[..., Job], tiny_set: Path, tiny_teacher: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    asked = []
+
+    def fetch(url: str, file: Path, **_: Any) -> None:
+        asked.append(url)
+        shutil.copy(tiny_teacher, file)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(networks.downloads, "safe_download", fetch)
+    job = make_job(data=tiny_set)
+    for _ in range(2):  # the second time it is here
+        found = tracked._find(job, yolo.look(job), "yolov8x.pt")
+        assert found and (found.weights.name, found.run_id) == ("yolov8x.pt", "none")
+        assert found.weights.read_bytes() == tiny_teacher.read_bytes()
+    assert [url.rpartition("/")[2] for url in asked] == ["yolov8x.pt"]
+    with pytest.raises(SpkdError, match=r"a teacher, got 'other/yolov8x.pt'; give weights"):
+        tracked._find(job, yolo.look(job), "other/yolov8x.pt")
+
+
+def test_a_teacher_that_cannot_be_downloaded_is_a_message(monkeypatch: Any, tmp_path: Path) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(networks.downloads, "safe_download", fail)
+    with pytest.raises(SpkdError, match=r"detect.distill.teacher: expected yolov8x.pt from ultralytics, got no route"):
+        networks.weights("yolov8x.pt", tracked.KEY)
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> None:

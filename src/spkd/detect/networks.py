@@ -1,8 +1,13 @@
-"""Opens a detection network by the name in a setting, or says which setting is wrong and why."""
+"""Opens a detection network by the name in a setting, or says which setting is wrong and why.
 
+Trained weights that ultralytics publishes (yolov8x.pt) may be named like a file: it downloads them into this folder.
+"""
+
+from pathlib import Path
 from typing import Any
 
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, load_checkpoint
+from ultralytics.utils import downloads
 
 from spkd.detect import hermetic
 from spkd.errors import SpkdError
@@ -25,3 +30,21 @@ def build(name: str, key: str) -> Any:
     if task != "detect":
         raise SpkdError(where, expected, f"{name!r}, a network for {task or 'something else'}", do)
     return model.eval()
+
+
+def weights(name: str, key: str) -> Path | None:
+    """The file of the trained weights (.pt) that are named, downloaded where ultralytics publishes them; None = none.
+
+    key: the setting that holds the name. Raises SpkdError where the download fails.
+    """
+    path = Path(name)
+    if path.suffix == ".pt" and path.is_file():
+        return path
+    if path.suffix != ".pt" or name not in downloads.GITHUB_ASSETS_NAMES:
+        return None
+    hermetic.quiet()
+    try:
+        return Path(downloads.attempt_download_asset(name))
+    except Exception as error:  # whatever a connection raises
+        got, do = " ".join(str(error).split())[:200], "download it into this folder, or name weights that are here"
+        raise SpkdError(f"params.yaml: {key}", f"{name} from ultralytics", got, do) from None

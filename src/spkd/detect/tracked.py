@@ -1,7 +1,8 @@
 """A detection run in MLflow: opens it, names its teacher, logs machine and code, trains, describes it.
 
-A teacher may be a file, an earlier run, or `latest`: the newest finished plain `detect` run on the very same data.
-Where there is none yet it is trained first, as a nested run with the same settings, and said so.
+A teacher may be a file, weights that ultralytics publishes, an earlier run, or `latest`: the newest finished plain
+`detect` run on the very same data. Where there is none yet it is trained first, as a nested run with the same settings,
+and said so.
 """
 
 import shlex
@@ -53,7 +54,7 @@ def run(
 ) -> tuple[str, dict[str, float]]:
     """Train a job in its folder, or continue it there; returns (run id, headline numbers).
 
-    wanted_teacher: a .pt file, run:<id> or latest; ignored by a plan without distillation.
+    wanted_teacher: a .pt file, or ultralytics' own by name, run:<id> or latest; ignored by a plan without distillation.
     """
     clear_finished(job.folder)
     report = yolo.look(job)
@@ -116,10 +117,11 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
         print(f"spkd: the teacher is run {newest.id} ({newest.name})", flush=True)
         return Teacher.opened(tracking.artifact(newest.id, BEST), newest.id, Path(BEST).name)
     if not wanted.startswith("run:"):
-        if not wanted.endswith(".pt") or not Path(wanted).is_file():
-            do = "give weights (.pt), run:<id> of a `detect` run, or latest"
+        weights = networks.weights(wanted, KEY)
+        if weights is None:
+            do = "give weights (.pt), those of ultralytics by name (yolov8x.pt), run:<id> of a `detect` run, or latest"
             raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
-        return Teacher.opened(Path(wanted), "none", Path(wanted).name)
+        return Teacher.opened(weights, "none", weights.name)
     run_id = wanted.removeprefix("run:")
     if BEST in tracking.listing(run_id, "weights"):
         return Teacher.opened(tracking.artifact(run_id, BEST), run_id, Path(BEST).name)
