@@ -143,6 +143,7 @@ def test_every_shipped_table_is_made_of_known_settings_and_published_columns(nam
         ({"trials": [0, 0]}, {}, r"tables.t.trials: expected each once, got \[0\] twice"),
         ({"folds": [0, 77]}, {}, r"tables.t.folds: expected folds of 6 subjects, got 77"),
         ({"baseline": "skratch"}, {}, r"tables.t.baseline: .*did you mean 'scratch'"),
+        ({"rows": {"a": {"published": "gaf"}}}, {}, r"tables.t.published: .*row 'a'.* got nothing; name"),
     ],
 )
 def test_a_definition_that_cannot_be_meant_so_is_refused(changes, given, message):
