@@ -35,6 +35,7 @@ bench: setup
 sample: setup
 	spkd simulate --out sample
 
+# needs pip-tools, which the lock does not hold: pip install pip-tools
 lock:
 	pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-options --strip-extras --no-annotate -o requirements.lock requirements.in
 
