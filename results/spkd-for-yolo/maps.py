@@ -5,7 +5,8 @@ python results/spkd-for-yolo/maps.py WEIGHTS.pt DATA_FOLDER [--splits val2017] [
 For every level and every way of comparing: the row-normalised map's off-diagonal mean and sd (n - 1), its diagonal,
 and the correlation of a pair's similarity with what the pair has in common: for images the share of classes
 (intersection over union of their class sets), for objects whether they are of one class. In brackets: 95 % bootstrap
-interval over images (1000 draws, seed 0; an object goes with its image; pairs of a thing with itself are left out).
+interval over images (seed 0; 1000 draws, 100 where more than 100 things are compared, as objects are; an object goes
+with its image; pairs of a thing with itself are left out).
 """
 
 import argparse
