@@ -9,7 +9,7 @@ import torch
 
 from spkd.errors import SpkdError
 from spkd.evidence.tracking_reading import get
-from spkd.experiment import har, lineage, plan, record, source, student, table
+from spkd.experiment import har, lineage, plan, source, student, table
 from spkd.settings import TableDefinition, TableRow
 from spkd.training import loop
 
@@ -127,12 +127,6 @@ def test_a_student_of_an_early_stopped_teacher_says_so(trained, teachers):
     assert run.tags["teacher.signal-wrn16-1-early.sha256"] == early.sha256 != ended.sha256
     assert ended.sha256 == get(run_id).tags["weights.sha256"]
     assert get(run_id).tags["weights.early_epoch"] == "1"
-
-
-@pytest.mark.parametrize(("early", "epochs", "epoch"), [(0.25, 200, 50), (0.25, 3, 1), (1.0, 10, 10), (0.0, 10, None)])
-def test_the_early_epoch_is_a_share_of_all(trained, early, epochs, epoch):
-    settings, _ = trained.settings(train__early=early, train__epochs=epochs)
-    assert record.early_epoch(settings.train) == epoch
 
 
 def test_a_run_without_early_weights_is_refused_with_what_to_do(trained):

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking_reading import get
-from spkd.experiment import har, lineage, outcome
+from spkd.experiment import har, lineage, run_report
 from spkd.training import loop
 
 
@@ -209,6 +209,8 @@ def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, mo
 def test_the_latency_is_the_shortest_of_all_times_whatever_else_the_machine_does(trained, monkeypatch):
     made = trained.plan("student", distill__teachers=[])
     task = har.assemble(made, SimpleNamespace(), [], None)
-    clock = itertools.accumulate(step for k in range(outcome.LATENCY_RUNS) for step in (0.5, 0.002 if k == 7 else 0.9))
-    monkeypatch.setattr(outcome, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert outcome.measured_cost(made, task)["latency_ms"] == pytest.approx(2.0)
+    clock = itertools.accumulate(
+        step for k in range(run_report.LATENCY_RUNS) for step in (0.5, 0.002 if k == 7 else 0.9)
+    )
+    monkeypatch.setattr(run_report, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert run_report.measured_cost(made, task)["latency_ms"] == pytest.approx(2.0)

@@ -40,6 +40,8 @@ def test_the_files_of_a_cell_are_the_loop_and_the_parts_that_it_names():
         ("losses/sp.py", "import torch\n", "import torch\n\nEXTRA = 1\n"),
         ("training/loop.py", "import torch\n", "import torch\n\nEXTRA = 1\n"),
         ("views/gaf.py", "import torch\n", "import torch\n\nEXTRA = 1\n"),
+        ("training/schedule.py", "max(1, round(share * epochs))", "max(2, round(share * epochs))"),
+        ("experiment/outcome.py", "history[-1]", "history[0]"),
     ],
 )
 def test_code_that_a_cell_uses_changes_its_digest(copy, name, old, new):
@@ -52,6 +54,14 @@ def test_code_that_a_cell_does_not_use_leaves_its_digest(copy):
     before = digest(copy)
     edit(copy, "losses/kd.py", "import torch\n", "import torch\n\nEXTRA = 1\n")
     edit(copy, "evidence/figures.py", "import ", "import os\nimport ")
+    assert digest(copy) == before
+
+
+def test_what_a_run_page_shows_leaves_the_digest(copy):
+    before = digest(copy)
+    edit(copy, "experiment/run_report.py", "LATENCY_RUNS = 30", "LATENCY_RUNS = 50")
+    edit(copy, "experiment/run_report.py", '"plots/f1.svg"', '"plots/classes.svg"')
+    edit(copy, "training/cost.py", "import torch\n", "import torch\n\nEXTRA = 1\n")
     assert digest(copy) == before
 
 

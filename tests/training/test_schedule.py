@@ -3,7 +3,7 @@ import math
 import pytest
 
 from spkd.errors import SpkdError
-from spkd.training.schedule import learning_rate
+from spkd.training.schedule import early_epoch, learning_rate
 
 
 def rates(epochs: int, schedule: str, lr: float = 0.05, lr_final: float = 0.0001) -> list[float]:
@@ -59,3 +59,8 @@ def test_an_epoch_outside_the_run_is_refused(epoch):
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(SpkdError, match="paper or cosine"):
         learning_rate(0, 200, 0.05, 0.0001, "linear")
+
+
+@pytest.mark.parametrize(("share", "epochs", "epoch"), [(0.25, 200, 50), (0.25, 3, 1), (1.0, 10, 10), (0.0, 10, None)])
+def test_the_early_epoch_is_a_share_of_all(share, epochs, epoch):
+    assert early_epoch(share, epochs) == epoch

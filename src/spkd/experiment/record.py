@@ -18,8 +18,8 @@ from spkd.evidence import panel, provenance, similarity, tracking
 from spkd.experiment import plan
 from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor, check_view
 from spkd.experiment.plan import Plan
-from spkd.settings import Train
 from spkd.training import loop, step, weights
+from spkd.training.schedule import early_epoch
 from spkd.training.taps import taps
 from spkd.training.teachers import Render
 
@@ -125,7 +125,7 @@ class Witness:
             self.run.tags({"first_step.rows_sha256": hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()})
             losses = first_step(self.task, rows)
             self.run.metrics({f"first_step/{name}": value for name, value in losses.items()}, 0)
-        if self.made.role == "teacher" and state.epoch == early_epoch(settings.train):
+        if self.made.role == "teacher" and state.epoch == early_epoch(settings.train.early, settings.train.epochs):
             weights.save(self.run.folder / "early.safetensors", self.task.network, plan.card(self.made))
             self.run.file(self.run.folder / "early.safetensors", EARLY_WEIGHTS)
             self.run.tags({"weights.early_epoch": state.epoch})
@@ -185,11 +185,6 @@ def first_step(task: step.Task, rows: torch.Tensor) -> dict[str, float]:
     outputs = [(k.name, k.logits, k.features) for k in known]
     total, parts = task.objective(logits, features, outputs, task.windows.label[rows])
     return {"loss": float(total), **{name: float(value) for name, value in parts.items()}}
-
-
-def early_epoch(train: Train) -> int | None:
-    """The epoch, counted from 1, after which a teacher keeps its early-stopped weights; None = never."""
-    return max(1, round(train.early * train.epochs)) if train.early > 0 else None
 
 
 def epoch_metrics(epoch: loop.Epoch) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Which source files decide a run's numbers, and one hash of them. Reads files as text, imports none.
 
 Comments, docstrings and layout do not count: the hash is of the syntax trees. Machinery that only reports (evidence/,
-record) and the reading of settings are left out: they change no number.
+record, run_report) and the reading of settings are left out: they change no number.
 """
 
 import ast
@@ -23,6 +23,7 @@ ROOTS = (
 REPORTING = (
     "evidence/",
     "experiment/record.py",
+    "experiment/run_report.py",
     "experiment/source.py",
     "config.py",
     "settings.py",

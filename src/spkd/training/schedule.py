@@ -1,4 +1,4 @@
-"""The learning rate of each epoch: a pure function of its number, so that a resumed run needs no memory of it."""
+"""What happens in which epoch, its learning rate above all: pure functions, so that a resumed run needs no memory."""
 
 import math
 
@@ -30,3 +30,11 @@ def learning_rate(epoch: int, epochs: int, lr: float, lr_final: float, schedule:
             return lr
         return lr_final + (lr - lr_final) * (1 + math.cos(math.pi * epoch / (epochs - 1))) / 2
     raise SpkdError("train.schedule", "paper or cosine", repr(schedule), "choose one of them")
+
+
+def early_epoch(share: float, epochs: int) -> int | None:
+    """The epoch, counted from 1, after which a teacher keeps its early-stopped weights; None = never.
+
+    share: of all epochs, 0 to 1.
+    """
+    return max(1, round(share * epochs)) if share > 0 else None

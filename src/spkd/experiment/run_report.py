@@ -1,0 +1,127 @@
+"""What the page of a finished run on recordings shows: curves, test reports, cost, description.
+
+It tells what outcome.py decided and changes none of it: source.py leaves this file out of a run's code.
+"""
+
+import shlex
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from spkd.evidence import description, figures, provenance, tracking
+from spkd.experiment import plan, record
+from spkd.experiment.lineage import Ancestor
+from spkd.experiment.plan import Plan
+from spkd.training import cost, loop, metrics, step
+
+LATENCY_RUNS = 30
+
+
+def report(
+    run: tracking.Run, made: Plan, task: step.Task, history: list[loop.Epoch], epochs: dict[str, loop.Epoch]
+) -> None:
+    """Curves, the test report of the task's network, which holds the kept weights by now, and its cost."""
+    curves(run, made, history, epochs["headline"].number)
+    test_report(run, made, task)
+    costs = measured_cost(made, task)
+    run.metrics({f"cost/{name}": value for name, value in costs.items()}, made.settings.train.epochs)
+
+
+def describe(run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor]) -> None:
+    """The description on the run's page, and its headline as a line here."""
+    run.note(description.description(_facts(run, made, epochs, teachers)))
+    shown = epochs["headline"]
+    numbers = f"accuracy {shown.test['accuracy']:.4f}, macro-F1 {shown.test['macro_f1']:.4f}"
+    rule = record.HEADLINES[made.settings.train.headline]
+    print(f"{plan.name(made)}: {numbers} (epoch {shown.number}; {rule}), run {run.id}", flush=True)
+
+
+def curves(run: tracking.Run, made: Plan, history: list[loop.Epoch], headline: int) -> None:
+    """The table of epochs and their curves. headline: number of the epoch that is marked."""
+    rows = [{"epoch": float(e.number), **record.epoch_metrics(e)} for e in history]
+    run.table("epochs", {key: [row[key] for row in rows] for key in rows[0]})
+    shown = [key for key in rows[0] if key.split("/")[0] in ("train", "val", "test", "loss")]
+    series = {key: [(int(row["epoch"]), row[key]) for row in rows] for key in shown}
+    run.text(figures.curves(series, plan.name(made), made.origin, headline), "plots/curves.svg")
+
+
+def test_report(run: tracking.Run, made: Plan, task: step.Task) -> None:
+    """Confusion matrix, F1 of every class and accuracy of every subject, for the kept weights on the test subjects."""
+    labels, subjects = plan.truth(made, made.split.test)
+    predicted, _ = step.predict(task, task.test, made.settings.train.eval_batch)
+    classes, names = made.windows.classes, made.windows.subjects
+    title, origin = plan.name(made), made.origin
+    counts = metrics.confusion(labels, predicted, len(classes))
+    support = [int(n) for n in counts.sum(axis=1)]
+    f1 = [float(v) for v in metrics.per_class_f1(labels, predicted, len(classes))]
+    accuracy = {names[s]: v for s, v in metrics.per_subject_accuracy(labels, predicted, subjects).items()}
+    windows = {names[s]: int((subjects == s).sum()) for s in np.unique(subjects)}
+    run.text(figures.confusion(counts, classes, title, origin), "plots/confusion.svg")
+    run.text(figures.class_bars(f1, support, classes, title, origin), "plots/f1.svg")
+    run.text(figures.subject_bars(accuracy, windows, title, origin), "plots/subjects.svg")
+    run.table("confusion", {"true": classes, **{c: counts[:, k].tolist() for k, c in enumerate(classes)}})
+    run.table("per_class", {"class": classes, "f1": [v if np.isfinite(v) else None for v in f1], "windows": support})
+    run.table(
+        "per_subject",
+        {"subject": list(accuracy), "accuracy": list(accuracy.values()), "windows": list(windows.values())},
+    )
+    run.table("predictions", {
+        "row": made.split.test.tolist(), "subject": [names[s] for s in subjects],
+        "true": labels.tolist(), "predicted": predicted.tolist(),
+    })  # fmt: skip
+
+
+@torch.no_grad()
+def measured_cost(made: Plan, task: step.Task) -> dict[str, float]:
+    """parameters, macs of one window, bytes of the weights, latency_ms (of one window, view included).
+
+    latency_ms: the shortest of LATENCY_RUNS, since other programs lengthen a time and nothing shortens it. It stays a
+    wall time of this machine at this moment.
+    """
+    row = task.test[:1]
+    task.network.eval()
+    seconds = []
+    for _ in range(LATENCY_RUNS):
+        started = time.perf_counter()
+        rendered = task.render(task.windows.batch(row), row)
+        task.network(rendered)
+        if made.device.type == "cuda":
+            torch.cuda.synchronize(made.device)
+        seconds.append(time.perf_counter() - started)
+    return {
+        "parameters": cost.parameters(task.network),
+        "macs": cost.macs(task.network, tuple(rendered.shape[1:])),
+        "bytes": cost.state_bytes(task.network),
+        "latency_ms": 1000 * min(seconds),
+    }
+
+
+def _facts(run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor]) -> description.Facts:
+    manifest, shown, code = made.windows.manifest, epochs["headline"], provenance.code(made.places.project)
+    rows = [
+        {"result": name, "epoch": e.number, "test accuracy": e.test["accuracy"], "test macro-F1": e.test["macro_f1"]}
+        for name, e in epochs.items()
+    ]
+    data: dict[str, Any] = {
+        "data set": f"{made.settings.dataset}, digest `{made.windows.digest}`",
+        "window": f"{made.windows.length} samples at {made.windows.rate_hz:g} Hz, rule {manifest['rule']}",
+        "test subjects": ", ".join(made.split.test_subjects),
+        "validation subjects": ", ".join(made.split.validation_subjects),
+        "scaling": made.scaling.rule,
+    }
+    return description.Facts(
+        what=f"{record.kind(made)}: {made.model.network} on the {made.model.view} view",
+        origin=str(manifest["origin"]),
+        data=data,
+        headline=f"accuracy {100 * shown.test['accuracy']:.2f} %, macro-F1 {100 * shown.test['macro_f1']:.2f} %",
+        rule=record.HEADLINES[made.settings.train.headline],
+        results=rows,
+        command="python -m spkd " + shlex.join(sys.argv[1:]),
+        commit=code["commit"],
+        dirty=code["dirty"],
+        experiment_id=run.experiment_id,
+        teachers=[description.Teacher(t.name, t.run_id, t.sha256) for t in teachers],
+    )
