@@ -102,7 +102,7 @@ def tracked(project: Project) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as place:
         began, here = time.process_time(), time.thread_time()
         with tracking.open_run(plan.name(made), Path(place), "bench", None, record.tags(made)) as run:
-            record.beginning(run, made, {})
+            code = record.beginning(run, made, {})
             task = project.task()
             record.lineage(run, [project.ancestor], [1.0], None)
             witness = record.Witness(run, made, task, [project.ancestor])
@@ -116,7 +116,7 @@ def tracked(project: Project) -> dict[str, float]:
             before = time.thread_time()
             state = project.fit(task, Path(place), 1, on_epoch)
             fitted = time.thread_time() - before
-            outcome.ending(run, made, task, state, [project.ancestor])
+            outcome.ending(run, made, task, state, [project.ancestor], code)
         whole, mine = time.process_time() - began, time.thread_time() - here
     return {"whole": whole, "epochs": told, "ends": mine - fitted, "sender": whole - mine}
 

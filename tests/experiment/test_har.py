@@ -1,5 +1,6 @@
 import itertools
 import json
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
@@ -107,6 +108,35 @@ def test_environment_code_and_data_are_recorded(trained, student):
     assert [i.dataset.name for i in inputs] == ["chest"]
     assert len(inputs[0].dataset.digest) <= 36
     assert student.tags["code.commit"]
+
+
+def test_a_commit_during_training_leaves_the_page_with_the_code_that_the_run_began_with(
+    store, new_project, waves, tmp_path
+):
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    made = new_project(tmp_path, waves)
+    git("init", "--quiet")
+    (tmp_path / ".gitignore").write_text("data\nruns\n")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "new.py").write_text("NEW = 1\n")
+    for key, text in (("user.name", "t"), ("user.email", "t@t")):
+        git("config", key, text)
+    git("add", ".gitignore")
+    git("commit", "--quiet", "--message", "first")
+    before = git("rev-parse", "HEAD")
+    scratch = made.settings(distill__teachers=[], train__epochs=1, fold=1)
+    with har.begun("student", *scratch, made.places, None, har.NOTHING) as own:
+        state = loop.fit(own.task, own.made.settings.train, 0, own.checkpoint, own.key, own.witness)
+        git("add", "src")
+        git("commit", "--quiet", "--message", "second")
+        own.end(state)
+    tags = get(own.run.id).tags
+    assert tags["code.commit"] == before != git("rev-parse", "HEAD")
+    assert f"git checkout {before}" in tags["mlflow.note.content"]
+    assert tags["code.dirty"] == "true" and "git apply code.patch" in tags["mlflow.note.content"]
 
 
 def test_the_weights_load_again_and_predict_what_the_run_reported(trained, student):

@@ -47,7 +47,7 @@ NOTHING = Given()
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that is open, with all that training it takes. key: of its checkpoint."""
+    """A run that is open, with all that training it takes. key: of its checkpoint. code: that it began with."""
 
     run: tracking.Run
     made: Plan
@@ -55,6 +55,7 @@ class Begun:
     teachers: list[Ancestor]
     witness: record.Witness
     key: str
+    code: dict[str, Any]
 
     @property
     def checkpoint(self) -> Path:
@@ -63,7 +64,7 @@ class Begun:
 
     def end(self, state: loop.State) -> None:
         """Log what is known after the last epoch."""
-        outcome.ending(self.run, self.made, self.task, state, self.teachers)
+        outcome.ending(self.run, self.made, self.task, state, self.teachers, self.code)
 
 
 def train(
@@ -105,13 +106,13 @@ def begun(
         if not goes_on:
             checkpoint.unlink(missing_ok=True)
         source.write_down(folder, code)
-        record.beginning(run, made, flags)
+        began_with = record.beginning(run, made, flags)
         teachers, scratch = ancestors(made, run, given.ancestors)
         task = assemble(made, run, teachers, scratch, shared)
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
-        yield Begun(run, made, task, teachers, record.Witness(run, made, task, teachers), key)
+        yield Begun(run, made, task, teachers, record.Witness(run, made, task, teachers), key, began_with)
     forget(folder)
 
 

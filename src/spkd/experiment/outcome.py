@@ -4,6 +4,7 @@ Every number of a table is decided here or before; what the run's page shows bes
 """
 
 from dataclasses import asdict
+from typing import Any
 
 from spkd.evidence import provenance, tracking
 from spkd.experiment import run_report, student
@@ -14,8 +15,10 @@ from spkd.training import loop, step, weights
 WEIGHTS = "weights.safetensors"
 
 
-def ending(run: tracking.Run, made: Plan, task: step.Task, state: loop.State, teachers: list[Ancestor]) -> None:
-    """Log everything that is known after the last epoch.
+def ending(
+    run: tracking.Run, made: Plan, task: step.Task, state: loop.State, teachers: list[Ancestor], code: dict[str, Any]
+) -> None:
+    """Log everything that is known after the last epoch. code: what record.beginning returned.
 
     The weights that are kept, and reported on, are those of the last epoch where that is the headline, and those of
     the epoch chosen on validation subjects otherwise: never those of the best test epoch.
@@ -30,7 +33,7 @@ def ending(run: tracking.Run, made: Plan, task: step.Task, state: loop.State, te
     run.tags({"weights.sha256": sha256, "weights.epoch": kept.number})
     run_report.report(run, made, task, state.history, epochs)
     _keep_weights(run, made, task, sha256, teachers)
-    run_report.describe(run, made, epochs, teachers)
+    run_report.describe(run, made, epochs, teachers, code)
 
 
 def chosen(made: Plan, history: list[loop.Epoch]) -> dict[str, loop.Epoch]:

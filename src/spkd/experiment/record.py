@@ -83,10 +83,10 @@ def lineage(run: tracking.Run, teachers: list[Ancestor], shares: list[float], sc
     run.tags({"teachers": " ".join(t.name for t in teachers) or "none"})
 
 
-def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> None:
-    """Settings, environment, code and data lineage; everything known before the first step."""
+def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> dict[str, Any]:
+    """Log settings, environment, code and data lineage: all that is known before the first step. Returns the code."""
     run.params(plan.relevant(made))
-    provenance.tell(run, {**flags, "device": str(made.device)}, made.places.project)
+    _, code = provenance.tell(run, {**flags, "device": str(made.device)}, made.places.project)
     folder = _relative(made, made.places.data / "windows" / made.settings.dataset)
     data = provenance.data(folder, made.places.project)
     digest = data["dvc_md5"] or made.windows.digest
@@ -102,6 +102,7 @@ def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> None:
         print(f"classes that the training subjects do not have: {', '.join(made.split.missing)}", flush=True)
     if made.scaling.constant:
         print(f"constant channels, scaled to 0: {', '.join(made.scaling.constant)}", flush=True)
+    return code
 
 
 class Witness:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spkd.evidence import description, figures, provenance, tracking
+from spkd.evidence import description, figures, tracking
 from spkd.experiment import plan, record
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
@@ -30,9 +30,11 @@ def report(
     run.metrics({f"cost/{name}": value for name, value in costs.items()}, made.settings.train.epochs)
 
 
-def describe(run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor]) -> None:
-    """The description on the run's page, and its headline as a line here."""
-    run.note(description.description(_facts(run, made, epochs, teachers)))
+def describe(
+    run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor], code: dict[str, Any]
+) -> None:
+    """The description on the run's page, and its headline as a line here. code: that the run began with."""
+    run.note(description.description(_facts(run, made, epochs, teachers, code)))
     shown = epochs["headline"]
     numbers = f"accuracy {shown.test['accuracy']:.4f}, macro-F1 {shown.test['macro_f1']:.4f}"
     rule = record.HEADLINES[made.settings.train.headline]
@@ -99,8 +101,10 @@ def measured_cost(made: Plan, task: step.Task) -> dict[str, float]:
     }
 
 
-def _facts(run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor]) -> description.Facts:
-    manifest, shown, code = made.windows.manifest, epochs["headline"], provenance.code(made.places.project)
+def _facts(
+    run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor], code: dict[str, Any]
+) -> description.Facts:
+    manifest, shown = made.windows.manifest, epochs["headline"]
     rows = [
         {"result": name, "epoch": e.number, "test accuracy": e.test["accuracy"], "test macro-F1": e.test["macro_f1"]}
         for name, e in epochs.items()
