@@ -66,6 +66,7 @@ class Project:
         self.render = plan.render(self.made, "signal", card.view_settings)
         network = _study.network(16, 3, 1).eval()
         live = LiveTeacher("signal-wrn16-3", network, self.render, self.windows, _study.TAPS)
+        self.live = live
         self.teacher, how = remember(live, self.rows["train"], 512, 2**33, folder / "answers", sp.Products)
         print(f"{len(self.rows['train'])} training windows; the teacher answers {how}", flush=True)
         self.ancestor = Ancestor(live.name, "0" * 32, network, card, "0" * 64)
@@ -105,7 +106,7 @@ def tracked(project: Project) -> dict[str, float]:
             code = record.beginning(run, made, {})
             task = project.task()
             record.lineage(run, [project.ancestor], [1.0], None)
-            witness = record.Witness(run, made, task, [project.ancestor])
+            witness = record.Witness(run, made, task, [project.live])
 
             def on_epoch(state: loop.State) -> None:
                 nonlocal told

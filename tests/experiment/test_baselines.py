@@ -65,7 +65,7 @@ def teachers(trained):
 
 def assembled(made, ancestors, scratch=None):
     untracked = SimpleNamespace(tags=lambda words: None, folder=made.places.runs)
-    return har.assemble(made, untracked, ancestors, scratch)
+    return har.assemble(made, untracked, ancestors, scratch)[0]
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -2,16 +2,18 @@ import itertools
 import json
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from spkd.data import scaling
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking_reading import get
-from spkd.experiment import har, lineage, run_report
+from spkd.experiment import har, lineage, plan, record, run_report
 from spkd.training import loop
 
 
@@ -96,6 +98,26 @@ def test_teacher_maps_do_not_change_while_the_student_learns(student):
     first, last = (np.load(tracking.artifact(student.id, f"maps/arrays_{k:04d}.npz")) for k in (0, 3))
     np.testing.assert_array_equal(first["group3/teacher/signal-wrn16-1"], last["group3/teacher/signal-wrn16-1"])
     assert not np.allclose(first["group3/student"], last["group3/student"])
+
+
+def test_the_maps_of_teachers_come_from_the_windows_and_views_that_they_teach_from(trained, tmp_path, monkeypatch):
+    made = trained.plan("student")
+    loaded = lineage.load(made, lineage.find(made, "signal:wrn16-1"), "t", tmp_path)
+    statistics = {**loaded.card.scaling, "mean": (2 * np.array(loaded.card.scaling["mean"])).tolist()}
+    ancestors = [replace(loaded, name=name, card=replace(loaded.card, scaling=statistics)) for name in ("a", "b")]
+    renders, places = [], []
+    render, on_device = plan.render, plan.on_device
+    monkeypatch.setattr(plan, "render", lambda *words: renders.append(words) or render(*words))
+    monkeypatch.setattr(plan, "on_device", lambda *words: places.append(words) or on_device(*words))
+    untracked = SimpleNamespace(tags=lambda words: None, folder=tmp_path)
+    witness = record.Witness(untracked, made, *har.assemble(made, untracked, ancestors, None))
+    assert (len(renders), len(places)) == (3, 2)  # of the student, of each teacher; of the student, of both teachers
+    windows, rows = on_device(made, scaling.from_dict(statistics)), witness.task.windows.rows(witness.rows)
+    view = render(made, "signal", loaded.card.view_settings)
+    twin = record.products(loaded.network, view, windows, rows, list(made.settings.distill.taps))
+    assert witness.taught.keys() == {"a", "b"}
+    for tap, expected in twin.items():
+        assert all(own[tap].tobytes() == expected.tobytes() for own in witness.taught.values())
 
 
 def test_environment_code_and_data_are_recorded(trained, student):
@@ -238,7 +260,7 @@ def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, mo
 
 def test_the_latency_is_the_shortest_of_all_times_whatever_else_the_machine_does(trained, monkeypatch):
     made = trained.plan("student", distill__teachers=[])
-    task = har.assemble(made, SimpleNamespace(), [], None)
+    task, _ = har.assemble(made, SimpleNamespace(), [], None)
     clock = itertools.accumulate(
         step for k in range(run_report.LATENCY_RUNS) for step in (0.5, 0.002 if k == 7 else 0.9)
     )

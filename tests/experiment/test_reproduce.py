@@ -102,7 +102,7 @@ def no_training(*_):
 
 @pytest.fixture
 def task(repo):
-    return har.assemble(repo.plan("student", distill__teachers=[]), SimpleNamespace(), [], None)
+    return har.assemble(repo.plan("student", distill__teachers=[]), SimpleNamespace(), [], None)[0]
 
 
 def test_the_first_step_is_that_of_the_loop(repo, task, tmp_path):

@@ -108,11 +108,12 @@ def begun(
         source.write_down(folder, code)
         began_with = record.beginning(run, made, flags)
         teachers, scratch = ancestors(made, run, given.ancestors)
-        task = assemble(made, run, teachers, scratch, shared)
+        witness = record.Witness(run, made, *assemble(made, run, teachers, scratch, shared))
+        task = witness.task
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
-        yield Begun(run, made, task, teachers, record.Witness(run, made, task, teachers), key, began_with)
+        yield Begun(run, made, task, teachers, witness, key, began_with)
     forget(folder)
 
 
@@ -191,8 +192,11 @@ def _train_scratch(made: Plan, run: tracking.Run) -> str:
 
 def assemble(
     made: Plan, run: tracking.Run, ancestors: list[Ancestor], scratch: Ancestor | None, shared: Shared | None = None
-) -> step.Task:
-    """The task of the training loop: network, views, rows and frozen teachers on the device."""
+) -> tuple[step.Task, list[LiveTeacher]]:
+    """(the task of the training loop, its teachers as they answer anew), all on the device.
+
+    Teachers of one scaling share its windows.
+    """
     shared = {} if shared is None else shared
     network = student.network(made, ancestors, scratch)
     render = plan.render(made, made.model.view, plan.card(made).view_settings)
@@ -200,20 +204,23 @@ def assemble(
     rows = {n: windows.rows(getattr(made.split, n)) for n in ("train", "validation", "test")}
     objective = _objective(made, ancestors)
     tap_names, teacher_taps = objective.tapped()
+    alive: list[LiveTeacher] = []
     teachers: list[Teacher] = []
     for ancestor in ancestors:
         own = scaling.from_dict(ancestor.card.scaling)
-        seen = windows if own.to_dict() == made.scaling.to_dict() else plan.on_device(made, own)
+        there = (w for w in [windows, *(t.windows for t in alive)] if w.scaling.to_dict() == own.to_dict())
+        seen = next(there, None) or plan.on_device(made, own)
         rendered = plan.render(made, ancestor.card.view, ancestor.card.view_settings)
-        live = LiveTeacher(ancestor.name, ancestor.network, rendered, seen, teacher_taps)
-        teachers.append(_remembered(made, live, ancestor, objective, rows["train"], run, shared))
+        alive.append(LiveTeacher(ancestor.name, ancestor.network, rendered, seen, teacher_taps))
+        teachers.append(_remembered(made, alive[-1], ancestor, objective, rows["train"], run, shared))
     if objective.needs_parts:
         first = rows["train"][:2]
         student.grow(objective, made, network, windows.batch(first), render, first, teachers)
-    return step.Task(
+    task = step.Task(
         network, render, windows,
         rows["train"], rows["validation"], rows["test"], objective, teachers, tap_names, plan.name(made),
     )  # fmt: skip
+    return task, alive
 
 
 def _objective(made: Plan, ancestors: list[Ancestor]) -> Objective:

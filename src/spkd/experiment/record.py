@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from spkd import plugin
-from spkd.data import scaling
 from spkd.data.batches import DeviceWindows, order
 from spkd.evidence import panel, provenance, similarity, tracking
 from spkd.experiment import plan
@@ -21,7 +20,7 @@ from spkd.experiment.plan import Plan
 from spkd.training import loop, step, weights
 from spkd.training.schedule import early_epoch
 from spkd.training.taps import taps
-from spkd.training.teachers import Render
+from spkd.training.teachers import LiveTeacher, Render
 
 HEADLINES = {
     "validation": "test result at the epoch chosen on validation subjects",
@@ -108,12 +107,14 @@ def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> dict[str,
 class Witness:
     """Called by the loop before the first epoch and after each: logs what is new, and the maps every few epochs."""
 
-    def __init__(self, run: tracking.Run, made: Plan, task: step.Task, teachers: list[Ancestor]) -> None:
-        self.run, self.made, self.task, self.teachers = run, made, task, teachers
+    def __init__(self, run: tracking.Run, made: Plan, task: step.Task, teachers: list[LiveTeacher]) -> None:
+        """teachers: asked for their maps here, once, and not kept: they may hold windows of their own scaling."""
+        self.run, self.made, self.task = run, made, task
         labels = np.asarray(made.windows.label)
         self.rows = similarity.probe(labels, made.settings.tracking.probe_per_class, np.asarray(made.windows.subject))
         self.labels = labels[self.rows]
-        self.taught: dict[str, Products] = {}
+        rows, taps = task.windows.rows(self.rows), list(made.settings.distill.taps)
+        self.taught = {t.name: products(t.network, t.render, t.windows, rows, taps) for t in teachers}
 
     def __call__(self, state: loop.State) -> None:
         """Log the newest epoch (the run drops what it has already), early weights and maps where they are due."""
@@ -137,8 +138,6 @@ class Witness:
         """Similarity maps of the probe windows: pictures, numbers, the arrays behind them; first and last a panel."""
         rows, taps = self.task.windows.rows(self.rows), list(self.made.settings.distill.taps)
         student = products(self.task.network, self.task.render, self.task.windows, rows, taps)
-        if not self.taught:
-            self.taught = {t.name: self._teacher(t, rows, taps) for t in self.teachers}
         layers = {
             tap: similarity.Layer(student[tap], {name: own[tap] for name, own in self.taught.items()}) for tap in taps
         }
@@ -153,11 +152,6 @@ class Witness:
             drawn = panel.draw(layers, self.labels, self.made.windows.classes, title, self.made.origin)
             self.run.text(drawn, f"maps/panel_{step:04d}.svg")
         self.run.arrays(similarity.arrays(layers, self.labels, self.rows, step), f"maps/arrays_{step:04d}.npz")
-
-    def _teacher(self, teacher: Ancestor, rows: torch.Tensor, taps: list[str]) -> Products:
-        windows = plan.on_device(self.made, scaling.from_dict(teacher.card.scaling))
-        render = plan.render(self.made, teacher.card.view, teacher.card.view_settings)
-        return products(teacher.network, render, windows, rows, taps)
 
 
 @torch.no_grad()
