@@ -366,6 +366,17 @@ def test_no_run_is_lost_behind_the_first_page(here, monkeypatch):
     assert selection.by_id(made[0][:8]).id == made[0]
 
 
+def test_finished_runs_are_found_by_tags_whatever_their_texts_hold(here):
+    odd = {"test_subjects": "O'Hara 7%", "data.name": 'a "b" c', "k-1": "x = y AND z"}
+    with open_run(here, tags=odd) as run:
+        pass
+    with open_run(here, "other", tags={**odd, "test_subjects": "O"}):
+        assert [found.id for found in tracking.find(tracking.finished({"k-1": odd["k-1"]}))] == [run.id]
+    assert [found.id for found in tracking.find(tracking.finished(odd))] == [run.id]
+    with pytest.raises(SpkdError, match="one kind of quotation marks"):
+        tracking.finished({"name": "'\""})
+
+
 @pytest.mark.parametrize(("start", "named"), [("ffffff", "none in sqlite"), ("xyz", "the id of a run"), ("", "the id")])
 def test_digits_that_are_no_run_are_an_error(here, start, named):
     with pytest.raises(SpkdError, match=named):

@@ -23,7 +23,7 @@ def test_a_record_holds_what_the_run_logged(record):
     assert [step for step, _ in record.curves["test/accuracy"]] == [1, 2, 3]
     assert not [key for key in record.curves if key.startswith(("headline/", "cost/"))]
     assert list(record.teachers) == ["signal-wrn16-1"]
-    assert record.simulated and not record.detection
+    assert record.run.simulated and not record.detection
 
 
 def test_the_maps_are_those_of_every_kept_step(record):

@@ -53,7 +53,7 @@ def tell(runs: list[RunInfo]) -> None:
         print(f"headline: {rules}. `best on test` looks at the answer: never report it alone.")
     if detectors:
         print("\ndetection\n" + comparison.text(detectors, comparison.DETECTION))
-    if any(run.tags.get("data.origin") == "simulated" for run in runs):
+    if any(run.simulated for run in runs):
         print(f"\n{compare_page.SIMULATED}")
 
 
@@ -62,7 +62,7 @@ def write(text: str, shown: list[RunInfo], settings: Settings, tree: dict[str, A
     tracking.sweep(folder)
     out = Path(settings.compare.out)
     atomic.write_text(out, text)
-    simulated = any(run.tags.get("data.origin") == "simulated" for run in shown)
+    simulated = any(run.simulated for run in shown)
     tags = {"kind": "compare", "compared": " ".join(run.id for run in shown)}
     tags["data.origin"] = "simulated" if simulated else "recorded"
     name = f"compare {len(shown)} runs"

@@ -60,7 +60,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         return 1
     left_out, runs = len(runs) - len(measured), measured
     found = report.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
-    simulated = any(run.tags.get("data.origin") == "simulated" for run in runs)
+    simulated = any(run.simulated for run in runs)
     text = report.markdown(found, {names[r.run.id]: r.recorded for r in results}, wanted.draws, simulated)
     tags = {"kind": "robustness", "tested": " ".join(run.id for run in runs)}
     tags["data.origin"] = "simulated" if simulated else "recorded"

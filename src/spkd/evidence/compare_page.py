@@ -40,7 +40,7 @@ def page(records: Sequence[Record], title: str) -> str:
 
 def _warning(every: Sequence[Entry]) -> str:
     """What must be known before any figure is read: simulated data, and runs whose data are not the same."""
-    simulated = [e.letter for e in every if e.record.simulated]
+    simulated = [e.letter for e in every if e.record.run.simulated]
     if not simulated:
         return ""
     of = "" if len(simulated) == len(every) else f" ({', '.join(simulated)})"

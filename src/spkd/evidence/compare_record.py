@@ -53,11 +53,6 @@ class Record:
         return self.run.tags.get("kind") == DETECTION
 
     @property
-    def simulated(self) -> bool:
-        """Whether its data were simulated."""
-        return self.run.tags.get("data.origin") == "simulated"
-
-    @property
     def teachers(self) -> dict[str, str]:
         """{name of the teacher: run id}."""
         ends = {k: v for k, v in self.run.tags.items() if k.startswith("teacher.") and k.endswith(".run_id")}

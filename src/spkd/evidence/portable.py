@@ -109,16 +109,13 @@ def _lock(folder: Path, commit: str, project: Path) -> None:
 def _trials(info: tracking.RunInfo) -> list[tracking.RunInfo]:
     """The newest finished run of every seed with these settings, code, data and teachers, by seed."""
     wanted = _from_info(asdict(info))
-    clauses = [f"tags.kind = '{info.tags['kind']}'", "attributes.status = 'FINISHED'"]
-    for key in ("data.digest", "fold", "code.commit"):
-        if key in info.tags:
-            clauses.append(f"tags.`{key}` = '{info.tags[key]}'")
+    like = {key: text for key, text in info.tags.items() if key in ("kind", "data.digest", "fold", "code.commit")}
     found, patch = {wanted.seed: info}, _patch_sha256(info.tags)
-    for other in tracking.find(" AND ".join(clauses)) if patch is not None else []:
+    for other in tracking.find(tracking.finished(like)) if patch is not None else []:
         record = _from_info(asdict(other))
         same = _without_seed(record) == _without_seed(wanted) and _patch_sha256(other.tags) == patch
         same = same and record.machine.get("lock") == wanted.machine.get("lock")
-        if same and record.seed not in found and "repeats" not in other.tags:
+        if same and record.seed not in found and not other.repeats:
             found[record.seed] = other
     return [found[seed] for seed in sorted(found, key=lambda s: (len(s), s))]
 

@@ -46,7 +46,7 @@ def by_id(start: str) -> RunInfo:
 
 
 def _trained(run: RunInfo) -> RunInfo:
-    if not is_training(run) and "repeats" not in run.tags:
+    if not is_training(run) and not run.repeats:
         got = f"{run.name!r} (kind {run.tags.get('kind', 'none: a run of another program')})"
         raise SpkdError(f"run {run.id}", "a run of teacher, distill or detect", got, "leave it out")
     return run
@@ -54,13 +54,13 @@ def _trained(run: RunInfo) -> RunInfo:
 
 def is_training(run: RunInfo) -> bool:
     """Whether a run trained a network, and not to repeat another: a repetition counts beside what it repeats only."""
-    return run.tags.get("kind", "") in (*HAR_KINDS, DETECTION) and "repeats" not in run.tags
+    return run.tags.get("kind", "") in (*HAR_KINDS, DETECTION) and not run.repeats
 
 
 def of_fold(digest: str, fold: int) -> list[RunInfo]:
     """Every finished training run on windows of this digest and fold, newest first."""
-    query = f"tags.`data.digest` = '{digest}' AND tags.fold = '{fold}' AND attributes.status = 'FINISHED'"
-    return [run for run in tracking.find(query) if is_training(run)]
+    found = tracking.find(tracking.finished({"data.digest": digest, "fold": str(fold)}))
+    return [run for run in found if is_training(run)]
 
 
 def nothing(dataset: str, fold: int) -> str:
@@ -73,8 +73,7 @@ def nothing(dataset: str, fold: int) -> str:
 
 def detectors() -> list[RunInfo]:
     """Every finished detection run, newest first."""
-    found = tracking.find(f"tags.kind = '{DETECTION}' AND attributes.status = 'FINISHED'")
-    return [run for run in found if is_training(run)]
+    return [run for run in tracking.find(tracking.finished({"kind": DETECTION})) if is_training(run)]
 
 
 def newest(runs: Sequence[RunInfo]) -> list[RunInfo]:

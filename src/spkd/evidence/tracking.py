@@ -19,7 +19,7 @@ from spkd.evidence import outbox as outboxes
 from spkd.evidence import tracking_store as store
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking_delivery import Sender
-from spkd.evidence.tracking_reading import RunInfo, artifact, find, get, history, inputs, listing, registered
+from spkd.evidence.tracking_reading import RunInfo, artifact, find, finished, get, history, inputs, listing, registered
 from spkd.evidence.tracking_run import TAG_LENGTH, Run, logged, texts
 from spkd.evidence.tracking_store import told
 from spkd.evidence.tracking_sweep import adopt, clean_up, is_alive, sweep, upload
@@ -32,6 +32,7 @@ __all__ = [
     "artifact",
     "clean_up",
     "find",
+    "finished",
     "get",
     "history",
     "inputs",

@@ -1,5 +1,6 @@
 """Reads runs back: search, artifacts, metric histories, registered models. Writes nothing to the store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,16 @@ class RunInfo:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its data were simulated."""
+        return self.tags.get("data.origin") == "simulated"
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it repeats another run, to be judged: it counts beside that run only."""
+        return "repeats" in self.tags
 
 
 def _info(run: Run) -> RunInfo:
@@ -64,6 +75,20 @@ def find(filter_string: str = "", limit: int | None = None) -> list[RunInfo]:
             raise SpkdError(f"search {filter_string!r}", expected, store.reason(error), do) from None
         raise SpkdError(store.told(), "an answer", store.reason(error), "try again when the server is back") from None
     return [_info(run) for run in runs[:limit]]
+
+
+def finished(tags: Mapping[str, str]) -> str:
+    """The search for finished runs with these tags. Raises SpkdError for a text that MLflow cannot be asked for."""
+    clauses = [f"tags.`{key}` = {_quoted(text)}" for key, text in tags.items()]
+    return " AND ".join([*clauses, "attributes.status = 'FINISHED'"])
+
+
+def _quoted(text: str) -> str:
+    """In quotation marks that the text does not hold: MLflow knows no other way to write one."""
+    mark = next((mark for mark in "'\"" if mark not in text), None)
+    if mark is None or text.endswith("\\"):
+        raise SpkdError("search", "a text with one kind of quotation marks", repr(text), "rename what is called so")
+    return f"{mark}{text}{mark}"
 
 
 def get(run_id: str) -> RunInfo:
@@ -113,7 +138,7 @@ def inputs(run_id: str) -> dict[str, str]:
 
 def registered(name: str, version: int | str | None = None) -> str:
     """The id of the run that made a registered model; the newest version where none is asked for."""
-    versions = store.client().search_model_versions(f"name = '{name}'")
+    versions = store.client().search_model_versions(f"name = {_quoted(name)}")
     wanted = [v for v in versions if version is None or int(v.version) == int(version)]
     if not wanted:
         got = f"versions {sorted(int(v.version) for v in versions)}" if versions else "no such model"

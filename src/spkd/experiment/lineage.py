@@ -79,7 +79,7 @@ def find_scratch(plan: Plan) -> str | None:
 
 
 def _latest(plan: Plan, kind: str, model: Model, what: str, more: dict[str, str]) -> str | None:
-    clauses = more | {
+    tags = more | {
         "kind": kind,
         "data.dataset": plan.settings.dataset,
         "data.digest": plan.windows.digest,
@@ -88,10 +88,9 @@ def _latest(plan: Plan, kind: str, model: Model, what: str, more: dict[str, str]
         "fold": str(plan.settings.fold),
         "test_subjects": " ".join(plan.split.test_subjects),
     }
-    query = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in clauses.items())
-    found = tracking.find(f"{query} AND attributes.status = 'FINISHED'", limit=LOOKED_AT)
+    found = tracking.find(tracking.finished(tags), limit=LOOKED_AT)
     # A repetition is a copy for judging; an annealed student did not start from scratch.
-    runs = [run for run in found if not {"repeats", "init.run_id"} & set(run.tags)]
+    runs = [run for run in found if not run.repeats and "init.run_id" not in run.tags]
     recipe = tracking.logged(_recipe(plan, model, what.endswith(EARLY)))
     others = [[key for key, text in recipe.items() if run.params.get(key) != text] for run in runs]
     for run, other in zip(runs, others, strict=True):
