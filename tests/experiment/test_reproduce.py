@@ -19,7 +19,7 @@ from spkd.cli import reproduce as reproduce_command
 from spkd.data import windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking
+from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking, working_tree
 from spkd.evidence.judge import Limits
 from spkd.experiment import checkout, har, record, repetition, reproduce
 from spkd.training import loop
@@ -470,7 +470,7 @@ def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
     try:
         changed.write_text(text.replace("preset: quick", "preset: none "))
         (repo.folder / "src" / "new.txt").write_text("new\n")
-        code = provenance.code(repo.folder)
+        code = working_tree.code(repo.folder)
     finally:
         changed.write_text(text)
         (repo.folder / "src" / "new.txt").unlink()
@@ -478,7 +478,7 @@ def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
     with checkout.worktree(repo.folder, code["commit"], tmp_path / "code.patch", tmp_path / "code") as there:
         assert "preset: none" in (there / "params.yaml").read_text()
         assert (there / "src" / "new.txt").read_text() == "new\n"
-        assert provenance.code(there)["patch"] == code["patch"]
+        assert working_tree.code(there)["patch"] == code["patch"]
     assert not (tmp_path / "code").exists()
 
 

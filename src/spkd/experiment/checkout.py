@@ -15,7 +15,7 @@ from pathlib import Path
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking_project
-from spkd.evidence.provenance import LONGEST_PATCH_BYTES, git
+from spkd.evidence.working_tree import LONGEST_PATCH_BYTES, git
 
 ENVIRONMENTS = "environments"
 

@@ -13,7 +13,7 @@ import torch
 
 from spkd import plugin
 from spkd.errors import SpkdError
-from spkd.evidence import provenance, selection, tracking
+from spkd.evidence import prepared_data, provenance, selection, tracking
 from spkd.experiment.plan import Plan
 from spkd.settings import Model
 from spkd.training import weights
@@ -154,7 +154,7 @@ def check_view(plan: Plan, view: str) -> None:
     """Raise SpkdError where a view was prepared by other code; its settings are compared where it is drawn."""
     dataset, project = plan.settings.dataset, plan.places.project
     folder = (plan.places.data / "views" / dataset / view).relative_to(project)
-    provenance.check_code(folder, f"run `dvc repro views@{dataset}-{view}`", project)
+    prepared_data.check_code(folder, f"run `dvc repro views@{dataset}-{view}`", project)
 
 
 def check_shape(plan: Plan, ancestor: Ancestor) -> None:

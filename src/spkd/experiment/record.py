@@ -13,7 +13,7 @@ import torch
 
 from spkd import plugin
 from spkd.data.batches import DeviceWindows, order
-from spkd.evidence import panel, provenance, similarity, tracking
+from spkd.evidence import panel, prepared_data, provenance, similarity, tracking
 from spkd.experiment import plan
 from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor, check_view
 from spkd.experiment.plan import Plan
@@ -33,7 +33,8 @@ Products = dict[str, np.ndarray]
 def check_data(made: Plan) -> None:
     """Raise SpkdError where prepared windows, or the own view of them, are older than what makes them."""
     folder = made.places.data / "windows" / made.settings.dataset
-    provenance.check_fresh(_relative(made, folder), _window_settings(made), made.places.project)
+    used = made.windows.manifest["settings"]
+    prepared_data.check_fresh(_relative(made, folder), used, _window_settings(made), made.places.project)
     check_view(made, made.model.view)
 
 
@@ -87,16 +88,14 @@ def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> dict[str,
     run.params(plan.relevant(made))
     _, code = provenance.tell(run, {**flags, "device": str(made.device)}, made.places.project)
     folder = _relative(made, made.places.data / "windows" / made.settings.dataset)
-    data = provenance.data(folder, made.places.project)
-    digest = data["dvc_md5"] or made.windows.digest
-    manifest = data["manifest"]
+    dvc_md5, dvc_lock = prepared_data.lineage(folder, made.places.project)
+    digest = dvc_md5 or made.windows.digest
+    manifest = made.windows.manifest
     profile = {k: manifest[k] for k in ("n_windows", "length", "step", "rate_hz", "rule", "origin", "counts", "drops")}
     run.dataset(made.settings.dataset, digest, str(folder), profile)
-    run.tags(
-        {"data.dvc_md5": data["dvc_md5"] or "none", "data.missing_in_training": " ".join(made.split.missing) or "none"}
-    )
+    run.tags({"data.dvc_md5": dvc_md5 or "none", "data.missing_in_training": " ".join(made.split.missing) or "none"})
     run.json(manifest, "data/manifest.json")
-    run.text(data["dvc_lock"], "data/dvc.lock")
+    run.text(dvc_lock, "data/dvc.lock")
     if made.split.missing:
         print(f"classes that the training subjects do not have: {', '.join(made.split.missing)}", flush=True)
     if made.scaling.constant:

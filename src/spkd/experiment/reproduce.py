@@ -20,7 +20,7 @@ import yaml
 from spkd import config
 from spkd.data import atomic
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, outbox, portable, provenance, selection, tracking
+from spkd.evidence import bundle, judge, outbox, portable, provenance, selection, tracking, working_tree
 from spkd.evidence.judge import Limits, Record, Row, Verdict
 from spkd.experiment import checkout, consent, repetition
 from spkd.experiment.repetition import Recorded, Wrong
@@ -70,7 +70,7 @@ def sweep(project: Path, runs: Path) -> None:
     for note in runs.glob(f"reproduce-*/{PROCESS}"):
         if not outbox.is_alive(json.loads(note.read_text(encoding="utf-8"))):
             shutil.rmtree(note.parent)
-            provenance.git(project, "worktree", "prune")
+            working_tree.git(project, "worktree", "prune")
 
 
 def fetch(source: str, project: Path, folder: Path, choices: Choices) -> Recorded:

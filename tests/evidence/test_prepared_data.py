@@ -1,0 +1,72 @@
+"""Prepared data that no longer fit the settings or the code are refused with the command that renews them."""
+
+import hashlib
+
+import pytest
+import yaml
+
+from spkd.errors import SpkdError
+from spkd.evidence import prepared_data
+
+WINDOWS = {"source": "raw", "length": 100, "step": 22}
+
+
+def prepared(repo, with_lock=True):
+    """Prepared windows of a data set, as a DVC stage leaves them."""
+    folder = repo / "data" / "windows" / "toy"
+    folder.mkdir(parents=True)
+    (repo / "src").mkdir()
+    (repo / "src" / "toy.py").write_text("code\n")
+    md5 = hashlib.md5(b"code\n").hexdigest()
+    deps = [
+        {"path": "data/raw/toy", "hash": "md5", "md5": "a" * 32 + ".dir", "size": 5},
+        {"path": "src/toy.py", "hash": "md5", "md5": md5, "size": 5},
+    ]
+    outs = [{"path": "data/windows/toy", "hash": "md5", "md5": "b" * 32 + ".dir", "size": 9}]
+    if with_lock:
+        stages = {"windows@toy": {"cmd": "x", "deps": deps, "outs": outs}}
+        (repo / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    return folder.relative_to(repo)
+
+
+def test_fresh_data_pass(tmp_path):
+    prepared_data.check_fresh(prepared(tmp_path), WINDOWS, WINDOWS, tmp_path)
+
+
+def test_data_without_a_dvc_lock_are_checked_by_their_manifest(tmp_path):
+    folder = prepared(tmp_path, with_lock=False)
+    prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)
+    assert prepared_data.lineage(folder, tmp_path) == (None, "")
+
+
+@pytest.mark.parametrize("change", [{"length": 200}, {"extra": 1}])
+def test_data_of_other_settings_are_stale(tmp_path, change):
+    key, value = next(iter(change.items()))
+    with pytest.raises(SpkdError, match=f"{key} = {value}, got stale data with {key}.*dvc repro windows@toy"):
+        prepared_data.check_fresh(prepared(tmp_path), WINDOWS, {**WINDOWS, **change}, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["edit\n", "longer than before\n", None])
+def test_data_made_by_other_code_are_stale(tmp_path, text):
+    folder = prepared(tmp_path)
+    if text is None:
+        (tmp_path / "src" / "toy.py").unlink()
+    else:
+        (tmp_path / "src" / "toy.py").write_text(text)
+    with pytest.raises(SpkdError, match=r"src/toy.py changed since.*dvc repro windows@toy"):
+        prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)
+
+
+def test_data_lineage_is_the_md5_that_dvc_recorded_and_its_lock(tmp_path):
+    md5, lock = prepared_data.lineage(prepared(tmp_path), tmp_path)
+    assert md5 == "b" * 32 + ".dir" and len(md5) == 36
+    assert "windows@toy" in lock
+
+
+def test_recordings_that_were_named_and_not_imported_yet_make_prepared_data_stale(tmp_path):
+    folder = prepared(tmp_path)
+    (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab}]\nouts: [{path: data/raw}]\n")
+    with pytest.raises(SpkdError, match=r"prepared from /mnt/lab, which data.dvc names.*dvc repro windows@toy"):
+        prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)
+    (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab, md5: a}]\nouts: [{path: data/raw, md5: a}]\n")
+    prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)
