@@ -19,7 +19,7 @@ from spkd.cli import reproduce as reproduce_command
 from spkd.data import windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, outbox, portable, provenance, tracking, working_tree
+from spkd.evidence import bundle, judge, lock_file, outbox, portable, provenance, tracking, working_tree
 from spkd.evidence.judge import Limits
 from spkd.experiment import checkout, har, record, repetition, reproduce
 from spkd.training import loop
@@ -308,7 +308,7 @@ def test_another_lock_is_not_built_without_consent_and_its_size_is_said(repo, tm
     with pytest.raises(SpkdError, match=r"numpy: locked 1.0.0.*--build true.*GB"):
         checkout.interpreter(lock, tmp_path, build=False, here=False)
     assert checkout.interpreter(lock, tmp_path, build=False, here=True) == Path(sys.executable)
-    assert checkout.environment_bytes(lock) > 20_000_000
+    assert lock_file.installed_bytes(lock) > 20_000_000
 
 
 def test_a_bundle_that_brings_code_is_not_run_without_consent(repo, forged, tmp_path):

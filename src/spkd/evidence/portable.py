@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from spkd import config
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, provenance, tracking, working_tree
+from spkd.evidence import bundle, judge, lock_file, provenance, tracking, working_tree
 from spkd.evidence.judge import Record
 from spkd.evidence.tracking_run import PARAM_LENGTH, texts
 
@@ -100,10 +100,10 @@ def stored_weights(run_id: str, sha256: str) -> Path | None:
 def _lock(folder: Path, commit: str, project: Path) -> None:
     """The lock file that the run's environment record names: that of the commit, or the project's present one."""
     wanted = _json(folder, "artifacts/environment.json")["lock_sha256"]
-    shown, here = working_tree.git(project, "show", f"{commit}:{provenance.LOCK}"), project / provenance.LOCK
+    shown, here = working_tree.git(project, "show", f"{commit}:{lock_file.NAME}"), project / lock_file.NAME
     for text in (shown.stdout.encode("utf-8", "surrogateescape"), here.read_bytes() if here.is_file() else b""):
         if wanted and hashlib.sha256(text).hexdigest() == wanted:
-            (folder / provenance.LOCK).write_bytes(text)
+            (folder / lock_file.NAME).write_bytes(text)
 
 
 def _trials(info: tracking.RunInfo) -> list[tracking.RunInfo]:

@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from spkd.evidence import working_tree
+from spkd.evidence import lock_file, working_tree
 
 if TYPE_CHECKING:
     from spkd.evidence.tracking_run import Run
 
-LOCK = Path("requirements.lock")
-
 
 def environment(flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]:
     """Machine, packages and build of the run. flags: what seeding.set_flags returned. repo: holds the lock file."""
-    lock = repo / LOCK
+    lock = repo / lock_file.NAME
     return {
         "os": platform.platform(),
         "python": platform.python_version(),

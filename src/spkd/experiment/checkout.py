@@ -10,11 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 from spkd.errors import SpkdError
-from spkd.evidence import tracking_project
+from spkd.evidence import lock_file
 from spkd.evidence.working_tree import LONGEST_PATCH_BYTES, git
 
 ENVIRONMENTS = "environments"
@@ -63,13 +62,13 @@ def interpreter(lock: Path, environments: Path, build: bool, here: bool) -> Path
     here: use this one in any case; the verdict then rests on first step, maps and results. build: allow an environment
     of its own, kept below `environments` for the next time. Raises SpkdError, with the size, where neither is allowed.
     """
-    wrong = tracking_project.differing(lock)
+    wrong = lock_file.differing(lock)
     if not wrong or here:
         if wrong:
             print(f"another environment than the recorded one: {'; '.join(wrong[:5])}", flush=True)
         return Path(sys.executable)
     target = environments / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    size = f"about {environment_bytes(lock) / 1e9:.1f} GB at {target}"
+    size = f"about {lock_file.installed_bytes(lock) / 1e9:.1f} GB at {target}"
     if not build and not (target / "installed").exists():
         do = f"--build true makes that environment ({size}); --here true runs in this one all the same"
         raise SpkdError("lock", "the locked versions installed", "; ".join(wrong[:3]), do)
@@ -80,20 +79,6 @@ def interpreter(lock: Path, environments: Path, build: bool, here: bool) -> Path
         _run([python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)], lock.parent, {})
         (target / "installed").touch()
     return target / "bin" / "python"
-
-
-def environment_bytes(lock: Path) -> int:
-    """Disk that the locked packages take here; of those that are not installed here nothing is known."""
-    total = 0
-    for line in lock.read_text(encoding="utf-8").splitlines():
-        name, pinned, _ = line.partition("==")
-        if pinned and not line.startswith((" ", "#")):
-            try:
-                files = metadata.files(name.strip()) or []
-            except metadata.PackageNotFoundError:
-                continue
-            total += sum(file.size or 0 for file in files)
-    return total
 
 
 def _run(command: Sequence[str], folder: Path, environ: dict[str, str]) -> None:

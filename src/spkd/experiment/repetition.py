@@ -17,7 +17,7 @@ import yaml
 from spkd import config
 from spkd.data import arrays, atomic, windowset
 from spkd.errors import SpkdError
-from spkd.evidence import portable, provenance, tracking
+from spkd.evidence import lock_file, portable, tracking
 from spkd.experiment import checkout
 
 FILES_OF_DVC = ("params.yaml", "dvc.lock", "data.dvc")
@@ -78,7 +78,7 @@ def number(recorded: Recorded) -> Wrong | None:
 
 def lock(recorded: Recorded, code: Path) -> Wrong | None:
     """Whether the checkout has the lock file of the run."""
-    wanted, path = portable.lock_sha256(recorded.folder), code / provenance.LOCK
+    wanted, path = portable.lock_sha256(recorded.folder), code / lock_file.NAME
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
     do = "the run used a lock file that its commit does not have: commit requirements.lock, then run and repeat again"
     return Wrong("lock sha256", wanted[:16], found[:16], do) if wanted and wanted != found else None

@@ -20,7 +20,7 @@ import yaml
 from spkd import config
 from spkd.data import atomic
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, outbox, portable, provenance, selection, tracking, working_tree
+from spkd.evidence import bundle, judge, lock_file, outbox, portable, selection, tracking, working_tree
 from spkd.evidence.judge import Limits, Record, Row, Verdict
 from spkd.experiment import checkout, consent, repetition
 from spkd.experiment.repetition import Recorded, Wrong
@@ -113,7 +113,7 @@ def _repeated(
         if wrong := repetition.lock(recorded, code):
             return refused(wrong)
         environments = work.parent / checkout.ENVIRONMENTS
-        python = checkout.interpreter(code / provenance.LOCK, environments, choices.build, choices.here)
+        python = checkout.interpreter(code / lock_file.NAME, environments, choices.build, choices.here)
         tree = config.read(code / config.PARAMS)
         planned = repetition.settings(recorded, tree, _references(recorded), choices.machine)
         wrong = (

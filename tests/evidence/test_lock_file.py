@@ -1,0 +1,36 @@
+"""What a lock file asks for on this machine."""
+
+from importlib import metadata
+from pathlib import Path
+
+from spkd.evidence import lock_file
+
+ROOT = Path(__file__).parents[2]
+LOCK = """\
+# a comment: pandas==1
+numpy==1.0.0 \\
+    --hash=sha256:0000
+pywin32==306 ; sys_platform == "win32" \\
+    --hash=sha256:1111
+no-such-package==2.0 ; python_version >= "3.0"
+PyYAML=={yaml}
+"""
+
+
+def test_a_lock_is_read_without_comments_hashes_and_what_other_platforms_need(tmp_path):
+    lock = tmp_path / lock_file.NAME
+    lock.write_text(LOCK.format(yaml=metadata.version("pyyaml")))
+    assert [(p.name, str(p.specifier)) for p in lock_file.pinned(lock)][:2] == [
+        ("numpy", "==1.0.0"), ("no-such-package", "==2.0"),
+    ]  # fmt: skip
+    assert lock_file.differing(lock) == [
+        f"numpy: locked 1.0.0, installed {metadata.version('numpy')}",
+        "no-such-package: locked 2.0, installed nothing",
+    ]
+    sizes = [sum(f.size or 0 for f in metadata.files(name)) for name in ("numpy", "pyyaml")]
+    assert lock_file.installed_bytes(lock) == sum(sizes)
+
+
+def test_the_lock_of_the_project_pins_every_requirement():
+    pinned = {p.name for p in lock_file.pinned(ROOT / lock_file.NAME)}
+    assert {"torch", "mlflow", "dvc"} <= pinned
