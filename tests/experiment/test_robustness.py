@@ -28,7 +28,7 @@ def candidate(trained):
 
 
 def test_level_zero_is_the_recorded_accuracy_and_the_recorded_predictions(trained, candidate):
-    result = next(robustness.measure([candidate], LEVELS, 1, 0))
+    result = next(robustness.measure(candidate, LEVELS, 1, 0))
     assert result.level == 0
     assert result.accuracy == result.recorded == candidate.run.metrics["validation/accuracy"]
     table = json.loads(tracking.artifact(trained.student, "predictions.json").read_text("utf-8"))
@@ -49,7 +49,7 @@ def test_level_zero_is_the_recorded_accuracy_of_an_image_view_too(trained, view)
     if view == "persistence":
         before = arrays.load(folder, "")[0]["points"].copy()
     own = loaded(trained, run_id)
-    clean, disturbed = robustness.measure([own], {"noise": [2.0]}, 1, 0)
+    clean, disturbed = robustness.measure(own, {"noise": [2.0]}, 1, 0)
     assert clean.accuracy == clean.recorded == own.run.metrics["headline/accuracy"]
     if view == "persistence":
         assert (arrays.load(folder, "")[0]["points"] == before).all()
@@ -73,7 +73,7 @@ def test_persistence_diagrams_are_those_of_the_disturbed_windows(trained, candid
 
 def test_every_run_meets_the_same_disturbance(trained, candidate):
     again = loaded(trained, trained.student)
-    one, other = (list(robustness.measure([c], LEVELS, 2, 0)) for c in (candidate, again))
+    one, other = (list(robustness.measure(c, LEVELS, 2, 0)) for c in (candidate, again))
     assert one == other
     assert [(r.kind, r.level, r.draw) for r in one] == [
         ("noise", 0.0, 0), ("noise", 0.5, 0), ("noise", 0.5, 1),
@@ -83,7 +83,7 @@ def test_every_run_meets_the_same_disturbance(trained, candidate):
 
 
 def test_a_network_without_any_channel_says_one_class(candidate):
-    *_, blind = robustness.measure([candidate], {"channels": [1.0]}, 1, 0)
+    *_, blind = robustness.measure(candidate, {"channels": [1.0]}, 1, 0)
     labels = np.asarray(candidate.windows.label)[candidate.rows]
     assert blind.accuracy in (np.bincount(labels) / len(labels)).tolist()
 

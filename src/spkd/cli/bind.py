@@ -7,7 +7,6 @@ from spkd.evidence import tracking_project
 from spkd.settings import Settings
 
 SECTIONS = ()
-POSITIONAL = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

@@ -8,7 +8,6 @@ from spkd.evidence import tracking
 from spkd.settings import Settings
 
 SECTIONS = ("run",)
-POSITIONAL = ()
 OPTIONS = ("minutes",)
 
 

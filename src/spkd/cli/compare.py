@@ -10,7 +10,6 @@ from spkd.experiment import plan
 from spkd.settings import Settings
 
 SECTIONS = ("compare", "dataset", "fold")
-POSITIONAL = ()
 OPTIONS = ("csv",)
 FACTS = ("kind", "view", "network", "fold", "trial", "data.digest", "weights.sha256", "weights.epoch", "code.commit")
 

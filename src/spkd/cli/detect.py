@@ -11,7 +11,6 @@ from typing import Any
 from spkd.settings import Settings
 
 SECTIONS = ("preset", "detect", "run", "tracking", "coco")
-POSITIONAL = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

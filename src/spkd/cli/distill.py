@@ -20,7 +20,6 @@ SECTIONS = (
     "train",
     "tracking",
 )
-POSITIONAL = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

@@ -9,7 +9,6 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("robustness", "dataset", "fold", "run")
-POSITIONAL = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
@@ -49,7 +48,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
             except SpkdError as error:
                 print(f"{number + 1}/{len(runs)} {names[run.id]} is left out: {error}", file=sys.stderr, flush=True)
                 continue
-            own = list(robustness.measure([candidate], levels, wanted.draws, settings.run.seed))
+            own = list(robustness.measure(candidate, levels, wanted.draws, settings.run.seed))
             results += own
             measured.append(run)
             worst = min(own, key=lambda r: r.accuracy)

@@ -8,7 +8,6 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ()
-POSITIONAL = ()
 OPTIONS = ("out", "seed", "only")
 
 

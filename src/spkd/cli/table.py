@@ -8,7 +8,6 @@ from spkd.experiment import cells, har, plan, side_by_side, table_report, table_
 from spkd.settings import Settings
 
 SECTIONS = ("table", "tables", "run", "tracking")
-POSITIONAL = ()
 RESOLVES = True
 
 

@@ -7,7 +7,6 @@ from spkd.experiment import cells, plan, side_by_side, table_run
 from spkd.settings import Settings
 
 SECTIONS = ("table", "tables")
-POSITIONAL = ()
 RESOLVES = True
 
 

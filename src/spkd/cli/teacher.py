@@ -7,7 +7,6 @@ from spkd.experiment import har, plan
 from spkd.settings import Settings
 
 SECTIONS = ("preset", "dataset", "fold", "run", "teacher", "networks", "views", "train", "tracking")
-POSITIONAL = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

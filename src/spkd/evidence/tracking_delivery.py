@@ -34,6 +34,7 @@ from spkd.evidence.tracking_store import client, database, is_refusal, reason, s
 
 BATCH_EVENTS = 200
 MAX_METRICS, MAX_OTHERS = 1000, 100
+PAUSE_S, LONGEST_WAIT_S = 1.0, 30.0
 SMALL = ("params", "metrics", "tags")
 
 
@@ -154,7 +155,7 @@ def _image(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str,
 def _dataset(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
     source = json.dumps({"uri": event["source"]})
     data = Dataset(event["name"], event["digest"], "local", source, None, json.dumps(event["profile"]))
-    inputs = [DatasetInput(data, [InputTag("mlflow.data.context", event["context"])])]
+    inputs = [DatasetInput(data, [InputTag("mlflow.data.context", "training")])]
     try:
         made.log_inputs(state.run_id, inputs)
     except MlflowException as error:
@@ -215,13 +216,10 @@ def _end(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, A
 
 
 class Sender:
-    """Delivers one outbox from a thread until closed.
+    """Delivers one outbox from a thread until closed; looks at it every PAUSE_S. Retries wait longer and longer."""
 
-    pause_s: time between two looks at the outbox. Retries wait longer and longer, up to max_wait_s.
-    """
-
-    def __init__(self, outbox: Outbox, made: MlflowClient, pause_s: float = 1.0, max_wait_s: float = 30.0) -> None:
-        self.outbox, self.made, self.pause_s, self.max_wait_s = outbox, made, pause_s, max_wait_s
+    def __init__(self, outbox: Outbox, made: MlflowClient) -> None:
+        self.outbox, self.made = outbox, made
         self.failing_since: float | None = None
         self._stop = threading.Event()
         self._hurry = threading.Event()
@@ -231,19 +229,19 @@ class Sender:
         self._thread.start()
 
     def _work(self) -> None:
-        wait_s = self.pause_s
+        wait_s = PAUSE_S
         while not self._given_up:
             self._hurry.wait(wait_s)
             stopping = self._stop.is_set()
             self._hurry.clear()
             try:
                 deliver(self.outbox, self.made)
-                self.failing_since, wait_s = None, self.pause_s
+                self.failing_since, wait_s = None, PAUSE_S
                 if stopping:
                     break
             except Exception as error:  # whatever a store raises must not end the thread
                 self._report(error)
-                wait_s = 1.0 if stopping else min(2 * wait_s, self.max_wait_s)
+                wait_s = 1.0 if stopping else min(2 * wait_s, LONGEST_WAIT_S)
         self._done.set()
 
     def _report(self, error: Exception) -> None:

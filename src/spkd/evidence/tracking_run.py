@@ -139,9 +139,8 @@ class Run:
             raise SpkdError(f"table {name}", "columns of one length", lengths, "fill the gaps")
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
         text = json.dumps({"columns": list(columns), "data": rows}, default=_for_json, ensure_ascii=False)
-        artifact_name = name if name.endswith(".json") else f"{name}.json"
-        kept = self._box.keep_bytes(text.encode(), artifact_name)
-        self._box.append("file", artifact=artifact_name, kept=kept, table=True)
+        kept = self._box.keep_bytes(text.encode(), f"{name}.json")
+        self._box.append("file", artifact=f"{name}.json", kept=kept, table=True)
 
     def arrays(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
         """Arrays as a compressed `.npz` artifact."""
@@ -152,13 +151,11 @@ class Run:
     def _bytes(self, data: bytes, name: str) -> None:
         self._box.append("file", artifact=name, kept=self._box.keep_bytes(data, name))
 
-    def dataset(
-        self, name: str, digest: str, source: str, profile: Mapping[str, Any], context: str = "training"
-    ) -> None:
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
         """What the run was given. digest: at most 36 characters (an md5). profile: counts and shapes, for the UI."""
         if len(digest) > 36:
             raise SpkdError(f"data set {name}", "a digest of at most 36 characters", f"{len(digest)}", "use its md5")
-        self._box.append("dataset", name=name, digest=digest, source=source, profile=dict(profile), context=context)
+        self._box.append("dataset", name=name, digest=digest, source=source, profile=dict(profile))
 
     def model(
         self,

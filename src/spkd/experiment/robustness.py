@@ -80,21 +80,18 @@ def recorded(run: RunInfo) -> float:
     return run.metrics[f"{name}/accuracy"]
 
 
-def measure(
-    candidates: Sequence[Candidate], levels: Mapping[str, Sequence[float]], draws: int, seed: int
-) -> Iterator[Result]:
-    """Each run undisturbed (level 0, once for each kind), then under `draws` draws of each level of each kind.
+def measure(own: Candidate, levels: Mapping[str, Sequence[float]], draws: int, seed: int) -> Iterator[Result]:
+    """A run undisturbed (level 0, once for each kind), then under `draws` draws of each level of each kind.
 
     levels: kind of data/disturb.py -> levels > 0. A draw is the same for every run on the same test windows.
     """
-    for own in candidates:
-        clean = _tested(own, "noise", 0.0, 0, seed)
-        for kind, values in levels.items():
-            yield Result(own.run, kind, 0.0, 0, *clean, own.recorded)
-            for level in values:
-                for draw in range(draws):
-                    found = _tested(own, kind, level, draw, seed)
-                    yield Result(own.run, kind, level, draw, *found, own.recorded)
+    clean = _tested(own, "noise", 0.0, 0, seed)
+    for kind, values in levels.items():
+        yield Result(own.run, kind, 0.0, 0, *clean, own.recorded)
+        for level in values:
+            for draw in range(draws):
+                found = _tested(own, kind, level, draw, seed)
+                yield Result(own.run, kind, level, draw, *found, own.recorded)
 
 
 def _tested(own: Candidate, kind: str, level: float, draw: int, seed: int) -> tuple[float, float]:

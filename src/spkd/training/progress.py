@@ -3,7 +3,6 @@
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
 
 from tqdm import tqdm
 
@@ -13,15 +12,14 @@ QUIET_S = 5.0
 class Progress:
     """Counts windows over all epochs; shows loss, accuracy, windows/s and time left."""
 
-    def __init__(self, title: str, epochs: int, windows: int, done: int, stream: TextIO | None = None) -> None:
+    def __init__(self, title: str, epochs: int, windows: int, done: int) -> None:
         """title: what is trained. windows: per epoch. done: epochs already finished by an earlier start."""
         self.title, self.epochs, self.windows = title, epochs, windows
-        self.stream = stream or sys.stderr
         self.started, self.first, self.said = time.monotonic(), done, 0.0
         total = epochs * windows
         self.bar = (
-            tqdm(total=total, initial=done * windows, desc=title, unit="window", unit_scale=True, file=self.stream)
-            if self.stream.isatty()
+            tqdm(total=total, initial=done * windows, desc=title, unit="window", unit_scale=True)
+            if sys.stderr.isatty()
             else None
         )
 
@@ -52,6 +50,6 @@ class Progress:
         print(
             f"{self.title}: epoch {epoch}/{self.epochs}  loss {loss:.4f}  val accuracy {accuracy:.3f}  "
             f"{windows_per_s:.0f} windows/s  {left:.0f} s left",
-            file=self.stream,
+            file=sys.stderr,
             flush=True,
         )
