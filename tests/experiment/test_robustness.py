@@ -157,4 +157,4 @@ def test_a_run_without_a_result_is_an_error_that_names_what_is_missing(trained):
 
 def test_names_that_occur_twice_get_their_id():
     ids = ["a" * 32, "b" * 32, "c" * 32]
-    assert list(command.unique(["x", "x", "y"], ids).values()) == ["x aaaaaaaa", "x bbbbbbbb", "y"]
+    assert list(robustness.unique(["x", "x", "y"], ids).values()) == ["x aaaaaaaa", "x bbbbbbbb", "y"]

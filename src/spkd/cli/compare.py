@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from spkd.data import atomic, windowset
+from spkd.data import atomic
 from spkd.evidence import compare_page, compare_reading, comparison, selection, tracking
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan
@@ -17,13 +17,10 @@ FACTS = ("kind", "view", "network", "fold", "trial", "data.digest", "weights.sha
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """The comparison of compare.runs; --csv FILE writes every run found, one row each."""
     here = plan.places_here(settings)
-    wanted = settings.compare.runs
-    if wanted:
-        found = runs = selection.chosen(wanted)
-    else:
-        digest = windowset.load(here.data / "windows" / settings.dataset).digest
-        found = selection.of_fold(digest, settings.fold)
-        runs = [*selection.newest(found), *selection.newest(selection.detectors())] if found else []
+    asked = settings.compare.runs
+    found = runs = selection.wanted(asked, lambda: plan.data_digest(settings, here), settings.fold)
+    if found and not asked:
+        runs = [*selection.newest(found), *selection.newest(selection.detectors())]
     if "csv" in options:
         atomic.write_text(Path(options["csv"]), comparison.csv_text(found, FACTS))
         print(f"{options['csv']}: {len(found)} runs")
@@ -34,7 +31,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     shown = runs[: settings.compare.most]
     if len(shown) < len(runs):
         print(f"the page shows the first {len(shown)} of {len(runs)} (compare.most): narrow compare.runs")
-    title = wanted or f"{settings.dataset}, fold {settings.fold}: the newest run of each kind"
+    title = asked or f"{settings.dataset}, fold {settings.fold}: the newest run of each kind"
     text = compare_page.page([compare_reading.read(run) for run in shown], title)
     write(text, shown, settings, tree, here.runs)
     return 0

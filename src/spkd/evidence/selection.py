@@ -1,7 +1,7 @@
 """Which runs a command means: a list of ids, a search in MLflow's language, or the newest of a data set and fold."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
@@ -61,6 +61,14 @@ def of_fold(digest: str, fold: int) -> list[RunInfo]:
     """Every finished training run on windows of this digest and fold, newest first."""
     found = tracking.find(tracking.finished({"data.digest": digest, "fold": str(fold)}))
     return [run for run in found if is_training(run)]
+
+
+def wanted(words: str, digest: Callable[[], str], fold: int) -> list[RunInfo]:
+    """The runs that `words` mean (see `chosen`); without words those of a fold of the windows with that digest.
+
+    digest: asked for without words only, so that runs can be named where no windows are.
+    """
+    return chosen(words) if words else of_fold(digest(), fold)
 
 
 def nothing(dataset: str, fold: int) -> str:

@@ -38,6 +38,11 @@ def places_here(settings: Settings) -> Places:
     return Places(here / "data", here / settings.run.folder, here)
 
 
+def data_digest(settings: Settings, places: Places) -> str:
+    """The digest of the prepared windows of the chosen data set."""
+    return windowset.load(places.data / "windows" / settings.dataset).digest
+
+
 @dataclass(frozen=True)
 class Plan:
     """One run on one split of one data set. raw: the settings tree that `settings` was made from."""

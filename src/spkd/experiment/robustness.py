@@ -4,6 +4,8 @@ Normalisation, view and class order are those of the weights' card; what a view 
 disturbed windows. Every run meets the same disturbances. Level 0 must be the result that the run recorded.
 """
 
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,12 @@ from spkd.data.batches import DeviceWindows
 from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
-from spkd.evidence import tracking
+from spkd.evidence import machine, provenance, robustness_report, selection, tracking
 from spkd.evidence.tracking import RunInfo
+from spkd.experiment import plan
 from spkd.experiment.lineage import WEIGHTS
+from spkd.experiment.plan import Places
+from spkd.settings import Settings
 from spkd.training import metrics, weights
 from spkd.training.weights import Card
 
@@ -50,6 +55,90 @@ class Result:
     accuracy: float
     macro_f1: float
     recorded: float
+
+
+def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
+    """Test robustness.runs, or the newest of the fold, and log the result as a run; whether all could be tested."""
+    tracking.sweep(here.runs)
+    flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
+    device = plan.device(settings.run.device)
+    print(machine.line(device, settings.run.device), flush=True)
+    runs = chosen(settings, here)
+    if not runs:
+        print(selection.nothing(settings.dataset, settings.fold))
+        return False
+    names = unique([run.name for run in runs], [run.id for run in runs])
+    results = _each(runs, names, settings, here.data, device)
+    tested = [run for run in runs if run.id in {r.run.id for r in results}]
+    if tested:
+        opened = _tell(results, tested, names, settings, tree, here, {**flags, "device": str(device)})
+        print(f"curves: plots/robustness.png of run {opened}")
+    if tested and (left_out := len(runs) - len(tested)):
+        print(f"{left_out} of {len(runs)} runs could not be tested: the reasons are above", file=sys.stderr)
+    return len(tested) == len(runs)
+
+
+def chosen(settings: Settings, here: Places) -> list[RunInfo]:
+    """The runs on recordings among robustness.runs; without it the newest of each name of the chosen fold."""
+    words = settings.robustness.runs
+    found = selection.wanted(words, lambda: plan.data_digest(settings, here), settings.fold)
+    if not words:
+        return selection.newest(found)
+    runs = [run for run in found if run.tags.get("kind") in selection.HAR_KINDS]
+    print(f"{len(runs)} of {len(found)} runs are on recordings", flush=True)
+    return runs
+
+
+def _each(
+    runs: Sequence[RunInfo], names: Mapping[str, str], settings: Settings, data: Path, device: torch.device
+) -> list[Result]:
+    """Every test of every run, said as it goes; a run that cannot be tested is said and left out."""
+    wanted = settings.robustness
+    results: list[Result] = []
+    levels = {kind: getattr(wanted, kind) for kind in disturb.KINDS}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, run in enumerate(runs):
+            place = f"{number + 1}/{len(runs)} {names[run.id]}"
+            try:
+                candidate = load(run, data, Path(scratch), device)
+            except SpkdError as error:
+                print(f"{place} is left out: {error}", file=sys.stderr, flush=True)
+                continue
+            own = list(measure(candidate, levels, wanted.draws, settings.run.seed))
+            results += own
+            worst = min(own, key=lambda r: r.accuracy)
+            undisturbed = f"{100 * own[0].accuracy:.2f} % undisturbed (recorded {100 * candidate.recorded:.2f})"
+            told = f"worst {100 * worst.accuracy:.2f} at {worst.kind} {worst.level:g}"
+            print(f"{place}: {undisturbed}, {told}", flush=True)
+    return results
+
+
+def _tell(
+    results: Sequence[Result], tested: Sequence[RunInfo], names: Mapping[str, str],
+    settings: Settings, tree: dict[str, Any], here: Places, flags: Mapping[str, Any],
+) -> str:  # fmt: skip
+    """Print the tables and log them, with the curves, as a run of their own; returns its id."""
+    found = robustness_report.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
+    simulated = any(run.simulated for run in tested)
+    recorded = {names[r.run.id]: r.recorded for r in results}
+    text = robustness_report.markdown(found, recorded, settings.robustness.draws, simulated)
+    tags = {"kind": "robustness", "tested": " ".join(run.id for run in tested)}
+    tags["data.origin"] = "simulated" if simulated else "recorded"
+    name, folder = f"robustness of {len(tested)} runs", here.runs / "robustness"
+    with tracking.open_run(name, folder, settings.tracking.experiment, tags=tags, fresh=True) as opened:
+        opened.params({"robustness": tree["robustness"], "run": tree["run"]})
+        provenance.tell(opened, flags, here.project)
+        opened.table("robustness", columns(results))
+        opened.figure(robustness_report.figure(found, simulated), "plots/robustness.png")
+        opened.text(text, "robustness.md")
+        opened.note(text)
+    print(f"\n{text}")
+    return opened.id
+
+
+def unique(names: list[str], ids: list[str]) -> dict[str, str]:
+    """{run id: name}, with the id's first digits behind a name that occurs twice."""
+    return {i: n if names.count(n) == 1 else f"{n} {i[:8]}" for n, i in zip(names, ids, strict=True)}
 
 
 def load(run: RunInfo, data: Path, folder: Path, device: torch.device) -> Candidate:
