@@ -5,9 +5,10 @@ import pytest
 from scipy import stats
 
 from spkd.evidence import judge
-from spkd.evidence.judge import Limits, Record
+from spkd.evidence.judge import Record
+from spkd.settings import Reproduce
 
-LIMITS = Limits(first_step=0.02, maps=0.05, margin=0.02, alpha=0.05, min_trials=5)
+LIMITS = Reproduce(run_id="-", trials=1, first_step=0.02, maps=0.05, margin=0.02, alpha=0.05, min_trials=5)
 MACHINE = {"cpu": "a", "gpu": "none", "torch": "2", "lock": "l", "flags": "threads=1"}
 RECORD = Record(
     "r0", "run", "0", {"commit": "c", "data digest": "d", "teacher.t": "w"}, {"train.lr": "0.05"}, MACHINE,

@@ -20,12 +20,12 @@ from spkd.data import windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
 from spkd.evidence import bundle, judge, lock_file, outbox, portable, provenance, tracking, working_tree
-from spkd.evidence.judge import Limits
 from spkd.experiment import checkout, har, record, repetition, reproduce
+from spkd.settings import Reproduce
 from spkd.training import loop
 
 ROOT = Path(__file__).parents[2]
-LIMITS = Limits(first_step=0.005, maps=0.01, margin=0.05, alpha=0.05, min_trials=2)
+LIMITS = Reproduce(run_id="-", trials=1, first_step=0.005, maps=0.01, margin=0.05, alpha=0.05, min_trials=2)
 NOTHING = reproduce.Choices(
     build=False, here=False, trust=False, machine={}, check_teacher=reproduce_command.check_teacher
 )
@@ -145,7 +145,7 @@ def test_other_thread_counts_are_another_machine_and_one_trial_is_inconclusive(r
     two = repo.train("student", run__threads=2, **SHORT)
     recorded, repeated = records(repo, tmp_path, repo.student, two)
     assert not judge.same_kind(recorded, repeated)
-    verdict = judge.judge([(recorded, repeated)], replace(LIMITS, min_trials=5))
+    verdict = judge.judge([(recorded, repeated)], LIMITS.model_copy(update={"min_trials": 5}))
     assert verdict.status == ("identical" if recorded.weights == repeated.weights else "inconclusive")
 
 
@@ -157,7 +157,7 @@ def test_bfloat16_arithmetic_passes_the_first_step_and_is_judged_by_its_trials(r
     steps = judge.step_rows(recorded, repeated, LIMITS)
     assert len(steps) == 10 and all(row.agrees for row in steps)
     assert judge.judge([(recorded, repeated)], LIMITS).status == "inconclusive"
-    twice = judge.judge([(recorded, repeated)] * 2, replace(LIMITS, margin=0.999))
+    twice = judge.judge([(recorded, repeated)] * 2, LIMITS.model_copy(update={"margin": 0.999}))
     assert twice.status == "equivalent", twice.reason
 
 

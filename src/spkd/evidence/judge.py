@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from spkd.evidence import similarity
+from spkd.settings import Reproduce
 
 Status = Literal["identical", "equivalent", "different", "inconclusive"]
 EXIT_STATUS: dict[Status, int] = {"identical": 0, "equivalent": 0, "different": 1, "inconclusive": 3}
@@ -46,20 +47,6 @@ class Record:
     results: Mapping[str, float]
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     history: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What counts as the same, fixed beforehand. first_step: relative. maps: largest entry of a row-normalised map.
-
-    margin: of the results [0-1]. alpha: level of each one-sided test. min_trials: fewest trials on either side.
-    """
-
-    first_step: float
-    maps: float
-    margin: float
-    alpha: float
-    min_trials: int
 
 
 @dataclass(frozen=True)
@@ -109,8 +96,12 @@ def tost(recorded: Sequence[float], repeated: Sequence[float], margin: float, al
     return Equivalence(difference, difference - half, difference + half, float(p))
 
 
-def judge(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> Verdict:
-    """The verdict on (recorded, repeated) of each seed that was run again, the run that was asked for first."""
+def judge(pairs: Sequence[tuple[Record, Record]], limits: Reproduce) -> Verdict:
+    """The verdict on (recorded, repeated) of each seed that was run again, the run that was asked for first.
+
+    limits: what counts as the same, fixed beforehand. first_step is relative, maps the largest entry of row-normalised
+    maps, margin of results [0-1], alpha the level of each one-sided test, min_trials the fewest trials on either side.
+    """
     first = pairs[0]
     rows = [*input_rows(*first), *machine_rows(*first), *bit_rows(*first), *step_rows(*first, limits)]
     rows += [row for pair in pairs[1:] for row in _named(input_rows(*pair), pair)]
@@ -129,7 +120,7 @@ def _named(rows: Sequence[Row], pair: tuple[Record, Record]) -> list[Row]:
     return [Row(f"t{pair[0].seed} {r.what}", r.recorded, r.repeated, r.agrees) for r in rows if r.agrees is False]
 
 
-def _of_one(recorded: Record, repeated: Record, limits: Limits) -> Verdict:
+def _of_one(recorded: Record, repeated: Record, limits: Reproduce) -> Verdict:
     """The verdict that one pair allows; level 3 (results) is left open as inconclusive."""
     if broken := [row for row in input_rows(recorded, repeated) if row.agrees is False]:
         row = broken[0]
@@ -150,7 +141,7 @@ def _of_one(recorded: Record, repeated: Record, limits: Limits) -> Verdict:
     return Verdict("inconclusive", 3, "")
 
 
-def _of_results(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> Verdict:
+def _of_results(pairs: Sequence[tuple[Record, Record]], limits: Reproduce) -> Verdict:
     n, agreed = len(pairs), "first step and maps agree"
     if n < limits.min_trials:
         few = f"{n} of the {limits.min_trials} trials (reproduce.min_trials) that it takes"
@@ -229,7 +220,7 @@ def same(one: float | None, other: float | None) -> bool:
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
-def step_rows(recorded: Record, repeated: Record, limits: Limits) -> list[Row]:
+def step_rows(recorded: Record, repeated: Record, limits: Reproduce) -> list[Row]:
     """The losses of the first step, relative to the total, and the largest entry by which each map differs."""
     rows = []
     scale = max((abs(v) for v in recorded.first_step.values()), default=1.0) or 1.0
@@ -255,12 +246,12 @@ def _results(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[list[flo
     return {key: ([a for a, _ in values], [b for _, b in values]) for key, values in both.items()}
 
 
-def _tests(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> dict[str, Equivalence]:
+def _tests(pairs: Sequence[tuple[Record, Record]], limits: Reproduce) -> dict[str, Equivalence]:
     found = _results(pairs)
     return {key: tost(*both, limits.margin, limits.alpha) for key, both in found.items() if len(both[0]) >= 2}
 
 
-def result_rows(pairs: Sequence[tuple[Record, Record]], limits: Limits) -> list[Row]:
+def result_rows(pairs: Sequence[tuple[Record, Record]], limits: Reproduce) -> list[Row]:
     """Mean +- sample standard deviation of each result on either side, and the test where there are two trials."""
     rows, tests = [], _tests(pairs, limits)
     for key, (old, new) in _results(pairs).items():
