@@ -39,7 +39,7 @@ def page(records: Sequence[Record], title: str) -> str:
 
 
 def _warning(every: Sequence[Entry]) -> str:
-    """What must be known before any figure is read: simulated data, and runs whose data are not the same."""
+    """That data are simulated, which must be known before any figure is read, and of which runs; "" where none are."""
     simulated = [e.letter for e in every if e.record.run.simulated]
     if not simulated:
         return ""

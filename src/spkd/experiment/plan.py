@@ -139,7 +139,7 @@ def generator(plan: Plan) -> torch.Generator:
 
 
 def name(plan: Plan) -> str:
-    """A readable run name: data set, test subject, network on its view, teachers, feature losses, trial."""
+    """A readable run name: data set, test subject, network on its view, teachers, losses, trial."""
     settings = plan.settings
     subjects = plan.split.test_subjects
     held_out = f"s{subjects[0]}" if len(subjects) == 1 else f"f{settings.fold}"

@@ -1,8 +1,8 @@
 """A recorded run, repeated with its own code, environment, data and teachers, and judged.
 
-Checked in this order: commit, lock, data digests, settings, teachers' weights; the first that is not as recorded is
-named with its remedy. The verdict is a run of its own (kind = reproduction, tag `reproduces`), the repeated trials are
-nested below it and are never taken for a teacher or a trial of a table.
+Checked in this order: commit, lock, environment, data digests, settings, numbers, weights of teachers and its own; the
+first that is not as recorded is named with its remedy. The verdict is a run of its own (kind = reproduction, tag
+`reproduces`), the repeated trials are nested below it and are never taken for a teacher or a trial of a table.
 """
 
 import json
@@ -21,7 +21,7 @@ from spkd import config
 from spkd.data import atomic
 from spkd.errors import SpkdError
 from spkd.evidence import bundle, judge, lock_file, outbox, portable, selection, tracking, working_tree
-from spkd.evidence.judge import Limits, Record, Row, Verdict
+from spkd.evidence.judge import Record, Row, Verdict
 from spkd.experiment import checkout, consent, repetition
 from spkd.experiment.repetition import Recorded, Wrong
 from spkd.settings import Reproduce, Settings
@@ -133,8 +133,7 @@ def _repeated(
             folder = work / f"repeated{trial.seed}"
             _run_again(recorded, run, code, python, planned, trial, project, folder)
             pairs.append((trial, portable.record(folder)))
-    limits = Limits(wanted.first_step, wanted.maps, wanted.margin, wanted.alpha, wanted.min_trials)
-    return judge.judge(pairs, limits)
+    return judge.judge(pairs, wanted)
 
 
 def refused(wrong: Wrong) -> Verdict:

@@ -21,7 +21,7 @@ from spkd.training.weights import Card
 
 
 def betas(made: Plan, teachers: list[Ancestor]) -> dict[str, float]:
-    """The feature losses that weigh something, with their weights; none without teachers."""
+    """The losses of features or logits that weigh something, with their weights; none without teachers."""
     return {name: beta for name, beta in made.settings.distill.beta.items() if beta > 0 and teachers}
 
 
