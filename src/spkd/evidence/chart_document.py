@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+from spkd.evidence import simulated
 from spkd.evidence.chart_text import esc, text_px
 from spkd.evidence.charts import SOFT, STYLE, Chart
 
@@ -14,12 +15,11 @@ svg .head{{font-size:{TITLE_PX}px;font-weight:600;fill:#1c2330}}
 svg .simulated{{font-size:12px;font-weight:700;fill:#b3261e}}
 svg .row{{fill:{SOFT}}}
 """
-SIMULATED = "[SIMULATED DATA]"
 
 
 def document(title: str, origin: str, rows: Sequence[Sequence[Chart]]) -> str:
     """The charts below a title, row by row. origin: of the data; simulated data are said to be so."""
-    simulated = origin == "simulated"
+    marked = origin == simulated.ORIGIN
     widest = max(sum(c.width for c in row) + GAP * (len(row) - 1) for row in rows)
     width = max(LEAST_WIDTH, widest) + 2 * MARGIN
     y = float(MARGIN)
@@ -27,9 +27,9 @@ def document(title: str, origin: str, rows: Sequence[Sequence[Chart]]) -> str:
     for line in _wrapped(title, width - 2 * MARGIN):
         y += TITLE_PX + 3
         parts.append(f'<text x="{MARGIN}" y="{y - 5:g}" class="head">{esc(line)}</text>')
-    if simulated:
+    if marked:
         y += 16
-        parts.append(f'<text x="{MARGIN}" y="{y - 3:g}" class="simulated">{SIMULATED}</text>')
+        parts.append(f'<text x="{MARGIN}" y="{y - 3:g}" class="simulated">{simulated.MARK}</text>')
     for row in rows:
         y += GAP
         x = float(MARGIN)
@@ -38,7 +38,7 @@ def document(title: str, origin: str, rows: Sequence[Sequence[Chart]]) -> str:
             x += chart.width + GAP
         y += max(chart.height for chart in row)
     size = f'viewBox="0 0 {width:g} {y + MARGIN:g}" width="{width:g}" height="{y + MARGIN:g}"'
-    named = esc(f"{title} {SIMULATED}" if simulated else title)
+    named = esc(f"{title} {simulated.MARK}" if marked else title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img"><title>{named}</title><style>{ALONE}{STYLE}</style>'
         f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'

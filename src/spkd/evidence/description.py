@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from spkd.evidence import simulated
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -39,8 +41,8 @@ class Facts:
 def description(facts: Facts) -> str:
     """The markdown for `Run.note`."""
     parts = [facts.what]
-    if facts.origin == "simulated":
-        parts.append("> **Simulated data.** The numbers show that the software works, nothing about people.")
+    if facts.origin == simulated.ORIGIN:
+        parts.append(simulated.NOTE)
     parts.append(f"**{facts.headline}** ({facts.rule})")
     if facts.results:
         parts.append(_table(facts.results))

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spkd.evidence.compare_record import COLOURS, DASHES, shortened
+from spkd.evidence.simulated import MARK, NOTE
 
 AXES = {
     "noise": "Gaussian noise [training standard deviations]",
@@ -34,7 +35,7 @@ def figure(found: Draws, simulated: bool) -> Figure:
     """One plot a kind, one line a run: mean over draws, shaded by their standard deviation."""
     kinds = list(next(iter(found.values())))
     drawn = Figure(figsize=(4.2 * len(kinds), 4.0 + 0.22 * len(found)), dpi=110, layout="constrained")
-    drawn.suptitle("test accuracy under disturbance" + ("  [SIMULATED DATA]" if simulated else ""), fontsize=11)
+    drawn.suptitle("test accuracy under disturbance" + (f"  {MARK}" if simulated else ""), fontsize=11)
     every = drawn.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, kind in zip(every, kinds, strict=True):
         for number, (name, title) in enumerate(zip(found, shortened(list(found)), strict=True)):
@@ -59,7 +60,7 @@ def markdown(found: Draws, recorded: Mapping[str, float], draws: int, simulated:
     """A table a kind: mean and sample standard deviation of accuracy [%] at each level. recorded: run -> accuracy."""
     lines = ["# Test accuracy under disturbance", ""]
     if simulated:
-        lines += ["> **Simulated data.** The numbers show that the software works, nothing about people.", ""]
+        lines += [NOTE, ""]
     lines += [
         f"Accuracy in %, mean ± sample standard deviation over {draws} draws, the same draws for every run. Level 0 is",
         "undisturbed. Disturbances act on recorded units; scaling, view and class order are those of the weights.",

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from spkd.errors import SpkdError
+from spkd.evidence import simulated
 from spkd.evidence import tracking_store as store
 
 PAGE = 1000
@@ -33,7 +34,7 @@ class RunInfo:
     @property
     def simulated(self) -> bool:
         """Whether its data were simulated."""
-        return self.tags.get("data.origin") == "simulated"
+        return self.tags.get("data.origin") == simulated.ORIGIN
 
     @property
     def repeats(self) -> bool:
