@@ -6,7 +6,6 @@ import torch
 
 from spkd.data import batches, scaling, windowing, windowset
 from spkd.data.recordings import Recording, Recordings, Report
-from spkd.errors import SpkdError
 
 
 @pytest.fixture(scope="module")
@@ -87,38 +86,6 @@ def test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch_alone()
     assert sorted(first.tolist()) == rows.tolist()
     assert not torch.equal(batches.order(rows, 0, 4), first)
     assert not torch.equal(batches.order(rows, 1, 3), first)
-
-
-def test_prepared_arrays_come_back_as_tensors(windows, tmp_path):
-    folder = tmp_path / "demo" / "persistence"
-    points = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
-    batches.store(folder, windows, {"points": points}, "persistence", {"keep": 0.5, "size": 8})
-    found = batches.stored(folder, windows, "cpu", {"keep": 0.5})["points"]
-    np.testing.assert_array_equal(found.numpy(), points)
-    with pytest.raises(SpkdError, match=r"'keep': 0.1.*got .*'keep': 0.5.*dvc repro views@demo-persistence"):
-        batches.stored(folder, windows, "cpu", {"keep": 0.1})
-
-
-def test_a_prepared_file_with_one_other_bit_is_refused(windows, tmp_path):
-    folder = tmp_path / "demo" / "persistence"
-    batches.store(folder, windows, {"points": np.zeros((7, 2), np.float32)}, "persistence", {})
-    damaged = bytearray((folder / "points.npy").read_bytes())
-    damaged[-1] ^= 1
-    (folder / "points.npy").write_bytes(damaged)
-    with pytest.raises(SpkdError, match="content with md5 .*dvc repro views@demo-persistence"):
-        batches.stored(folder, windows, "cpu", {})
-
-
-def test_prepared_arrays_of_other_windows_are_refused_with_the_stage_that_renews_them(windows, tmp_path):
-    folder = tmp_path / "demo" / "persistence"
-    changed = type(windows)(
-        windows.signal, windows.starts, windows.label, windows.subject, windows.manifest | {"digest": "x"}
-    )
-    batches.store(folder, changed, {"points": np.zeros(3)}, "persistence", {})
-    with pytest.raises(SpkdError, match="dvc repro views@demo-persistence"):
-        batches.stored(folder, windows, "cpu", {})
-    with pytest.raises(SpkdError, match="dvc repro views@demo-gaf"):
-        batches.stored(tmp_path / "demo" / "gaf", windows, "cpu", {})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

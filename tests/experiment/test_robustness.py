@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spkd.cli import robustness as command
-from spkd.data import arrays, batches, disturb, windowset
+from spkd.data import arrays, disturb, prepared, windowset
 from spkd.errors import SpkdError
 from spkd.evidence import tracking, tracking_store
 from spkd.evidence.tracking_reading import get
@@ -44,7 +44,7 @@ def test_level_zero_is_the_recorded_accuracy_of_an_image_view_too(trained, view)
     if view == "persistence":
         windows = windowset.load(trained.places.data / "windows" / "chest")
         settings = persistence.Settings(**trained.settings()[1]["views"]["persistence"])
-        batches.store(folder, windows, persistence.prepare(windows, settings), view, settings.model_dump())
+        prepared.save(folder, windows, persistence.prepare(windows, settings), view, settings.model_dump())
     run_id = trained.train("teacher", teacher__view=view, train__epochs=1, views__persistence__size=16)
     if view == "persistence":
         before = arrays.load(folder, "")[0]["points"].copy()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from spkd import config, plugin
-from spkd.data import batches, windowset
+from spkd.data import prepared, windowset
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
@@ -27,7 +27,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         return 0
     windows = windowset.load(cut)
     arrays = module.prepare(windows, config.part("views", view, tree))
-    batches.store(folder, windows, arrays, view, tree["views"][view])
+    prepared.save(folder, windows, arrays, view, tree["views"][view])
     size = sum(a.nbytes for a in arrays.values()) / 2**20
     print(f"{dataset}: {view} of {len(windows)} windows, {size:.1f} MiB")
     return 0

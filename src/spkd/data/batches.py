@@ -1,24 +1,18 @@
 """DeviceWindows: the whole scaled signal on the training device; a batch is an index into a strided view of it.
 
 No loader, no worker, no copy but the batch. A signal larger than it may be stays in its file. Views render from these
-batches; what a view stored beforehand is loaded here too, and refused where it was made from other windows or
-settings.
+batches.
 """
 
-import hashlib
 import math
-from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spkd import seeding
-from spkd.data import arrays
 from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
-from spkd.errors import SpkdError
 
 
 class DeviceWindows:
@@ -34,8 +28,7 @@ class DeviceWindows:
     ) -> None:
         """Scale and move; raises SpkdError where the statistics do not fit the set."""
         self.windows, self.scaling, self.device = windows, scaling, torch.device(device)
-        self.length, self.channels, self.classes = windows.length, windows.channels, windows.classes
-        self.digest = windows.digest
+        self.length, self.channels = windows.length, windows.channels
         self.starts, self.label, self.subject = (
             torch.from_numpy(np.array(a, dtype=np.int64)).to(self.device)
             for a in (windows.starts, windows.label, windows.subject)
@@ -86,43 +79,3 @@ def order(rows: Tensor, seed: int, epoch: int) -> Tensor:
     """The rows in the order of one epoch of one run: the same on every device, and after a resume."""
     generator = seeding.torch_stream(seed, "order", epoch)
     return rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
-
-
-def stored(
-    folder: Path, windows: WindowSet, device: str | torch.device, settings: Mapping[str, object]
-) -> dict[str, Tensor]:
-    """Arrays that a view prepared (data/views/<dataset>/<view>), on the device.
-
-    settings: those that the view's `prepare` reads, as the run has them.
-    Raises SpkdError naming the DVC stage where the folder is missing, damaged, or made from other windows or settings.
-    """
-    remake = f"dvc repro views@{folder.parent.name}-{folder.name}"
-    do = f'run "{remake}"'
-    content, manifest = arrays.load(folder, remake)
-    if manifest.get("digest") != windows.digest:
-        expected = f"a view of the windows with digest {windows.digest}"
-        raise SpkdError(folder, expected, manifest.get("digest"), do)
-    used = {name: manifest["settings"].get(name) for name in settings}
-    if used != settings:
-        do = f"where params.yaml has the new values, {do}; a teacher of other values must be trained anew"
-        raise SpkdError(folder, f"a view prepared with {dict(settings)}", used, do)
-    if (found := _md5(content)) != manifest.get("content"):
-        raise SpkdError(folder, f"content with md5 {manifest.get('content')}", found, do)
-    return {name: torch.from_numpy(np.array(array)).to(device) for name, array in content.items()}
-
-
-def store(
-    folder: Path, windows: WindowSet, content: Mapping[str, np.ndarray], view: str, settings: Mapping[str, object]
-) -> None:
-    """Write what a view prepared, whole or not at all, with all that `stored` compares. settings: all of the view's."""
-    known = {"view": view, "settings": dict(settings), "digest": windows.digest, "content": _md5(content)}
-    arrays.save(folder, content, known)
-
-
-def _md5(content: Mapping[str, np.ndarray]) -> str:
-    total = hashlib.md5(usedforsecurity=False)
-    for name in sorted(content):
-        array = np.ascontiguousarray(content[name])
-        total.update(f"{name}{array.dtype}{array.shape}".encode())
-        total.update(array.data if array.size else b"")
-    return total.hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from spkd import config, plugin, seeding
-from spkd.data import batches, scaling, splits, windowset
+from spkd.data import prepared, scaling, splits, windowset
 from spkd.data.batches import DeviceWindows
 from spkd.errors import SpkdError
 from spkd.settings import Distill, Model, Settings
@@ -118,12 +118,12 @@ def render(plan: Plan, view: str, view_settings: dict[str, Any]) -> Render:
     module = plugin.load("views", view)
     settings = config.check(module.Settings, view_settings, f"views.{view}")
     folder = plan.places.data / "views" / plan.settings.dataset / view
-    prepared = hasattr(module, "prepare")
-    if prepared and plan.settings.train.noise > 0:
+    prepares = hasattr(module, "prepare")
+    if prepares and plan.settings.train.noise > 0:
         do = f"set train.noise 0, or leave {view} out"
         raise SpkdError("train.noise", f"0: {view} is computed beforehand", plan.settings.train.noise, do)
-    used = {key: getattr(settings, key) for key in module.PREPARED} if prepared else {}
-    stored = batches.stored(folder, plan.windows, plan.device, used) if prepared else {}
+    used = {key: getattr(settings, key) for key in module.PREPARED} if prepares else {}
+    stored = prepared.load(folder, plan.windows, plan.device, used) if prepares else {}
     made: Render = module.view(settings, stored)
     return made
 
