@@ -13,7 +13,6 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("coco",)
-POSITIONAL = ()
 OPTIONS = ("annotations", "images", "out", "split")
 
 

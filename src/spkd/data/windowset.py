@@ -120,7 +120,10 @@ def build(content: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> Win
 
 
 def leave_out(folder: Path, why: str) -> None:
-    """Replace the folder by a note that there is nothing to cut: the stages go on, and `load` says why."""
+    """Replace a folder of windows, or of a view of them, by a note why there are none, so that later stages go on.
+
+    `load` of the windows says why; a view is not asked for without them.
+    """
     arrays.save(folder, {}, {"absent": why})
 
 
@@ -129,10 +132,10 @@ def is_left_out(folder: Path) -> bool:
     return "absent" in arrays.load(folder, f"dvc repro windows@{folder.name}")[1]
 
 
-def load(folder: Path, verify: bool = True) -> WindowSet:
+def load(folder: Path) -> WindowSet:
     """The WindowSet of a folder (data/windows/<dataset>), memory-mapped.
 
-    verify: also compare the content with the digest (reads every byte, about 0.2 s per 100 MB).
+    The content is compared with the digest, which reads every byte: about 0.2 s per 100 MB.
     Raises SpkdError naming `dvc repro windows@<dataset>` where the folder is missing, damaged or of another format.
     """
     remake = f"dvc repro windows@{folder.name}"
@@ -145,7 +148,7 @@ def load(folder: Path, verify: bool = True) -> WindowSet:
     if missing:
         raise SpkdError(folder, f"{', '.join(missing)} in the folder", "none", do)
     _check(content, manifest, str(folder), do)
-    if verify and (found := digest(content, manifest)) != manifest["digest"]:
+    if (found := digest(content, manifest)) != manifest["digest"]:
         raise SpkdError(folder, f"content with digest {manifest['digest']}", found, do)
     return WindowSet(**{name: content[name] for name in DTYPES}, manifest=manifest)
 
