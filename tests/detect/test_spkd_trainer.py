@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.detect import features, spkd_trainer
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan

@@ -135,3 +135,16 @@ def test_pickles_are_not_packed(folder, tmp_path):
     with pytest.raises(SpkdError, match="type of file"):
         bundle.pack(folder, tmp_path / "y.zip")
     assert not (tmp_path / "y.zip").exists()
+
+
+def test_a_bundle_that_cannot_be_written_leaves_the_one_before_and_nothing_else(folder, packed, monkeypatch):
+    before, names = packed.read_bytes(), sorted(p.name for p in packed.parent.iterdir())
+
+    def full(source, target, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle.shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        bundle.pack(folder, packed)
+    assert packed.read_bytes() == before
+    assert sorted(p.name for p in packed.parent.iterdir()) == names

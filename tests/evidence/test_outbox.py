@@ -89,6 +89,14 @@ def test_kept_files_of_one_name_do_not_replace_each_other(tmp_path):
     assert [box.path_of(name).read_text() for name in (first, second)] == ["first", "second"]
 
 
+def test_a_file_that_cannot_be_kept_leaves_no_part_of_it(tmp_path):
+    box = Outbox(tmp_path)
+    box.keep_bytes(b"whole", "a.bin")
+    with pytest.raises(FileNotFoundError):
+        box.keep_file(tmp_path / "missing", "b.bin")
+    assert [kept.name.partition("-")[2] for kept in (box.root / "files").iterdir()] == ["a.bin"]
+
+
 def test_this_process_is_alive_and_its_pid_with_another_start_time_is_not():
     me = outbox.this_process()
     assert outbox.is_alive(me)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.evidence import compare_page, compare_reading, comparison, selection, tracking
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan

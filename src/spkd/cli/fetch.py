@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spkd import plugin
-from spkd.data import atomic, coco_source, fetch
+from spkd import atomic, plugin
+from spkd.data import coco_source, fetch
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 

@@ -1,10 +1,9 @@
 """Show what a data set's windows hold: counts, rates, gaps, drops, and a picture of one window per class."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-from spkd import plugin
+from spkd import atomic, plugin
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
@@ -23,9 +22,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     windows = windowset.load(Path("data/windows") / name)
     print(inspection.describe(windows))
     path = Path("data/inspect") / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{name}.{os.getpid()}.png")
-    inspection.figure(windows).savefig(part, dpi=110)
-    part.replace(path)
+    with atomic.file(path) as new:
+        inspection.figure(windows).savefig(new, dpi=110, format="png")
     print(f"\none window of each class: {path}")
     return 0

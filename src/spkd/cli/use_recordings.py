@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.data.meter import Meter
 from spkd.errors import SpkdError
 

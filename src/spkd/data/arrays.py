@@ -4,7 +4,6 @@ Knows nothing of windows or views; those give the arrays and the manifest, and s
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.errors import SpkdError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def save(folder: Path, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
@@ -68,8 +59,8 @@ def _replacing(
         yield part
         (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
         for path in (*part.iterdir(), part):
-            _sync(path)
-    _sync(folder.parent)
+            atomic.flush(path)
+    atomic.flush(folder.parent)
 
 
 def load(folder: Path, remake: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

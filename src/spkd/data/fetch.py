@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.data.meter import Meter
 from spkd.errors import SpkdError
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.detect import coco_boxes, coco_images, coco_json, coco_labels
 from spkd.detect.coco_boxes import Drops
 from spkd.errors import SpkdError

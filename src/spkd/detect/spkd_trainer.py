@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.detect import hermetic, probe
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan

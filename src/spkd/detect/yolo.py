@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.detect import evaluate, follow, hermetic, networks, preflight, sheet, spkd_trainer
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError

@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from spkd import atomic
 from spkd.errors import SpkdError
 
 INDEX, FORMAT = "index.json", 1
@@ -33,23 +34,14 @@ def pack(folder: Path, out: Path) -> None:
     for name in names:
         _check_name(out, name)
     members = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
-    building = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
-        with zipfile.ZipFile(building, "w") as zipped:
-            index = {"format": FORMAT, "members": members}
-            zipped.writestr(_info(INDEX, 1), json.dumps(index, indent=1, sort_keys=True), zipfile.ZIP_DEFLATED)
-            for name in names:
-                info = _info(name, int(members[name]["bytes"]))  # type: ignore[call-overload]
-                info.compress_type = (
-                    zipfile.ZIP_STORED if name.endswith((".npz", ".safetensors")) else zipfile.ZIP_DEFLATED
-                )
-                with (folder / name).open("rb") as source, zipped.open(info, "w") as target:
-                    shutil.copyfileobj(source, target, CHUNK)
-        with building.open("rb") as file:
-            os.fsync(file.fileno())
-        building.replace(out)
-    finally:
-        building.unlink(missing_ok=True)
+    with atomic.file(out) as new, zipfile.ZipFile(new, "w") as zipped:
+        index = {"format": FORMAT, "members": members}
+        zipped.writestr(_info(INDEX, 1), json.dumps(index, indent=1, sort_keys=True), zipfile.ZIP_DEFLATED)
+        for name in names:
+            info = _info(name, int(members[name]["bytes"]))  # type: ignore[call-overload]
+            info.compress_type = zipfile.ZIP_STORED if name.endswith((".npz", ".safetensors")) else zipfile.ZIP_DEFLATED
+            with (folder / name).open("rb") as source, zipped.open(info, "w") as target:
+                shutil.copyfileobj(source, target, CHUNK)
 
 
 def _info(name: str, size: int) -> zipfile.ZipInfo:

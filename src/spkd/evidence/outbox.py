@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
+from spkd import atomic
 from spkd.errors import SpkdError
 
 NAME = "outbox"
@@ -55,13 +56,6 @@ def is_alive(process: dict[str, Any]) -> bool:
         return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader, or a crash, sees the old text or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 class Outbox:
@@ -122,28 +116,26 @@ class Outbox:
 
     def keep_file(self, source: Path, name: str) -> str:
         """Copy a file into the outbox under a name of its own; returns that name, for `path_of`."""
-        part, kept = self._new_file(name)
-        shutil.copyfile(source, part)
-        part.replace(self.path_of(kept))
+        kept = self._new_name(name)
+        with atomic.file(self.path_of(kept), sync=False) as new:
+            shutil.copyfile(source, new)
         return kept
 
     def keep_bytes(self, data: bytes, name: str) -> str:
         """Write bytes into the outbox under a name of their own; returns that name, for `path_of`."""
-        part, kept = self._new_file(name)
-        part.write_bytes(data)
-        part.replace(self.path_of(kept))
+        kept = self._new_name(name)
+        with atomic.file(self.path_of(kept), sync=False) as new:
+            new.write_bytes(data)
         return kept
 
     def keep_folder(self, name: str) -> str:
         """A new empty folder in the outbox to be filled before its event is appended; its name for `path_of`."""
-        _, kept = self._new_file(name)
-        self.path_of(kept).mkdir()
+        kept = self._new_name(name)
+        self.path_of(kept).mkdir(parents=True)
         return kept
 
-    def _new_file(self, name: str) -> tuple[Path, str]:
-        (self.root / "files").mkdir(parents=True, exist_ok=True)
-        kept = f"{time.time_ns()}-{Path(name).name}"
-        return self.path_of(f".{kept}.part"), kept
+    def _new_name(self, name: str) -> str:
+        return f"{time.time_ns()}-{Path(name).name}"
 
     def path_of(self, kept: str) -> Path:
         """Where a kept file lies."""
@@ -175,8 +167,8 @@ class Outbox:
 
     @delivery.setter
     def delivery(self, value: Delivery) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        replace_text(self.root / "delivery.json", json.dumps(asdict(value), indent=1))
+        # Not synced: what a power cut takes is delivered once more, which changes nothing.
+        atomic.write_text(self.root / "delivery.json", json.dumps(asdict(value), indent=1), sync=False)
 
     def pending(self) -> int:
         """How many whole events have not arrived."""

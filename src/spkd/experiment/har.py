@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from spkd import plugin, seeding
-from spkd.data import atomic, scaling
+from spkd import atomic, plugin, seeding
+from spkd.data import scaling
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.outbox import Outbox

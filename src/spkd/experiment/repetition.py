@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import yaml
 
-from spkd import config
-from spkd.data import arrays, atomic, windowset
+from spkd import atomic, config
+from spkd.data import arrays, windowset
 from spkd.errors import SpkdError
 from spkd.evidence import lock_file, portable, tracking
 from spkd.experiment import checkout

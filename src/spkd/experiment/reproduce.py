@@ -17,8 +17,7 @@ from typing import Any
 
 import yaml
 
-from spkd import config
-from spkd.data import atomic
+from spkd import atomic, config
 from spkd.errors import SpkdError
 from spkd.evidence import bundle, judge, lock_file, outbox, portable, selection, tracking, working_tree
 from spkd.evidence.judge import Record, Row, Verdict

@@ -1,7 +1,7 @@
 """Which source files decide a run's numbers, and one hash of them. Reads files as text, imports none.
 
 Comments, docstrings and layout do not count: the hash is of the syntax trees. Machinery that only reports (evidence/,
-record, run_report) and the reading of settings are left out: they change no number.
+record, run_report) and the reading of settings and writing of files are left out: they change no number.
 """
 
 import ast
@@ -11,8 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spkd import plugin
-from spkd.data import atomic
+from spkd import atomic, plugin
 from spkd.errors import SpkdError
 from spkd.experiment.table import words
 
@@ -25,6 +24,7 @@ REPORTING = (
     "experiment/record.py",
     "experiment/run_report.py",
     "experiment/source.py",
+    "atomic.py",
     "config.py",
     "settings.py",
     "plugin.py",

@@ -3,8 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from spkd import config
-from spkd.data import atomic
+from spkd import atomic, config
 from spkd.errors import SpkdError
 from spkd.evidence import published, report, report_html, report_text, tracking
 from spkd.evidence.report import Record

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.simulate.motion import ACTIVITIES, CHEST, Movement, Person, habit, person, record
 
 ARCHIVE = "activity+recognition+from+single+chest+mounted+accelerometer.zip"

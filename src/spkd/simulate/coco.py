@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.simulate.shapes import KINDS, Kind
 
 N_IMAGES = {"train2017": 40, "val2017": 12}

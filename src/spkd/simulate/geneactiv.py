@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.simulate.motion import ACTIVITIES, WRIST, Movement, Person, habit, person, record
 
 RATE_HZ = 100

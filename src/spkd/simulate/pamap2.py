@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spkd.data import atomic
+from spkd import atomic
 from spkd.simulate import motion
 from spkd.simulate.motion import ACTIVITIES, Movement, Person
 

@@ -1,7 +1,6 @@
 """Tensors and a JSON state in one file that is either the old one or the new one, never half of each. No pickle."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from spkd import atomic
 from spkd.errors import SpkdError
 
 
 def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and state to `path`, replacing it atomically; a kill leaves the previous file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(_on_cpu(tensors), temporary, metadata={"state": json.dumps(state)})
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    temporary.replace(path)
+    """Write tensors and state to `path`, replacing it atomically; a kill or a full disk leaves the previous file."""
+    with atomic.file(path) as new:
+        save_file(_on_cpu(tensors), new, metadata={"state": json.dumps(state)})
 
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import spkd
-from spkd.data import atomic
+from spkd import atomic
 
 SRC = str(Path(spkd.__file__).parents[1])
 
@@ -47,7 +48,7 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     code = (
-        "import os, signal; from pathlib import Path; from spkd.data import atomic\n"
+        "import os, signal; from pathlib import Path; from spkd import atomic\n"
         "with atomic.folder(Path('out')) as new: (new / 'a').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": SRC})
@@ -70,6 +71,26 @@ def test_a_living_writer_keeps_its_folder(tmp_path):
     (tmp_path / f".out.{os.getppid()}.new").mkdir()
     atomic.sweep(tmp_path / "out")
     assert len(left(tmp_path)) == 1
+
+
+def test_a_file_is_replaced_as_a_whole_and_others_may_read_it(tmp_path):
+    to = tmp_path / "deep" / "a.png"
+    for text, before in (("old", None), ("new", "old")):
+        with atomic.file(to) as new:
+            new.write_text(text)
+            assert (to.read_text() if to.exists() else None) == before
+    assert to.read_text() == "new" and stat.S_IMODE(to.stat().st_mode) == 0o644
+    assert left(to.parent) == ["a.png"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(type(error)), atomic.file(tmp_path / "a") as new:
+        new.write_text("half")
+        raise error
+    assert (tmp_path / "a").read_text() == "old"
+    assert left(tmp_path) == ["a"]
 
 
 def test_a_text_file_is_written_whole_or_not_at_all(tmp_path):

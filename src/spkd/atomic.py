@@ -1,7 +1,7 @@
 """Files and folders that are either the old one or the new one, whenever the process dies.
 
-Contract: a sibling with a temporary name is filled, then takes the target's place in one step. Siblings that a killed
-process left behind are removed by the next write to the same target.
+Contract: a sibling with a temporary name is filled, then takes the target's place in one step; it is gone where the
+writer fails. Folders that a killed process left behind are removed by the next write to the same folder.
 """
 
 import ctypes
@@ -15,20 +15,39 @@ from pathlib import Path
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
-def write_text(to: Path, text: str) -> None:
-    """Write a whole file or nothing."""
+@contextmanager
+def file(to: Path, sync: bool = True) -> Iterator[Path]:
+    """An empty sibling to write; it replaces `to` if the block ends well, and is removed if it does not.
+
+    sync: the file outlives a power cut, too, for which the disk is waited for.
+    """
     to.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=to.parent, prefix=f".{to.name}.", suffix=".new")
+    os.close(handle)
+    new = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(to)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield new
+        new.chmod(0o644)
+        if sync:
+            flush(new)
+        new.replace(to)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_text(to: Path, text: str, sync: bool = True) -> None:
+    """Write a whole file or nothing; sync: as of `file`."""
+    with file(to, sync) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

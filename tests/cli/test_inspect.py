@@ -1,0 +1,36 @@
+"""The picture of a data set's windows is there as a whole or not at all."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from spkd.cli import inspect
+from spkd.data import inspection
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch, waves):
+    monkeypatch.chdir(tmp_path)
+    waves.save(tmp_path / "data" / "windows" / "waves")
+    return SimpleNamespace(dataset="waves", datasets={"waves": None})
+
+
+def test_a_picture_is_drawn_and_said(settings, tmp_path, capsys):
+    assert inspect.main([], settings, {}) == 0
+    assert (tmp_path / "data" / "inspect" / "waves.png").read_bytes().startswith(b"\x89PNG")
+    assert "SIMULATED" in capsys.readouterr().out
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_one_before_and_nothing_else(settings, tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "inspect"
+    folder.mkdir()
+    (folder / "waves.png").write_text("before")
+
+    def full(path, **how):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(inspection, "figure", lambda windows: SimpleNamespace(savefig=full))
+    with pytest.raises(OSError, match="No space left"):
+        inspect.main(["waves"], settings, {})
+    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("waves.png", "before")]
