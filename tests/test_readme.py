@@ -56,7 +56,7 @@ def test_the_commands_in_the_readme_of_a_sample_exist(name):
         if words[0] == "spkd":
             constants = plugin.describe("cli", words[1].replace("-", "_"))[1]
             plain, _, given = front.split_words(words[2:], constants.get("OPTIONS", ()))
-            assert len(plain) <= len(constants["POSITIONAL"]) and given == {}
+            assert len(plain) <= len(constants.get("POSITIONAL", ())) and given == {}
         else:
             assert words[:4] == ["dvc", "exp", "run", "-S"]
             config.resolve(tree, dict([words[4].split("=")]))
