@@ -1,7 +1,7 @@
 """What weights are worth: golden figures of a real model on real images, and COCO's metric by hand."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,27 +123,51 @@ def detection(index: int, box: list[float], score: float = 0.9, name: str = "a.j
     return {"file_name": name, "index": index, "bbox": box, "score": score}
 
 
+def measured(annotations: Path, found: list[Any], images: Sequence[str] = ("a.jpg",)) -> dict[str, float]:
+    return coco_metric.measure(annotations, list(images), found)
+
+
 def test_class_index_one_is_the_second_category_by_id(one_image: Path) -> None:
-    assert coco_metric.measure(one_image, [detection(1, [10, 10, 40, 40])])["AP"] == pytest.approx(1.0)
-    assert coco_metric.measure(one_image, [detection(0, [10, 10, 40, 40])])["AP"] == 0.0
+    assert measured(one_image, [detection(1, [10, 10, 40, 40])])["AP"] == pytest.approx(1.0)
+    assert measured(one_image, [detection(0, [10, 10, 40, 40])])["AP"] == 0.0
 
 
 def test_a_detection_inside_a_crowd_is_neither_right_nor_wrong(one_image: Path) -> None:
     found = [detection(1, [10, 10, 40, 40], 0.5), detection(1, [62, 62, 20, 20], 0.9)]
-    assert coco_metric.measure(one_image, found)["AP"] == pytest.approx(1.0)
+    assert measured(one_image, found)["AP"] == pytest.approx(1.0)
     outside = [detection(1, [10, 10, 40, 40], 0.5), detection(1, [0, 60, 20, 20], 0.9)]
-    assert coco_metric.measure(one_image, outside)["AP"] == pytest.approx(0.5)
+    assert measured(one_image, outside)["AP"] == pytest.approx(0.5)
 
 
 def test_an_overlap_of_60_percent_counts_up_to_that_threshold(one_image: Path) -> None:
-    found = coco_metric.measure(one_image, [detection(1, [10, 10, 40, 25])])  # IoU 25 / 40 = 0.625
+    found = measured(one_image, [detection(1, [10, 10, 40, 25])])  # IoU 25 / 40 = 0.625
     assert (found["AP50"], found["AP75"]) == (pytest.approx(1.0), 0.0) and found["AP"] == pytest.approx(0.3)
 
 
 def test_no_detection_is_zero_and_an_image_of_another_json_is_an_error(one_image: Path) -> None:
-    assert coco_metric.measure(one_image, [])["AP"] == 0.0
+    assert measured(one_image, [])["AP"] == 0.0
     with pytest.raises(SpkdError, match=r"no image 'b\.jpg'"):
-        coco_metric.measure(one_image, [detection(1, [0, 0, 9, 9], name="b.jpg")])
+        measured(one_image, [], ["a.jpg", "b.jpg"])
+
+
+def test_an_image_of_the_json_that_was_not_validated_is_no_miss(one_image: Path) -> None:
+    tree = json.loads(one_image.read_text())
+    tree["images"].append({**tree["images"][0], "id": 43, "file_name": "left_out.jpg"})
+    tree["annotations"].append({"image_id": 43, "category_id": 17, "bbox": [10, 10, 40, 40], "iscrowd": 0})
+    one_image.write_text(json.dumps(tree))
+    perfect = [detection(1, [10, 10, 40, 40])]
+    assert measured(one_image, perfect)["AP"] == pytest.approx(1.0) == measured(one_image, perfect)["AR_100"]
+    assert measured(one_image, perfect, ["a.jpg", "left_out.jpg"])["AR_100"] == pytest.approx(0.5)
+
+
+def test_the_images_that_coco_counts_are_those_that_were_validated(
+    data_set: Path, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(coco_metric, "measure", lambda annotations, images, found: seen.extend(images) or {"AP": 0.5})
+    found = evaluate.validate(tiny_teacher, data_set, tmp_path, 64, 4, "cpu", False, tmp_path / "val.json", {})
+    assert sorted(Path(image).name for image in seen) == [f"val{i:03}.jpg" for i in range(4)]
+    assert found.coco == {"AP": 0.5}
 
 
 def test_images_of_one_name_in_two_folders_are_told_apart_and_an_id_of_0_is_an_object(one_image: Path) -> None:
@@ -160,7 +184,7 @@ def test_images_of_one_name_in_two_folders_are_told_apart_and_an_id_of_0_is_an_o
         detection(1, boxes[42], name="/set/images/val/x/a.jpg"),
         detection(1, boxes[43], name="/set/images/val/y/a.jpg"),
     ]
-    assert coco_metric.measure(one_image, found)["AP"] == pytest.approx(1.0)
+    assert measured(one_image, found, [str(one["file_name"]) for one in found])["AP"] == pytest.approx(1.0)
 
 
 def test_the_final_evaluation_is_of_the_task_that_was_trained(

@@ -6,7 +6,7 @@ and averages over area ranges. Class index i is the i-th category of the JSON by
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,23 @@ from spkd.errors import SpkdError
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
 
 
-def measure(annotations: Path, detections: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def measure(annotations: Path, images: Sequence[str], detections: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """{"AP", "AP50", "AP75", "AP_small", ...} in [0, 1]; -1 where an area range holds no object.
 
-    detections: file_name with its folders, index (class), bbox [x, y, width, height in pixels of the original image],
-    score. Images of the JSON that are not among the detections count as images where nothing was found. Raises
-    SpkdError where a detection's image is not in the JSON.
+    images: those that were validated, with their folders; one without detections counts as one where nothing was
+    found, other images of the JSON do not count. detections: file_name (one of images), index (class), bbox [x, y,
+    width, height in pixels of the original image], score. Raises SpkdError where an image is not in the JSON.
     """
     tree = json.loads(annotations.read_text("utf-8"))
     ids = sorted(c["id"] for c in tree["categories"])
-    found, detections = [], list(detections)
-    rows = match.rows((one["file_name"] for one in detections), [i["file_name"] for i in tree["images"]])
-    for one, row in zip(detections, rows, strict=True):
-        if row < 0:
-            raise SpkdError(annotations, "the JSON of the validated images", f"no image {one['file_name']!r} in it",
-                            "set detect.annotations.val to this split's JSON, or to nothing")  # fmt: skip
-        image_id, category_id = tree["images"][row]["id"], ids[one["index"]]
+    rows = dict(zip(images, match.rows(images, [i["file_name"] for i in tree["images"]]), strict=True))
+    if missing := next((image for image, row in rows.items() if row < 0), None):
+        raise SpkdError(annotations, "the JSON of the validated images", f"no image {missing!r} in it",
+                        "set detect.annotations.val to this split's JSON, or to nothing")  # fmt: skip
+    id_of = {image: tree["images"][row]["id"] for image, row in rows.items()}
+    found = []
+    for one in detections:
+        image_id, category_id = id_of[one["file_name"]], ids[one["index"]]
         found.append({"image_id": image_id, "category_id": category_id, "bbox": one["bbox"], "score": one["score"]})
     if not found:
         return dict.fromkeys(NAMES, 0.0)
@@ -45,6 +46,7 @@ def measure(annotations: Path, detections: Iterable[Mapping[str, Any]]) -> dict[
     with redirect_stdout(io.StringIO()):
         truth = COCO(tree)
         evaluation = COCOeval_faster(truth, truth.loadRes(found), iouType="bbox", print_function=lambda *_: None)
+        evaluation.params.imgIds = sorted(id_of.values())
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -84,7 +84,8 @@ def validate(
     coco = {}
     if annotations is not None:
         index_of = {category: i for i, category in enumerate(validator.class_map)}
-        coco = coco_metric.measure(annotations, [{**d, "index": index_of[d["category_id"]]} for d in validator.jdict])
+        detections = [{**d, "index": index_of[d["category_id"]]} for d in validator.jdict]
+        coco = coco_metric.measure(annotations, validator.dataloader.dataset.im_files, detections)
     drawn = sorted(p for p in folder.glob("*") if p.suffix in {".png", ".jpg"}) if plots else []
     return Result(numbers, columns, coco, drawn)
 
