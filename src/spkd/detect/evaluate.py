@@ -42,9 +42,9 @@ class _Collecting(DetectionValidator):
 
 @dataclass(frozen=True)
 class Result:
-    """precision, recall, mAP50, mAP50-95 over all classes; per_class: table columns; coco: {} without annotations.
+    """numbers: precision, recall, mAP50, mAP50-95 over all classes. per_class: table columns.
 
-    plots: files that the validator drew. confusion: (nc + 1, nc + 1) counts, the last row and column are background.
+    coco: {} without annotations. plots: files that the validator drew.
     """
 
     numbers: dict[str, float]

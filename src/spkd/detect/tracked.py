@@ -148,8 +148,7 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
 def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, str]:
     """Tags: which teacher, and whether it learnt from these data and classes; says so where it did not.
 
-    None where a training goes on: they are on record, and the teacher's run need not be there any more.
-
+    {} where a training goes on: they are on record, and the teacher's run need not be there any more.
     Raises SpkdError where a run with other classes is meant: its id alone does not show that.
     """
     if not teacher.run_id:
