@@ -11,6 +11,15 @@ from spkd.detect import networks, versions
 from spkd.errors import SpkdError
 
 
+def test_a_gpu_that_is_not_there_is_blamed_on_the_key_that_the_command_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpkdError, match=r"params\.yaml: run\.device: expected GPU indices below .* got cuda:97"):
+        run("yolo-versions", ["--run.device", "cuda:97"])
+
+
 @pytest.fixture(scope="module")
 def pair(tiny_yaml: Path) -> dict[str, object]:
     return {"yolov8n.yaml": networks.build("yolov8n.yaml", "x"), str(tiny_yaml): networks.build(str(tiny_yaml), "x")}

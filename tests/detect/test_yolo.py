@@ -295,9 +295,19 @@ def test_a_teacher_that_cannot_be_downloaded_is_a_message(monkeypatch: Any, tmp_
 
 
 def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> None:
-    assert hardware.device("auto") == ("0" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(SpkdError, match="GPU indices below"):
-        hardware.device("97")
+    assert hardware.device("auto", "x") == ("0" if torch.cuda.is_available() else "cpu")
+    assert hardware.device("cpu", "x") == "cpu" and hardware.first("cpu") == torch.device("cpu")
+    for wanted in ("97", "0,97", "cuda:97"):
+        with pytest.raises(SpkdError, match=r"params\.yaml: a\.key: expected GPU indices below"):
+            hardware.device(wanted, "a.key")
+
+
+def test_one_gpu_has_one_name_in_ultralytics_and_one_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for wanted, indices, first in (("auto", "0", 0), ("cuda", "0", 0), ("cuda:1", "1", 1), ("0,1", "0,1", 0)):
+        assert hardware.device(wanted, "x") == indices
+        assert hardware.first(indices) == torch.device("cuda", first)
 
 
 def test_a_folder_of_another_job_is_refused(done: Any) -> None:

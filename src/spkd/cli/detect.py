@@ -42,7 +42,7 @@ def make_job(settings: Settings, folder: Path) -> Any:
     chosen = plan.Plan(**distill, **maps, teacher="", levels=tuple(d.distill.levels), threads=run.threads)
     plain = d.model_dump(include={"model", "epochs", "batch", "imgsz", "workers"})
     return plan.Job(
-        **plain, folder=folder.absolute(), data=Path(d.data), device=hardware.device(d.device), dis=d.distill.dis,
-        annotations=truth.annotations(settings), extra=d.train,
+        **plain, folder=folder.absolute(), data=Path(d.data), device=hardware.device(d.device, "detect.device"),
+        dis=d.distill.dis, annotations=truth.annotations(settings), extra=d.train,
         limits=d.preflight.model_dump(), seed=run.seed, deterministic=run.deterministic, plan=chosen,
     )  # fmt: skip

@@ -21,8 +21,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     wanted, run = settings.yolo_versions, settings.run
     tracking.sweep(Path(run.folder))
     flags = seeding.set_flags(run.deterministic, run.tf32, run.threads)
-    indices = hardware.device(run.device.removeprefix("cuda:").replace("cuda", "0"))
-    device = "cpu" if indices == "cpu" else f"cuda:{indices}"
+    indices = hardware.device(run.device, "run.device")
+    device = hardware.first(indices)
     for name in wanted.weights:
         data_yaml.read(Path(settings.detect.data))
         if name not in wanted.models:
@@ -47,7 +47,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         table = versions.columns(found, found[0].name if "yolov8n.yaml" not in models else "yolov8n")
         opened.table("versions", table)
         opened.text(versions.markdown(table), "versions.md")
-        machine = environment["gpus"][int(indices)]["name"] if device != "cpu" else environment["cpu"]
+        machine = environment["cpu"] if device.type == "cpu" else environment["gpus"][int(indices)]["name"]
         opened.figure(versions.figure(found, machine, wanted.imgsz), "plots/accuracy_cost.png")
         for version in found:
             opened.metrics({f"latency_ms/{version.name}": version.median_ms}, step=0)

@@ -1,18 +1,26 @@
-"""The device of a detection run in ultralytics' words. Nothing falls back in silence."""
+"""The device of a detection run in ultralytics' words and in torch's. Nothing falls back in silence."""
 
 import torch
 
 from spkd.errors import SpkdError
 
 
-def device(wanted: str) -> str:
-    """The word cpu, or GPU indices ("0", "0,1"). wanted: those, or auto: the first GPU where there is one.
+def device(wanted: str, key: str) -> str:
+    """The word cpu, or GPU indices ("0", "0,1"), as ultralytics takes them.
 
-    Raises SpkdError where a GPU is asked for that is not there.
+    wanted: those, or as torch says it (cuda, cuda:1), or auto: the first GPU where there is one. key: the setting that
+    holds it. Raises SpkdError where a GPU is asked for that is not there.
     """
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto":
         return "0" if n else "cpu"
-    if wanted != "cpu" and any(int(index) >= n for index in wanted.split(",")):
-        raise SpkdError("detect.device", f"GPU indices below {n}", wanted, "use cpu or auto, or mend the CUDA set-up")
-    return wanted
+    indices = wanted.removeprefix("cuda:").replace("cuda", "0")
+    if indices != "cpu" and any(int(index) >= n for index in indices.split(",")):
+        do = "use cpu or auto, or mend the CUDA set-up"
+        raise SpkdError(f"params.yaml: {key}", f"GPU indices below {n}", wanted, do)
+    return indices
+
+
+def first(indices: str) -> torch.device:
+    """torch's device of what `device` returned: the first of several."""
+    return torch.device("cpu" if indices == "cpu" else f"cuda:{indices.split(',')[0]}")

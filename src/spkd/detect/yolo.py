@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from spkd import atomic
-from spkd.detect import evaluate, follow, hermetic, networks, preflight, sheet, spkd_trainer
+from spkd.detect import evaluate, follow, hardware, hermetic, networks, preflight, sheet, spkd_trainer
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
@@ -146,7 +146,7 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     for path in (job.train_folder / "results.csv", job.train_folder / "args.yaml", job.train_folder / "plan.json"):
         run.file(path, path.name)
     model = evaluate.load(best)
-    cost = evaluate.cost(model, job.imgsz, _first_device(job.device))
+    cost = evaluate.cost(model, job.imgsz, hardware.first(job.device))
     run.metrics({f"cost/{k}": v for k, v in cost.items()}, step=0)
     _log_weights(job, run, model, names)
     run.tags({"headline": HEADLINE})
@@ -161,7 +161,3 @@ def _log_weights(job: Job, run: "Run", model: Any, names: list[str]) -> None:
     save_file(state, path, {"model": Path(job.model).name, "task": "detect", **evaluate.described(model)})
     run.tags({"weights.sha256": state_sha256(state)})
     run.model(path, Path(job.model).stem)
-
-
-def _first_device(device: str) -> str:
-    return "cpu" if device == "cpu" else f"cuda:{device.split(',')[0]}"
