@@ -94,3 +94,23 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, tiny_yaml: Path) -> P
     path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
     model.save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def real(shared_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """(data.yaml, val JSON, YOLOv8n weights) of real COCO images."""
+    from safetensors.torch import load_file, save_file
+
+    from spkd.detect import coco, evaluate, networks
+
+    weights = shared_data("weights", "yolov8n_coco_rebuilt.safetensors")
+    source = shared_data("coco", "annotations").parent
+    folder = tmp_path_factory.mktemp("real")
+    annotations = source / "annotations" / "instances_val2017.json"
+    report = coco.convert(
+        [coco.Split("val2017", annotations, source / "val2017")], folder / "coco", "copy", False, "error", "COCO 2017"
+    )
+    model = networks.build("yolov8n.yaml", "test")
+    model.names = dict(enumerate(report["classes"]))
+    save_file(load_file(weights), folder / "described.safetensors", evaluate.described(model))
+    return folder / "coco/data.yaml", annotations, evaluate.restored(folder / "described.safetensors", folder / "y.pt")

@@ -10,6 +10,7 @@ from spkd.settings import Settings
 
 SECTIONS = ("yolo_versions", "run", "tracking")
 POSITIONAL = ()
+VALIDATION_BATCH = 16  # as ultralytics' own `val`: which images share a shape depends on it
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
@@ -42,7 +43,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
                 folder = opened.folder / "val" / Path(name).stem
                 with hermetic.hushed():
                     result = evaluate.validate(Path(wanted.weights[name]), Path(settings.detect.data), folder,
-                                               wanted.imgsz, 8, indices, False, None, {})  # fmt: skip
+                                               wanted.imgsz, VALIDATION_BATCH, indices, False, None, {})  # fmt: skip
                 found[place] = replace(found[place], measured=result.numbers)
         table = versions.columns(found, found[0].name if "yolov8n.yaml" not in models else "yolov8n")
         opened.table("versions", table)

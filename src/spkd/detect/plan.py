@@ -57,6 +57,11 @@ class Job:
         return f"{self.data.parent.name or 'data'} {Path(self.model).stem}{how} t{self.seed}"
 
     @property
+    def validation_batch(self) -> int:
+        """Images of a validation step, as the trainer takes them: which images share a shape depends on it."""
+        return 2 * (self.batch // (self.device.count(",") + 1))
+
+    @property
     def train_folder(self) -> Path:
         """Where ultralytics writes."""
         return self.folder / "train"

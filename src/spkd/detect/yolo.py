@@ -136,8 +136,8 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
             strip_optimizer(job.train_folder / "weights" / f"{name}.pt", s=finished / f"{name}.part")
             (finished / f"{name}.part").replace(finished / f"{name}.pt")
     best = finished / f"{names[0]}.pt"
-    result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, job.batch, job.device, plots,
-                               job.annotations.get("val"), job.extra)  # fmt: skip
+    result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, job.validation_batch, job.device,
+                               plots, job.annotations.get("val"), job.extra)  # fmt: skip
     run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=job.epochs)
     run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=job.epochs)
     run.table("per_class_ap", result.per_class)
