@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -205,14 +206,22 @@ def test_detections_keep_the_folders_of_their_images() -> None:
     assert [one["file_name"] for one in validator.jdict] == ["/set/images/val/x/a.jpg"]
 
 
-def test_cost_counts_parameters_and_leaves_the_model_unfused(tiny_yaml: Path) -> None:
+def test_cost_is_that_of_the_network_as_it_infers_and_leaves_the_model_unfused() -> None:
     from ultralytics.nn.tasks import DetectionModel
 
-    model = DetectionModel(str(tiny_yaml), verbose=False)
+    model = DetectionModel("yolov10n.yaml", verbose=False)
     before = list(model.state_dict())
-    found = evaluate.cost(model, 64, "cpu", rounds=3)
-    assert found["parameters"] == sum(p.numel() for p in model.parameters()) and found["latency_ms"] > 0
-    assert list(model.state_dict()) == before and model.training
+    found = evaluate.cost(model, 640, "cpu", rounds=1)
+    assert (found["parameters"], found["gflops"]) == (2_299_264, pytest.approx(6.7, abs=0.1))  # published: 2.3 M, 6.7
+    assert list(model.state_dict()) == before and model.training and found["latency_ms"] > 0
+
+
+def test_the_latency_is_the_shortest_of_the_rounds_that_count(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    took = [0.001, 0.002, 0.003, 0.009, 0.004, 0.006]  # of which the first three do not count
+    clock = iter(value for start, seconds in enumerate(took) for value in (start, start + seconds))
+    monkeypatch.setattr(evaluate, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    found = evaluate.cost(networks.build(str(tiny_yaml), "x"), 64, "cpu", rounds=3)
+    assert found["latency_ms"] == pytest.approx(4.0)
 
 
 def test_the_json_of_each_split_is_found_by_the_converters_report(data_set: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from ultralytics.utils.torch_utils import get_flops
 
-from spkd.detect import hermetic
+from spkd.detect import evaluate
 
 BLOCKS = (
     "Bottleneck",
@@ -37,11 +37,11 @@ BLOCKS = (
 
 @dataclass(frozen=True)
 class Version:
-    """One model. gflops: of one imgsz image. head: class name, and whether its class branch is
-    depthwise. one_to_one: has a head that needs no NMS.
+    """One model. parameters, gflops (of one imgsz image), layers: of the fused network, which is the one that is timed.
 
-    bins: of the distribution that a box edge is regressed with (1 = a plain number). blocks: what the backbone is
-    built of.
+    head: class name, and whether its class branch is depthwise. one_to_one: is trained with a second head, which needs
+    no NMS. bins: of the distribution that a box edge is regressed with (1 = a plain number).
+    blocks: what the backbone is built of.
     latency_ms, cpu_ms: wall and CPU time of every round, [] before timing. measured: {"mAP50": ..., "mAP50-95": ...}
     where weights were given.
     """
@@ -72,14 +72,14 @@ class Version:
 
 
 def describe(name: str, model: Any, imgsz: int, published: float | None) -> Version:
-    """The facts of a model that need no timing."""
-    head = model.model[-1]
+    """The facts of a model as it was built that need no timing; it is left as it is."""
+    head, lean = model.model[-1], evaluate.fused(model)
     kinds = [type(part).__name__ for part in model.modules()]
     return Version(
         name=Path(name).stem,
-        parameters=sum(p.numel() for p in model.parameters()),
-        gflops=float(get_flops(model, imgsz)),
-        layers=sum(1 for kind in kinds if kind in ("Conv2d", "Linear", "ConvTranspose2d")),
+        parameters=sum(p.numel() for p in lean.parameters()),
+        gflops=float(get_flops(lean, imgsz)),
+        layers=sum(isinstance(part, (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)) for part in lean.modules()),
         anchor_free=not hasattr(head, "anchor_grid"),
         head=type(head).__name__ + (", depthwise" if isinstance(head.cv3[0][0], nn.Sequential) else ""),
         one_to_one=getattr(head, "one2one_cv2", None) is not None,
@@ -92,18 +92,17 @@ def describe(name: str, model: Any, imgsz: int, published: float | None) -> Vers
 Timing = tuple[list[float], list[float]]
 
 
-def time_in_turns(models: Mapping[str, nn.Module], imgsz: int, rounds: int, device: str) -> dict[str, Timing]:
+def time_in_turns(
+    models: Mapping[str, nn.Module], imgsz: int, rounds: int, device: str | torch.device
+) -> dict[str, Timing]:
     """{name: (latency, CPU time) in ms of each round}: one image, fused, no NMS; every round times every model once.
 
     CPU time is left empty on a GPU.
 
     Two rounds before that are not counted.
     """
-    fused: dict[str, Any] = {}
-    with hermetic.hushed(), torch.no_grad():
-        for name, model in models.items():
-            movable: Any = model.to(device)
-            fused[name] = movable.fuse(verbose=False)
+    fused = {name: evaluate.fused(model, device) for name, model in models.items()}
+    with torch.no_grad():
         image = torch.zeros(1, 3, imgsz, imgsz, device=device)
         times: dict[str, Timing] = {name: ([], []) for name in fused}
         for turn in range(rounds + 2):
