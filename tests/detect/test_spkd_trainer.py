@@ -195,6 +195,35 @@ def test_sp_becomes_a_csv_column_and_a_line_of_every_epoch(distilled: Trained) -
     assert [e["step"] for e in epochs] == [1, 2] and all(e["values"][f"train/{KEY}"] > 0 for e in epochs)
 
 
+def failing(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[], float]) -> None:
+    """The SP term of one step of a training, counted from 1, is what `how` returns; two steps are an epoch."""
+    steps, gap = iter(range(1, 100)), SpCriterion.gap
+    monkeypatch.setattr(SpCriterion, "gap", lambda *given: gap(*given) * (how() if next(steps) == at else 1.0))
+
+
+@pytest.mark.parametrize(("at", "place"), [(2, "epoch 1, step 2"), (3, "epoch 2, step 1")])
+def test_one_non_finite_loss_ends_the_training_at_once_and_the_checkpoint_is_older(
+    run_trainer: Callable[..., Path], tiny_teacher: Path, tmp_path: Path, monkeypatch: Any, at: int, place: str
+) -> None:
+    failing(monkeypatch, at, lambda: float("nan"))
+    with pytest.raises(SpkdError, match=f"{place}: expected a finite loss, got {KEY} not finite"):
+        run_trainer(replace(PLAN, teacher=str(tiny_teacher)), epochs=3, save_dir=str(tmp_path))
+    kept = tmp_path / "weights/last.pt"
+    assert kept.is_file() == (at == 3) and not (tmp_path / "trained").exists()
+    assert not kept.is_file() or all(torch.isfinite(value).all() for value in states(kept).values())
+
+
+def test_a_batch_that_does_not_fit_is_an_error_and_not_a_smaller_batch(
+    run_trainer: Callable[..., Path], tiny_teacher: Path, monkeypatch: Any
+) -> None:
+    def full() -> float:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    failing(monkeypatch, 1, full)
+    with pytest.raises(SpkdError, match=r"detect\.batch: expected a batch that fits on cpu.*lower detect\.batch"):
+        run_trainer(replace(PLAN, teacher=str(tiny_teacher)))
+
+
 def test_the_first_step_is_recorded_before_any_update(run_trainer: Callable[..., Path], tiny_teacher: Path) -> None:
     plan = replace(PLAN, teacher=str(tiny_teacher))
     folder = run_trainer(plan, batch=64, epochs=1)

@@ -9,11 +9,11 @@ trainer's CLASS for those workers: settings therefore travel on a class made by 
 import csv
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -49,12 +49,16 @@ class SpkdTrainer(DetectionTrainer):
         if self.plan.threads:  # ultralytics has just set its own number: all cores but one
             torch.set_num_threads(self.plan.threads)
         self.first_images: list[str] | None = None
+        self.batch_of_epoch = (-1, 0)
+        self.add_callback("on_train_batch_end", refuse_non_finite)
         self.add_callback("on_train_batch_end", record_first_step)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """ultralytics' own, keeping the names of the first batch's images."""
+        """ultralytics' own, keeping the names of the first batch's images and counting the batches of the epoch."""
         if self.first_images is None:
             self.first_images = [Path(name).name for name in batch["im_file"]]
+        (before, step), epoch = self.batch_of_epoch, getattr(self, "epoch", -1)
+        self.batch_of_epoch = (epoch, step + 1 if epoch == before else 1)
         prepared: dict[str, Any] = super().preprocess_batch(batch)
         return prepared
 
@@ -69,6 +73,24 @@ class SpkdTrainer(DetectionTrainer):
                 torch.save(content, clean)
                 self.args.resume = str(clean)
         super().check_resume(overrides)
+
+    def _build_train_pipeline(self) -> None:
+        """ultralytics' own, but never again with half the batch: the run would not be what its settings say.
+
+        SP is bounded by 4 / n of the n things in a batch, so that a gain holds for one batch size.
+        """
+        if getattr(self, "_oom_retries", 0):
+            got = f"out of memory in the first epoch; ultralytics would go on with {self.batch_size} images a step"
+            do = "lower detect.batch (and choose the gain anew: SP depends on it), or detect.imgsz"
+            raise SpkdError("params.yaml: detect.batch", f"a batch that fits on {self.device}", got, do) from None
+        super()._build_train_pipeline()
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Stop, where ultralytics would load an earlier checkpoint and repeat the epoch as if nothing had been."""
+        refuse_non_finite(self)
+        if self.fitness is not None and not math.isfinite(self.fitness):
+            raise SpkdError(f"epoch {epoch + 1}", "a finite mAP", self.fitness, "look at the validation images")
+        return False
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -113,10 +135,6 @@ class SpkdTrainer(DetectionTrainer):
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """One epoch's facts: ultralytics' CSV row, our line, and the similarity maps when they are due."""
         super().save_metrics(metrics)
-        if not np.isfinite(float(self.loss.detach())):
-            raise SpkdError(
-                f"epoch {self.epoch + 1}", "a finite loss", float(self.loss.detach()), "lower detect.train.lr0"
-            )
         step = self.epoch + 1
         with (self.save_dir / "epochs.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "values": {k: float(v) for k, v in metrics.items()}}) + "\n")
@@ -144,6 +162,17 @@ class SpkdTrainer(DetectionTrainer):
         """Mark the training as complete; evaluation is the caller's (it has the tracking and the annotations)."""
         if RANK in {-1, 0}:
             (self.save_dir / "trained").touch()
+
+
+def refuse_non_finite(trainer: SpkdTrainer) -> None:
+    """Raise SpkdError where a loss of the step is not finite. last.pt keeps the weights of the last whole epoch."""
+    if trainer.loss is None or math.isfinite(float(trainer.loss.detach())):
+        return
+    terms = {str(name): float(value) for name, value in trainer.loss_items.items()}
+    broken = ", ".join(name for name, value in terms.items() if not math.isfinite(value)) or "the sum"
+    epoch, step = trainer.batch_of_epoch
+    do = "lower that term's weight, or the learning rate (detect.train: optimizer and lr0; optimizer auto ignores lr0)"
+    raise SpkdError(f"epoch {epoch + 1}, step {step}", "a finite loss", f"{broken} not finite", do)
 
 
 def record_first_step(trainer: SpkdTrainer) -> None:
