@@ -195,6 +195,13 @@ def test_sp_becomes_a_csv_column_and_a_line_of_every_epoch(distilled: Trained) -
     assert [e["step"] for e in epochs] == [1, 2] and all(e["values"][f"train/{KEY}"] > 0 for e in epochs)
 
 
+def test_no_term_is_recorded_that_validation_does_not_compute(distilled: Trained) -> None:
+    header = (distilled["folder"] / "results.csv").read_text().splitlines()[0].split(",")
+    lines = (distilled["folder"] / "epochs.jsonl").read_text().splitlines()
+    assert "val/box_loss" in header and f"val/{KEY}" not in header
+    assert [list(json.loads(line)["values"]) for line in lines] == [header[2:]] * 2
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[], float]) -> None:
     """The SP term of one step of a training, counted from 1, is what `how` returns; two steps are an epoch."""
     steps, gap = iter(range(1, 100)), SpCriterion.gap
@@ -313,7 +320,8 @@ def test_the_builtin_baseline_runs_under_the_same_trainer(run_trainer: Callable[
     folder = run_trainer(
         replace(PLAN, method="builtin", teacher=str(tiny_teacher)), distill_model=str(tiny_teacher), epochs=1
     )
-    assert "train/dis_loss" in (folder / "results.csv").read_text().splitlines()[0]
+    header = (folder / "results.csv").read_text().splitlines()[0].split(",")
+    assert "train/dis_loss" in header and "val/box_loss" in header and "val/dis_loss" not in header
     assert (folder / "maps/00001.npz").is_file()
 
 

@@ -151,6 +151,7 @@ def test_every_epoch_logs_losses_map_learning_rate_and_similarity(done: Any) -> 
         assert {"val/mAP50", "val/mAP50-95", "val/precision", "val/recall", "lr/pg0"} <= set(metrics[epoch])
         assert {"sim/object/P3/cka/teacher", "sim/image/P5/distance/teacher"} <= set(metrics[epoch])
     assert {"best/mAP50", "coco/AP", "coco/AP50"} <= set(metrics[2])
+    assert "val/sp_loss" not in metrics[1]  # validation has no such term: it would be a 0
     assert metrics[0]["cost/parameters"] > 1e4 and metrics[0]["cost/gflops"] > 0 and metrics[0]["cost/latency_ms"] > 0
 
 

@@ -29,6 +29,7 @@ from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
 
 GUARD = "needs_spkd_detect"  # unknown to ultralytics: its own resume stops at it instead of dropping the distillation
+OF_TRAINING = (f"val/{KEY}", "val/dis_loss")  # no validation computes these terms; ultralytics gives each a 0
 
 
 def planned(plan: Plan) -> type["SpkdTrainer"]:
@@ -134,6 +135,7 @@ class SpkdTrainer(DetectionTrainer):
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """One epoch's facts: ultralytics' CSV row, our line, and the similarity maps when they are due."""
+        metrics = {key: value for key, value in metrics.items() if key not in OF_TRAINING}
         super().save_metrics(metrics)
         step = self.epoch + 1
         with (self.save_dir / "epochs.jsonl").open("a", encoding="utf-8") as file:
