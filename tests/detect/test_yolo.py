@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ultralytics.utils import torch_utils
 
 from spkd import config
 from spkd.__main__ import run as main_run
@@ -151,6 +152,7 @@ def test_every_epoch_logs_losses_map_learning_rate_and_similarity(done: Any) -> 
         assert {"val/mAP50", "val/mAP50-95", "val/precision", "val/recall", "lr/pg0"} <= set(metrics[epoch])
         assert {"sim/object/P3/cka/teacher", "sim/image/P5/distance/teacher"} <= set(metrics[epoch])
     assert {"best/mAP50", "coco/AP", "coco/AP50"} <= set(metrics[2])
+    assert (done[2]["epochs"], done[1]["tags"]["epochs.trained"]) == (2, 2) and "epochs.ended" not in done[1]["tags"]
     assert "val/sp_loss" not in metrics[1]  # validation has no such term: it would be a 0
     assert metrics[0]["cost/parameters"] > 1e4 and metrics[0]["cost/gflops"] > 0 and metrics[0]["cost/latency_ms"] > 0
 
@@ -178,6 +180,22 @@ def test_the_final_map_is_that_of_the_trainers_own_validation_on_images_that_are
     metrics = run.logged["metrics"][1]
     assert metrics["val/mAP50"] > 0.1  # 0.012 more on squares; the weights are stored in half precision
     assert metrics["best/mAP50"] == pytest.approx(metrics["val/mAP50"], abs=0.003)
+
+
+def test_a_training_that_patience_ended_says_so_and_its_last_epoch_is_the_one_that_was_trained(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_utils.EarlyStopping, "__call__", lambda self, epoch, fitness: epoch >= 2)
+    job, run = make_job(epochs=4), Recorder()
+    job = replace(job, plan=replace(job.plan, maps_every=9), extra={**job.extra, "patience": 1})
+    numbers = train(job, run)
+    metrics, tags = run.logged["metrics"], run.logged["tags"]
+    assert numbers["epochs"] == 2 == tags["epochs.trained"] and "detect.train.patience" in tags["epochs.ended"]
+    assert "best/mAP50" in metrics[2] and 4 not in metrics
+    assert run.logged["images"]["maps/object/P4/student"] == [0, 2]
+    assert {f"maps/objects_{step:05}.svg" for step in (0, 2)} <= run.logged["files"]
+    page = tracked.describe(job, numbers, {"commit": "c", "dirty": False})
+    assert "2 epochs of 4 (no better one in 1: detect.train.patience) at 64 px" in page
 
 
 def test_tables_plots_weights_and_lineage_are_logged(done: Any) -> None:
@@ -487,7 +505,7 @@ def test_a_teacher_that_is_trained_first_logs_every_setting_that_its_repetition_
 
 def test_what_workers_write_is_logged_while_they_run(tmp_path: Path) -> None:
     run = Recorder()
-    follower = follow.Follower(run, tmp_path, ["a"], 2, "simulated")  # type: ignore[arg-type]
+    follower = follow.Follower(run, tmp_path, ["a"], "simulated")  # type: ignore[arg-type]
     with follow.alongside(follower, seconds=0.01), (tmp_path / "epochs.jsonl").open("w") as file:
         file.write('{"step": 1, "values": {"metrics/mAP50(B)": 0.5}}\n{"step": 2, "val')
         file.flush()

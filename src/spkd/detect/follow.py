@@ -34,9 +34,8 @@ def metric_name(theirs: str) -> str:
 class Follower:
     """Logs each fact below a training folder once."""
 
-    def __init__(self, run: "Run", folder: Path, classes: Sequence[str], last_step: int, origin: str) -> None:
-        self.run, self.folder, self.classes = run, folder, classes
-        self.last_step, self.origin = last_step, origin
+    def __init__(self, run: "Run", folder: Path, classes: Sequence[str], origin: str) -> None:
+        self.run, self.folder, self.classes, self.origin = run, folder, classes, origin
         self.read_to = 0
         self.done: set[str] = set()
         self.lock = threading.Lock()
@@ -51,6 +50,13 @@ class Follower:
                 if path.name not in self.done:
                     self._maps(path)
                     self.done.add(path.name)
+
+    def finish(self) -> None:
+        """Log what the training left, and the panel of its last maps: which epoch that is shows only now."""
+        self.drain()
+        last = max((self.folder / "maps").glob("*.npz"), default=None)
+        if last is not None and int(last.stem):
+            self._panels(_shown(last), int(last.stem))
 
     def _started(self) -> None:
         path = self.folder / "started.json"
@@ -86,30 +92,38 @@ class Follower:
                 self.run.metrics({metric_name(k): v for k, v in fact["values"].items()}, step=fact["step"])
 
     def _maps(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
         self.run.file(path, f"maps/{path.name}")
-        step = int(path.stem)
-        for what in ("image", "object"):
-            layers = {
-                name.removeprefix(f"student/{what}/"): _layer(arrays, name.removeprefix("student/"))
-                for name in arrays
-                if name.startswith(f"student/{what}/")
-            }
-            self._draw(what, layers, arrays[f"{what}_class"], step)
+        shown, step = _shown(path), int(path.stem)
+        for what, (layers, labels) in shown.items():
+            for level, layer in layers.items():
+                found = similarity.numbers(layer, labels)
+                self.run.metrics({f"sim/{what}/{level}/{key}": value for key, value in found.items()}, step=step)
+                for name, pixels in similarity.images(layer, labels).items():
+                    self.run.image(f"maps/{what}/{level}/{name}", pixels, step=step)
+        if step == 0:
+            self._panels(shown, step)
 
-    def _draw(self, what: str, layers: Mapping[str, similarity.Layer], labels: np.ndarray, step: int) -> None:
-        if not layers or len(labels) < 2:
-            return
-        for level, layer in layers.items():
-            found = similarity.numbers(layer, labels)
-            self.run.metrics({f"sim/{what}/{level}/{key}": value for key, value in found.items()}, step=step)
-            for name, pixels in similarity.images(layer, labels).items():
-                self.run.image(f"maps/{what}/{level}/{name}", pixels, step=step)
-        if step in (0, self.last_step):
+    def _panels(self, shown: "Shown", step: int) -> None:
+        for what, (layers, labels) in shown.items():
             title = f"{what}s of the probe, epoch {step}"
             drawn = panel.draw(layers, labels, self.classes, title, self.origin)
             self.run.text(drawn, f"maps/{what}s_{step:05}.svg")
+
+
+Shown = dict[str, tuple[dict[str, similarity.Layer], np.ndarray]]
+
+
+def _shown(path: Path) -> Shown:
+    """{"image", "object": (layer by level, classes)} of a maps file; without what has fewer than two things to show."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    found: Shown = {}
+    for what in ("image", "object"):
+        start, labels = f"student/{what}/", arrays[f"{what}_class"]
+        names = [name.removeprefix("student/") for name in arrays if name.startswith(start)]
+        if names and len(labels) > 1:
+            found[what] = {name.removeprefix(f"{what}/"): _layer(arrays, name) for name in names}, labels
+    return found
 
 
 def _layer(arrays: Mapping[str, np.ndarray], name: str) -> similarity.Layer:

@@ -131,7 +131,16 @@ class SpkdTrainer(DetectionTrainer):
 
     def _record_maps(self, step: int, student: nn.Module) -> None:
         found = probe.maps(student, self.probe, list(self.plan.levels), self.plan.mode)
-        probe.save(self.save_dir / "maps" / f"{step:05}.npz", found, self.probe_teacher, self.probe)
+        probe.save(self._maps_file(step), found, self.probe_teacher, self.probe)
+
+    def _record_smoothed(self, step: int) -> None:
+        """The maps of the weights that are kept: their moving average."""
+        smoothed = self.ema.ema
+        self._record_maps(step, getattr(smoothed, "student_model", smoothed))
+
+    def _maps_file(self, step: int) -> Path:
+        path: Path = self.save_dir / "maps" / f"{step:05}.npz"
+        return path
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """One epoch's facts: ultralytics' CSV row, our line, and the similarity maps when they are due."""
@@ -141,8 +150,7 @@ class SpkdTrainer(DetectionTrainer):
         with (self.save_dir / "epochs.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "values": {k: float(v) for k, v in metrics.items()}}) + "\n")
         if step % self.plan.maps_every == 0 or step == self.epochs:
-            smoothed = self.ema.ema
-            self._record_maps(step, getattr(smoothed, "student_model", smoothed))
+            self._record_smoothed(step)
 
     def save_model(self) -> bool:
         """Write checkpoints beside their names and rename them: a kill leaves the old or the new, never half of one."""
@@ -161,8 +169,13 @@ class SpkdTrainer(DetectionTrainer):
         return saved
 
     def final_eval(self) -> None:
-        """Mark the training as complete; evaluation is the caller's (it has the tracking and the annotations)."""
+        """Mark the training as complete; evaluation is the caller's (it has the tracking and the annotations).
+
+        A training that ended early gets its last maps here: patience may end it at any epoch.
+        """
         if RANK in {-1, 0}:
+            if not self._maps_file(self.epoch + 1).is_file():
+                self._record_smoothed(self.epoch + 1)
             (self.save_dir / "trained").touch()
 
 
@@ -175,6 +188,11 @@ def refuse_non_finite(trainer: SpkdTrainer) -> None:
     epoch, step = trainer.batch_of_epoch
     do = "lower that term's weight, or the learning rate (detect.train: optimizer and lr0; optimizer auto ignores lr0)"
     raise SpkdError(f"epoch {epoch + 1}, step {step}", "a finite loss", f"{broken} not finite", do)
+
+
+def epochs_trained(folder: Path) -> int:
+    """How many epochs the training below a folder has whole: fewer than asked for where it stopped early."""
+    return int(json.loads((folder / "epochs.jsonl").read_text("utf-8").splitlines()[-1])["step"])
 
 
 def record_first_step(trainer: SpkdTrainer) -> None:

@@ -184,7 +184,7 @@ def describe(job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) ->
     rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in numbers.items())
     parts = [
         f"{job.title}: `{Path(job.model).name}` on `{job.data}` ({origin}), {how}.",
-        f"{job.epochs} epochs at {job.imgsz} px, batch {job.batch}.",
+        f"{_epochs(job, int(numbers['epochs']))} at {job.imgsz} px, batch {job.batch}.",
         *([warning] if origin == "simulated" else []),
         f"Headline: {yolo.HEADLINE}.",
         f"| | |\n|---|---|\n{rows}",
@@ -192,3 +192,10 @@ def describe(job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) ->
         "`spkd detect` with the settings of `settings.json`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _epochs(job: Job, trained: int) -> str:
+    """How many epochs were trained; where that is not what was asked for, also why."""
+    if trained == job.epochs:
+        return f"{trained} epochs"
+    return f"{trained} epochs of {job.epochs} ({yolo.ended(job, trained)})"

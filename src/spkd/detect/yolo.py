@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
+from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from spkd import atomic
@@ -68,9 +69,13 @@ def _note(job: Job, report: preflight.Report) -> dict[str, Any]:
 
 
 def train(job: Job, report: preflight.Report, run: "Run") -> dict[str, float]:
-    """Train (or continue) in a claimed folder, evaluate, log. Returns the headline numbers (mAP50, mAP50-95, ...)."""
-    follower = follow.Follower(run, job.train_folder, list(report.names.values()), job.epochs, report.origin)
+    """Train (or continue) in a claimed folder, evaluate, log.
+
+    Returns the headline numbers (mAP50, mAP50-95, ...), the cost, and "epochs": how many were trained.
+    """
+    follower = follow.Follower(run, job.train_folder, list(report.names.values()), report.origin)
     _train(job, follower)
+    follower.finish()
     spkd_trainer.require_distilled(job.train_folder, job.plan)
     return log_result(job, run, plots=bool(job.extra.get("plots", True)))
 
@@ -84,7 +89,6 @@ def checkpoint(job: Job) -> Path | None:
 def _train(job: Job, follower: follow.Follower) -> None:
     """Run or continue ultralytics' training below the job's folder."""
     if (job.train_folder / "trained").is_file():
-        follower.drain()
         return
     last = checkpoint(job)
     if last is None:
@@ -98,7 +102,6 @@ def _train(job: Job, follower: follow.Follower) -> None:
         trainer.add_callback("on_train_start", follower.drain)
         trainer.add_callback("on_fit_epoch_end", follower.drain)
         trainer.train()
-        follower.drain()
     if not (job.train_folder / "trained").is_file():
         raise SpkdError(
             job.train_folder, "a completed training", "none", "look at the messages above, then start again"
@@ -127,7 +130,9 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
 
 
 def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
-    """Evaluate the best weights; log numbers, tables, plots, weights. Returns the headline numbers."""
+    """Evaluate the best weights; log numbers, tables, plots, weights. Returns what `train` does."""
+    trained = spkd_trainer.epochs_trained(job.train_folder)
+    run.tags({"epochs.trained": trained} | ({"epochs.ended": ended(job, trained)} if trained != job.epochs else {}))
     finished = job.folder / "weights"
     finished.mkdir(exist_ok=True)
     names = [n for n in ("best", "last") if (job.train_folder / "weights" / f"{n}.pt").is_file()]
@@ -138,8 +143,8 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     best = finished / f"{names[0]}.pt"
     result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, job.validation_batch, job.device,
                                plots, job.annotations.get("val"), job.extra)  # fmt: skip
-    run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=job.epochs)
-    run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=job.epochs)
+    run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=trained)
+    run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=trained)
     run.table("per_class_ap", result.per_class)
     for plot in [*result.plots, *sorted(job.train_folder.glob("*.png")), *sorted(job.train_folder.glob("*.jpg"))]:
         run.file(plot, f"plots/{plot.name}")
@@ -150,7 +155,15 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     run.metrics({f"cost/{k}": v for k, v in cost.items()}, step=0)
     _log_weights(job, run, model, names)
     run.tags({"headline": HEADLINE})
-    return {**result.numbers, **{f"coco/{k}": v for k, v in result.coco.items()}, **cost}
+    return {**result.numbers, **{f"coco/{k}": v for k, v in result.coco.items()}, **cost, "epochs": trained}
+
+
+def ended(job: Job, trained: int) -> str:
+    """Why a training ended after another number of epochs than was asked for."""
+    if job.extra.get("time"):
+        return f"detect.train.time, {job.extra['time']} h, replaces detect.epochs"
+    patience = job.extra.get("patience", DEFAULT_CFG_DICT["patience"])
+    return f"no better one in {patience}: detect.train.patience"
 
 
 def _log_weights(job: Job, run: "Run", model: Any, names: list[str]) -> None:
