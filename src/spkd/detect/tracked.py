@@ -15,7 +15,7 @@ from typing import Any, Self
 from spkd.detect import evaluate, networks, preflight, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
-from spkd.evidence import provenance, tracking
+from spkd.evidence import provenance, selection, tracking
 
 LATEST = "latest"
 KEY = "detect.distill.teacher"
@@ -122,7 +122,7 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
             do = "give weights (.pt), those of ultralytics by name (yolov8x.pt), run:<id> of a `detect` run, or latest"
             raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
         return Teacher.opened(weights, "none", weights.name)
-    run_id = wanted.removeprefix("run:")
+    run_id = selection.by_id(wanted.removeprefix("run:")).id
     if BEST in tracking.listing(run_id, "weights"):
         return Teacher.opened(tracking.artifact(run_id, BEST), run_id, Path(BEST).name)
     tensors = tracking.artifact(run_id, "model/weights.safetensors")  # of a teacher that came in a bundle
