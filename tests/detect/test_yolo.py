@@ -24,9 +24,10 @@ from ultralytics.utils import torch_utils
 
 from spkd import config
 from spkd.__main__ import run as main_run
-from spkd.detect import evaluate, follow, hardware, hermetic, networks, tracked, yolo
+from spkd.detect import coco, evaluate, follow, hardware, hermetic, networks, tracked, warm_start, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
+from spkd.evidence.provenance import state_sha256
 
 REPO = Path(__file__).parents[2]
 
@@ -433,6 +434,34 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
         again = subprocess.run([*words, "--run.seed", "1"], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
         assert again.returncode == 0, again.stderr[-2000:]
         assert ("its teacher is trained first" in again.stdout) == trained_anew
+    (weights,) = tmp_path.glob("mlruns/**/" + f"{teacher}/artifacts/weights/best.pt")
+    wanted = {"epochs": 1, "distill.method": "builtin", "distill.teacher": f"run:{teacher[:8]}"}
+    warm = subprocess.run(command(data, weights, wanted), cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert warm.returncode == 0, warm.stderr[-2000:]
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        (run,) = store.execute("select run_uuid from runs where name like '%(from best.pt)%'").fetchall()
+        tags = dict(store.execute("select key, value from tags where run_uuid = ?", run).fetchall())
+    store.close()
+    assert tags["teacher.detector.run_id"] == tags["model.parent.run_id"] == teacher
+    assert tags["model.parent.sha256"] == coco.sha256(weights)
+
+
+def test_a_warm_start_is_in_the_name_and_its_file_and_the_run_that_made_it_are_tags(
+    make_job: Callable[..., Job], tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, warm = make_job(), make_job(model=str(tiny_teacher))
+    assert (scratch.title, warm.title) == (
+        "set yolov8n-tiny <- sp object t0", "set teacher (from teacher.pt) <- sp object t0",
+    )  # fmt: skip
+    runs = [SimpleNamespace(id="r2", tags={"repeats": "r1"}), SimpleNamespace(id="r1", tags={})]
+    asked: list[str] = []
+    monkeypatch.setattr(warm_start.tracking, "find", lambda query: asked.append(query) or runs)
+    wanted = {"weights": "teacher.pt", "sha256": coco.sha256(tiny_teacher), "run_id": "r1"}
+    assert warm_start.tags(warm) == {f"model.parent.{key}": value for key, value in wanted.items()}
+    weights = state_sha256(evaluate.load(tiny_teacher).state_dict())
+    assert asked == [f"tags.`weights.sha256` = '{weights}'"]
+    runs.clear()
+    assert warm_start.tags(warm)["model.parent.run_id"] == "none" and warm_start.tags(scratch) == {}
 
 
 def test_the_kept_teacher_is_taken_again_only_where_a_training_goes_on(

@@ -52,9 +52,15 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What the run is, in one line."""
+        """What the run is, in one line; a model that begins with trained weights is named with their file."""
         how = {"none": "", "builtin": " <- builtin", "sp": f" <- sp {self.plan.mode}"}[self.plan.method]
-        return f"{self.data.parent.name or 'data'} {Path(self.model).stem}{how} t{self.seed}"
+        begins = f" (from {Path(self.model).name})" if self.is_warm else ""
+        return f"{self.data.parent.name or 'data'} {Path(self.model).stem}{begins}{how} t{self.seed}"
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether training begins with trained weights, not from scratch."""
+        return self.model.endswith(".pt")
 
     @property
     def validation_batch(self) -> int:

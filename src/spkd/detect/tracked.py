@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from spkd.detect import evaluate, networks, preflight, yolo
+from spkd.detect import evaluate, networks, preflight, warm_start, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 from spkd.evidence import provenance, selection, tracking
@@ -62,7 +62,7 @@ def run(
     found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
     lineage = _lineage(found, report, job) if found else {}
     tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
-    tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
+    tags |= {"data.origin": report.origin, "distill.method": job.plan.method, **warm_start.tags(job)}
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         yolo.claim(job, report)
         opened.params(session.chosen)
