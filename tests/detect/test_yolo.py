@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ultralytics.utils import torch_utils
 
 from spkd import config
 from spkd.__main__ import run as main_run
@@ -186,7 +185,9 @@ def test_the_final_map_is_that_of_the_trainers_own_validation_on_images_that_are
 def test_a_training_that_patience_ended_says_so_and_its_last_epoch_is_the_one_that_was_trained(
     make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch_utils.EarlyStopping, "__call__", lambda self, epoch, fitness: epoch >= 2)
+    from ultralytics.utils.torch_utils import EarlyStopping
+
+    monkeypatch.setattr(EarlyStopping, "__call__", lambda self, epoch, fitness: epoch >= 2)
     job, run = make_job(epochs=4), Recorder()
     job = replace(job, plan=replace(job.plan, maps_every=9), extra={**job.extra, "patience": 1})
     numbers = train(job, run)
