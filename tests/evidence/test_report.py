@@ -119,6 +119,67 @@ def test_published_values_stand_beside_ours():
     assert "published %" not in report_text.summary([record("gaf", 0, 0, 0.8)], About("t", "")).columns
 
 
+FACTS = {"data.dataset": "pamap2", "data.digest": "ab12", "data.window": "100 samples at 33.3 Hz", "data.step": "22",
+         "data.rule": "paper", "data.classes": "12", "data.subjects": "9"}  # fmt: skip
+HOW = {"dataset.pamap2.scaling": "paper", "dataset.pamap2.split.rule": "leave_one_subject_out",
+       "dataset.pamap2.split.validation_subjects": "1", "train.epochs": "200", "train.batch": "128",
+       "train.last_batch": "keep", "train.lr": "0.05", "train.lr_final": "0.0001",
+       "train.schedule": "paper"}  # fmt: skip
+
+
+def forms(records, about):
+    """The report in every form that it is written in."""
+    yield report_text.markdown(records, about)
+    yield report_text.markdown_summary(records, about)
+    yield report_text.latex(records, about).replace(r"\_", "_")
+    yield report_html.page(records, about, {})
+
+
+def test_what_all_rows_share_stands_in_every_form_of_the_report():
+    records = [record("a", f, t, 0.5, context=FACTS, settings=HOW) for f in (0, 8) for t in (0, 1, 2)]
+    for text in forms(records, About("t", "words")):
+        assert (
+            "Windows: pamap2, digest ab12, 100 samples at 33.3 Hz, step 22, rule paper, 12 classes, 9 subjects, "
+            "scaling paper, split leave_one_subject_out, validation subjects 1."
+        ) in text
+        assert (
+            "Training: 200 epochs, batch 128, last batch keep, learning rate 0.05, at last 0.0001, schedule paper, "
+            "folds 0 8, trials 0 1 2."
+        ) in text
+        assert "Published:" not in text
+
+
+def test_what_the_rows_do_not_share_is_named_with_all_its_values_and_what_is_not_known_is_left_out():
+    records = [record("a", 0, 0, 0.5, settings={"train.batch": "64"}), record("b", 0, 0, 0.5, settings=HOW)]
+    text = report_text.markdown([*records, Record("c", 0, 0, status="missing")], About("t", "words"))
+    assert "Training: 200 epochs, batch 128 | 64, last batch keep" in text
+    assert "Windows: scaling paper" in text
+    assert "Training:" not in report_text.markdown([Record("c", 0, 0, status="missing")], About("t", "words"))
+
+
+def test_beside_published_values_the_subjects_that_do_not_train_are_named():
+    records = [record("a", 0, 0, 0.5, settings=HOW, published=82.0)]
+    for text in forms(records, About("t", "words")):
+        assert "validation subjects (1) are held out of those to choose the epoch" in text
+
+
+def test_validation_accuracy_of_a_row_is_shown_and_says_what_it_is_for():
+    records = [record("a", f, t, 0.5) for f in (0, 1) for t in (0, 1)]
+    for r in records:
+        r.results[report.VALIDATION] = 0.6 + 0.1 * r.trial + 0.02 * r.fold
+    records += [record("old", f, t, 0.5) for f in (0, 1) for t in (0, 1)]
+    block = report_text.summary(records, About("t", "words"))
+    own = [row[block.columns.index("on validation subjects %")] for row in block.rows]
+    assert own == ["66.00 ± 7.07 (n=2)", "- (n=0 of 2)"]
+    assert report_text.every_trial(records).rows[0][4 + 2 * len(report.RESULTS)] == "60.00"
+    assert report_text.every_trial(records).rows[-1][4 + 2 * len(report.RESULTS)] == "-"
+    for text in forms(records, About("t", "words")):
+        assert "may be chosen by its accuracy on validation subjects alone" in text
+    assert report.VALIDATION in report_text.csv_trials(records).splitlines()[0]
+    for text in forms(records[-4:], About("t", "words")):
+        assert "on validation subjects %" not in text and "may be chosen" not in text
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

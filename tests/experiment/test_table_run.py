@@ -11,7 +11,7 @@ from spkd.errors import SpkdError
 from spkd.evidence.outbox import Outbox
 from spkd.evidence.tracking import RunInfo
 from spkd.executor import Outcome
-from spkd.experiment import cells, plan, table_run
+from spkd.experiment import cells, plan, table_report, table_run
 from spkd.experiment.table import digest
 from spkd.settings import Settings
 
@@ -183,6 +183,23 @@ def test_the_fingerprint_changes_with_teacher_data_and_code(board, monkeypatch):
     digest_before = cells.identity(board, board.cells[teacher])
     board.windows["chest"] = SimpleNamespace(digest="other data")
     assert digest(cells.identity(board, board.cells[teacher])) != digest(digest_before)
+
+
+def test_a_record_of_the_report_has_the_windows_and_the_validation_accuracy_of_its_cell(board, monkeypatch):
+    monkeypatch.setattr(table_report.tracking, "history", lambda run_id, key: [])
+    executor = Pretended()
+    executor.complete(board)
+    for k, runs in enumerate(executor.runs.values()):  # one run is of before validation accuracy was kept
+        runs[0].metrics.update({"validation/val_accuracy": 0.25} if k else {})
+        runs[0].tags.update({"data.dataset": "chest"})
+    states = cells.survey(board, executor.runs)
+    found = table_report.rows(board, states, {})
+    windows = board.windows["chest"]
+    facts = {"data.dataset": "chest", "data.step": str(windows.manifest["step"]), "data.rule": "sound",
+             "data.classes": str(len(windows.classes)), "data.subjects": str(len(windows.subjects))}  # fmt: skip
+    assert [facts.items() <= r.context.items() for r in found] == [True] * 4
+    assert {r.results.get("validation/val_accuracy") for r in found} <= {0.25, None}
+    assert 0.25 in {r.results.get("validation/val_accuracy") for r in found}
 
 
 def test_time_left_is_the_median_of_finished_cells_over_the_workers(board):

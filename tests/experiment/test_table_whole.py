@@ -136,6 +136,8 @@ def test_a_table_killed_in_the_middle_goes_on_where_it_stopped(fresh, whole):
     parents = {r.tags["mlflow.parentRunId"] for r in after.runs}
     assert [tracking.get(p).status for p in parents] == ["FINISHED"]
     page = (fresh.folder / "results" / "tables" / "t" / "report.html").read_text()
+    assert "Windows: chest, digest" in page and "Training: 6 epochs, batch 16, last batch drop" in page
+    assert "<th>on validation subjects %</th>" in page and "- (n=0" not in page
     assert "SIMULATED" in page and page.count("data:image/svg+xml;base64,") == 2
     assert tracking.artifact(parents.pop(), "report/report.html").read_text() == page
 

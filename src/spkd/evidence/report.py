@@ -19,6 +19,8 @@ RESULTS = {
     "best": "best TEST epoch",
 }
 SCORES = ("accuracy", "macro_f1")
+# On validation subjects, at the epoch that they chose: the one number here that is not of the test subjects.
+VALIDATION = "validation/val_accuracy"
 FEWEST_PAIRS = 3
 
 

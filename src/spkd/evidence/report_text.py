@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spkd.evidence import report
+from spkd.evidence import report, report_shared
 from spkd.evidence.report import RESULTS, Record, Spread
 
 HEADLINE = "headline/accuracy"
@@ -62,6 +62,7 @@ def header(records: Sequence[Record], about: About) -> list[str]:
     lines = [about.text]
     if "simulated" in origins:
         lines.append("SIMULATED recordings: these figures show that everything runs, not what a method is worth.")
+    lines += report_shared.sentences(records)
     lines.append(f"Headline: {' | '.join(rules) or 'no finished run'}.")
     lines.append(
         "Beside it: the last epoch, the one chosen on validation subjects, and the best TEST epoch, which looks at the "
@@ -90,8 +91,10 @@ def blocks(records: Sequence[Record], about: About) -> list[Block]:
 
 
 def summary(records: Sequence[Record], about: About) -> Block:
-    """One line a row: the headline, the other choices of epoch, and the published value."""
+    """One line a row: the headline, the other choices of epoch, validation accuracy, and the published value."""
     columns = ["row", "accuracy %", "macro-F1 %", *(f"{t} %" for k, t in RESULTS.items() if k != "headline")]
+    validated = any(report.VALIDATION in r.results for r in records)
+    columns += ["on validation subjects %"] if validated else []
     compared = any(r.published is not None for r in records)
     columns += ["published %", "headline - published", "best TEST - published"] if compared else []
     block = Block("Summary", about.folds, columns)
@@ -101,6 +104,9 @@ def summary(records: Sequence[Record], about: About) -> Block:
         known = next((r.published for r in records if r.row == row and r.published is not None), None)
         gaps = ["-" if known is None else percent(of[k].mean - known / 100, "+.2f") for k in ("headline", "best")]
         shown = [plus_minus(of["headline"]), plus_minus(f1), *(plus_minus(of[k]) for k in RESULTS if k != "headline")]
+        if validated:
+            own = report.spread(records, row, report.VALIDATION, report.mean_of_folds(report.VALIDATION))
+            shown.append(plus_minus(own))
         beside = ["-" if known is None else f"{known:.2f}", *gaps] if compared else []
         block.rows.append([row, *shown, *beside])
     return block
@@ -164,6 +170,7 @@ def differences(records: Sequence[Record], of: str, title: str) -> Block:
 def every_trial(records: Sequence[Record]) -> Block:
     """One line a cell that is done."""
     keys = [f"{k}/{s}" for k in RESULTS for s in report.SCORES]
+    keys += [report.VALIDATION] if any(report.VALIDATION in r.results for r in records) else []
     columns = ["row", "fold", "test subjects", "trial", *(f"{k} %" for k in keys), "test windows", "seconds", "run"]
     block = Block("Every trial", "", columns)
     for r in records:

@@ -8,15 +8,16 @@ from spkd.errors import SpkdError
 from spkd.evidence import published, report, report_html, report_text, tracking
 from spkd.evidence.report import Record
 from spkd.evidence.report_text import About
-from spkd.experiment import table_run
+from spkd.experiment import cells, table_run
 from spkd.experiment.cells import Board, State
 from spkd.experiment.table import Cell
 
 MOST_MAPS = 12
 LONGEST = 60
+KEYS = (*(f"{k}/{s}" for k in report.RESULTS for s in report.SCORES), report.VALIDATION)
 CURVES = ("test/accuracy", "val/accuracy")
 PLACE = ("run.seed", "fold")
-CONTEXT = ["data.digest", "data.window", "code.commit", "code.dirty", "headline"]
+CONTEXT = ["data.dataset", "data.digest", "data.window", "code.commit", "code.dirty", "headline"]
 TEACHERS = {
     "first": "Teachers: one a fold, shared by all trials; the spread over trials holds none of the teachers'.",
     "same": "Teachers: one a fold and trial.",
@@ -59,26 +60,27 @@ def rows(board: Board, states: dict[str, State], failures: dict[str, str]) -> li
     """One record for every cell of every row, in the order of the table."""
     order = {name: k for k, name in enumerate(n for cell in board.cells.values() for n in cell.rows)}
     found = [
-        record(cell, row, path, states[key], failures.get(key, ""))
+        record(cell, row, path, states[key], failures.get(key, ""), board)
         for key, cell in board.cells.items()
         for row, path in cell.rows.items()
     ]
     return sorted(found, key=lambda r: (order[r.row], r.fold, r.trial))
 
 
-def record(cell: Cell, row: str, path: str, state: State, failure: str) -> Record:
-    """What the report needs of one cell."""
+def record(cell: Cell, row: str, path: str, state: State, failure: str, board: Board) -> Record:
+    """What the report needs of one cell. Its windows are the board's: its fingerprint holds their digest."""
     known = published.value(path) if path else None
     run = state.run
     if state.status != "done" or run is None:
         status = "failed" if failure else state.status
         return Record(row, cell.fold, cell.trial, status=status, reason=failure or state.reason, published=known,
                       run_id=run.id if run else "")  # fmt: skip
-    results = {
-        f"{k}/{s}": v for k in report.RESULTS for s in report.SCORES if (v := run.metrics.get(f"{k}/{s}")) is not None
-    }
+    results = {key: value for key in KEYS if (value := run.metrics.get(key)) is not None}
     flat = {key: config.dump(value) for key, value in config.leaves(cell.relevant) if key not in PLACE and value != {}}
     context = {key: run.tags[key][:LONGEST] for key in CONTEXT if key in run.tags}
+    windows = board.windows[cells.dataset_of(cell)]
+    context |= {"data.step": str(windows.manifest["step"]), "data.rule": str(windows.manifest["rule"])}
+    context |= {"data.classes": str(len(windows.classes)), "data.subjects": str(len(windows.subjects))}
     context |= {key: value for key, value in run.params.items() if key.startswith("env/")}
     return Record(
         row, cell.fold, cell.trial, run.tags.get("test_subjects", ""), run_id=run.id, results=results,
