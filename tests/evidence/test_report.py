@@ -192,6 +192,12 @@ def test_a_published_value_is_found_by_its_path(path, value):
     assert published.value(path) == value
 
 
+def test_published_values_are_read_once(monkeypatch):
+    published.value("pamap2.student_scratch")
+    monkeypatch.setattr(published.config, "parse", None)
+    assert published.value("pamap2.student_scratch") == 82.99
+
+
 def test_a_published_column_that_does_not_exist_is_a_mistake():
     with pytest.raises(SpkdError, match="a column of"):
         published.value("pamap2.teacher.gaf[wrn99-1]")

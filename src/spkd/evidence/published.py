@@ -1,6 +1,7 @@
 """Published accuracies of the study, for columns beside ours; read from published.yaml with its sources."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,20 @@ FILE = Path(__file__).with_name("published.yaml")
 PART = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
 
 
+@cache
 def tree() -> dict[str, Any]:
-    """The whole file."""
+    """The whole file, read once."""
     found: dict[str, Any] = config.parse(FILE.read_text(encoding="utf-8"), FILE.name)
     return found
 
 
-def value(path: str, values: dict[str, Any] | None = None) -> float | None:
+def value(path: str) -> float | None:
     """The accuracy [%] at a path such as `pamap2.teacher.gaf[wrn16-1]`; None where nothing was published.
 
     A name in brackets picks a column of a list (see `columns` there), or a key. Raises SpkdError on a column that
     does not exist, which is a mistake in the table, not a gap in the publication.
     """
-    values = tree() if values is None else values
+    values = tree()
     at: Any = values
     for bracket, plain in PART.findall(path):
         name = bracket or plain
