@@ -32,6 +32,11 @@ def test_every_command_explains_the_settings_it_reads(name, capsys):
         assert f"--{section}" in out
 
 
+def test_a_preset_for_another_data_set_is_refused_before_anything_runs(capsys):
+    assert front.main(["distill", "--preset", "paper-geneactiv"]) == 2
+    assert "preset paper-geneactiv: expected dataset geneactiv, got pamap2" in capsys.readouterr().err
+
+
 def test_help_says_value_meaning_and_unit(capsys):
     front.main(["distill", "--help"])
     line = next(x for x in capsys.readouterr().out.splitlines() if "--train.weight_decay" in x)

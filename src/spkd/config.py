@@ -17,6 +17,7 @@ from spkd import plugin
 from spkd.errors import SpkdError
 
 PARAMS = Path("params.yaml")
+EXPECTS = "expects"
 # libyaml where PyYAML was built with it: a tenth of the time, on the way of every command.
 Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 Dumper: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
@@ -119,7 +120,7 @@ def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         raise SpkdError(PARAMS, "a section `presets`", "none", f"add it as `git show HEAD:{PARAMS}` has it")
     if preset not in presets:
         raise SpkdError("preset", f"one of {', '.join(presets)}", repr(preset), "choose one or add it under `presets`")
-    for key, value in presets[preset].items():
+    for key, value in _sets(presets[preset]).items():
         if _prepares_data(key, tree):
             do = "change it where it stands, or with `dvc exp run -S`; DVC does not see presets"
             raise SpkdError(f"{PARAMS}: presets.{preset}", "no setting that prepares data", key, do)
@@ -145,6 +146,29 @@ def preset_line(tree: dict[str, Any], given: dict[str, Any], sections: Sequence[
     replaced = {k: v for k, v in used[preset].items() if k not in given and own.get(k) != v}
     words = ", ".join(f"{key} {dump(value)} (not {dump(own.get(key))})" for key, value in replaced.items())
     return f"preset {preset}: {words}" if words else ""
+
+
+def require_expected(resolved: dict[str, Any]) -> None:
+    """Raise SpkdError where the resolved settings are not those that their preset is meant for: its `expects`."""
+    presets = resolved["presets"]
+    for key, wanted in presets[resolved["preset"]].get(EXPECTS, {}).items():
+        got: Any = resolved
+        for name in key.split("."):
+            got = got.get(name) if isinstance(got, dict) else None
+        if got == wanted:
+            continue
+        if _prepares_data(key, resolved):
+            do = f"prepare them so (`dvc exp run -S {key}={dump(wanted)}`), or choose another preset"
+        else:
+            made_for = [name for name, preset in presets.items() if preset.get(EXPECTS, {}).get(key) == got]
+            for_all = [name for name, preset in presets.items() if EXPECTS not in preset]
+            do = f"choose preset {' or '.join(made_for or for_all)}, or {key} {dump(wanted)}"
+        raise SpkdError(f"preset {resolved['preset']}", f"{key} {dump(wanted)}", dump(got), do)
+
+
+def _sets(preset: dict[str, Any]) -> dict[str, Any]:
+    """What a preset sets; `expects` says what it is meant for."""
+    return {key: value for key, value in preset.items() if key != EXPECTS}
 
 
 def _prepares_data(key: str, tree: dict[str, Any]) -> bool:

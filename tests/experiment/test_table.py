@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from spkd.settings import Settings, TableDefinition
 ROOT = Path(__file__).parents[2]
 RAW = config.read(ROOT / "params.yaml")
 SLIM = {**RAW, "tables": {}}
+# With the windows that the study's tables are meant for.
+STUDY = config.resolve(SLIM, {"preset": "none", "datasets.pamap2.windows.rule": "paper"})
 SHIPPED = config.check(Settings, config.resolve(RAW, {}), "").tables
 BASE = {
     "about": "", "set": {"dataset": "chest", "distill.teachers": ["gaf:wrn16-1"]}, "folds": [0, 1], "trials": [5, 6],
@@ -26,6 +29,13 @@ def cells(given=None, **changes):
 
 def of(found, row):
     return [c for c in found if row in c.rows]
+
+
+@cache
+def shipped(name):
+    """The cells of a table of params.yaml; of all folds, the first."""
+    folds = SHIPPED[name].folds
+    return list(table.cells(SHIPPED[name], STUDY, {}, [0] if folds == "all" else folds).values())
 
 
 def test_a_table_has_its_rows_times_folds_times_trials_and_one_teacher_a_fold():
@@ -124,10 +134,9 @@ def test_a_key_that_params_does_not_have_is_refused_with_the_near_one():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_table_is_made_of_known_settings_and_published_columns(name):
-    definition = SHIPPED[name]
-    found = table.cells(definition, SLIM, {}, [0] if definition.folds == "all" else definition.folds)
-    assert definition.baseline in {"", *(row for c in found.values() for row in c.rows)}
-    paths = [path for c in found.values() for path in c.rows.values() if path]
+    found = shipped(name)
+    assert SHIPPED[name].baseline in {"", *(row for c in found for row in c.rows)}
+    paths = [path for c in found for path in c.rows.values() if path]
     got = [published.value(path) for path in paths]
     assert all(v is None or 50 < v < 100 for v in got)
     assert not name.startswith(("pamap2-teachers", "pamap2-three", "pamap2-annealed")) or None not in got
@@ -155,3 +164,27 @@ def test_a_definition_that_cannot_be_meant_so_is_refused(changes, given, message
 def test_the_shipped_tables_can_be_meant_so(name):
     folds = [] if SHIPPED[name].folds == "all" else SHIPPED[name].folds
     table.check(name, SHIPPED[name], {}, folds, 15)
+
+
+@pytest.mark.parametrize("name", [n for n, t in SHIPPED.items() if t.published])
+def test_rows_beside_published_values_are_trained_by_the_published_protocol(name):
+    found, of_gene = shipped(name), name.startswith("gene")
+    trained = [c.relevant["train"] for c in found]
+    assert {(t["schedule"], t["epochs"], t["batch"]) for t in trained} == {("paper", 200, 128)}
+    assert {t["headline"] for t in trained} == {"validation"}
+    soft = [c.relevant for c in found if "kd" in c.relevant.get("losses", {})]
+    assert {r["losses"]["kd"]["reduction"] for r in soft} <= {"paper"}
+    if not name.endswith(("lambda", "teachers")):
+        assert {r["distill"]["lambda"] for r in soft} == {0.7 if of_gene else 0.99}
+    taught = [c.relevant["distill"] for c in found if "sp" in c.relevant.get("distill", {}).get("beta", {})]
+    assert {distill["beta"]["sp"] for distill in taught} <= {700 if of_gene else 200}
+    assert bool(taught) == name.endswith(("sp", "baselines"))
+    if not of_gene:
+        assert {c.relevant["dataset"]["pamap2"]["scaling"] for c in found} == {"paper"}
+
+
+def test_the_study_on_windows_of_another_rule_is_refused_and_another_preset_is_free_to_use_them():
+    with pytest.raises(SpkdError, match=r"preset paper: expected datasets.pamap2.windows.rule paper, got sound"):
+        table.cells(SHIPPED["pamap2-teachers"], SLIM, {}, [0])
+    found = table.cells(SHIPPED["pamap2-teachers"], SLIM, {"preset": "seed"}, [0]).values()
+    assert {c.relevant["train"]["schedule"] for c in found} == {"cosine"}

@@ -89,6 +89,7 @@ class Grid:
     def add(self, role: Role, wanted: dict[str, Any], row: str = "", published: str = "") -> str:
         """Add the cell, after the cells that it needs; returns its key."""
         tree = config.resolve(self.raw, wanted)
+        config.require_expected(tree)
         settings = config.check(Settings, tree, "")
         needs = self._needs(settings, wanted) if role == "student" else {}
         relevant = canonical(plan.relevant_settings(role, settings, tree))
