@@ -195,7 +195,7 @@ class TableDefinition(Section):
     """A grid of runs: rows x folds x trials over any settings. expects: what the prepared windows must have."""
 
     about: str
-    expects: dict[Literal["classes", "length", "subjects"], int] = {}
+    expects: dict[Literal["classes", "length", "step", "subjects"], int] = {}
     set: dict[str, Any]
     folds: list[Annotated[int, Field(ge=0)]] | Literal["all"]
     trials: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)

@@ -14,14 +14,16 @@ SharedData = Callable[..., Path]
 START = "2024-05-06 10:00:00:000"
 
 
-def settings(classes: list[int], length: int = 4, other_rates: str = "error") -> geneactiv.Settings:
+def settings(
+    classes: list[int], length: int = 4, other_rates: str = "error", step: int | None = None
+) -> geneactiv.Settings:
     return geneactiv.Settings.model_validate(
         {
             "windows": {
                 "source": "raw",
                 "classes": classes,
                 "length": length,
-                "step": length,
+                "step": step or length,
                 "other_rates": other_rates,
             },
             "split": {
@@ -94,6 +96,12 @@ def test_a_class_listed_twice_is_an_error(lab: Path) -> None:
 def test_a_window_of_another_length_is_an_error_that_names_the_setting(lab: Path) -> None:
     with pytest.raises(SpkdError, match=r"windows\.length to 4"):
         read(lab, length=8)
+
+
+def test_windows_that_would_overlap_are_an_error_that_names_the_setting(lab: Path) -> None:
+    with pytest.raises(SpkdError, match=r"windows\.step: expected at least 4, .* do not overlap, got 2; set it to 4"):
+        read(lab, step=2)
+    assert len(read(lab, step=6).items) == 2
 
 
 @pytest.mark.parametrize(

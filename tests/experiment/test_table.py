@@ -188,3 +188,11 @@ def test_the_study_on_windows_of_another_rule_is_refused_and_another_preset_is_f
         table.cells(SHIPPED["pamap2-teachers"], SLIM, {}, [0])
     found = table.cells(SHIPPED["pamap2-teachers"], SLIM, {"preset": "seed"}, [0]).values()
     assert {c.relevant["train"]["schedule"] for c in found} == {"cosine"}
+
+
+def test_the_window_length_is_in_the_name_of_a_table_of_seven_classes_and_is_required():
+    found = {n: t.expects for n, t in SHIPPED.items() if n.startswith("gene7")}
+    assert len(found) == 14
+    for name, expects in found.items():
+        length = int(name.split("-")[1])
+        assert expects == {"classes": 7, "length": length, "step": length}

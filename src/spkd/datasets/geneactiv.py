@@ -66,8 +66,8 @@ def read(folder: Path, settings: Settings) -> Recordings:
     """Every subject's labelled signal in g: one Recording a subject of `.mat` windows, one a device file.
 
     folder: holds the lab's files. Raises SpkdError where a listed class has no sample
-    (so also where nothing is there), a class is listed twice, a subject comes both as windows and from a device, or
-    as `_mat_windows` and `_device_files` say.
+    (so also where nothing is there), a class is listed twice, windows would overlap, a subject comes both as windows
+    and from a device, or as `_mat_windows` and `_device_files` say.
     """
     windows, report = settings.windows, Report()
     index = {number: k for k, number in enumerate(windows.classes)}
@@ -75,6 +75,9 @@ def read(folder: Path, settings: Settings) -> Recordings:
         raise SpkdError(
             "datasets.geneactiv.windows.classes", "each class once", windows.classes, "delete the repeated one"
         )
+    if windows.step < windows.length:
+        expected = f"at least {windows.length}, the length: full windows that do not overlap"
+        raise SpkdError("datasets.geneactiv.windows.step", expected, windows.step, f"set it to {windows.length}")
     mats = _mat_windows(folder, index, windows.length, report)
     devices = _device_files(folder, index, windows.other_rates, report)
     both = {item.subject for item in mats} & {item.subject for item in devices}

@@ -68,7 +68,8 @@ def board(name: str, settings: Settings, raw: dict[str, Any], given: dict[str, A
 
 def check_expected(name: str, definition: TableDefinition, windows: windowset.WindowSet) -> None:
     """Raise SpkdError where the prepared windows are not those that the table is meant for."""
-    got = {"classes": len(windows.classes), "length": windows.length, "subjects": len(windows.subjects)}
+    got = {"classes": len(windows.classes), "subjects": len(windows.subjects)}
+    got |= {"length": windows.length, "step": int(windows.manifest["step"])}
     for what, wanted in definition.expects.items():
         if got[what] != wanted:
             do = f"set datasets.{windows.manifest['dataset']}.windows in params.yaml and run `dvc repro`"
