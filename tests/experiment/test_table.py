@@ -8,6 +8,7 @@ from spkd.errors import SpkdError
 from spkd.evidence import published
 from spkd.experiment import table
 from spkd.settings import Settings, TableDefinition
+from spkd.training.objective import Objective
 
 ROOT = Path(__file__).parents[2]
 RAW = config.read(ROOT / "params.yaml")
@@ -196,3 +197,16 @@ def test_the_window_length_is_in_the_name_of_a_table_of_seven_classes_and_is_req
     for name, expects in found.items():
         length = int(name.split("-")[1])
         assert expects == {"classes": 7, "length": length, "step": length}
+
+
+@pytest.mark.parametrize(
+    ("row", "weights"),
+    [
+        ("AT", {"cross_entropy": 1, "kd": 0, "at": 1000}), ("SimKD", {"cross_entropy": 0, "kd": 0, "simkd": 1}),
+        ("DIST", {"cross_entropy": 1, "kd": 0, "dist": 2}), ("DCD", {"cross_entropy": 1, "kd": 0, "dcd": 1}),
+    ],
+)  # fmt: skip
+def test_a_baseline_of_the_study_has_the_weights_of_its_own_paper(row, weights):
+    distill = of(shipped("pamap2-baselines"), f"{row} gaf wrn16-1")[0].relevant["distill"]
+    made = Objective(distill["lambda"], distill["alphas"], distill["beta"], STUDY["losses"], distill["base"])
+    assert {term.name: term.weight for term in (made.cross_entropy, made.kd, *made.extra)} == pytest.approx(weights)
