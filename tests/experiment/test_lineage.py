@@ -23,7 +23,7 @@ def made(trained):
         ({"channels": ["x"]}, "channels"),
         ({"dataset": "pamap2"}, "data set"),
         ({"train_subjects": ["1", "2"]}, r"subject 1 among its training subjects"),
-        ({"validation_subjects": ["1"]}, r"subject 1 among its training subjects"),
+        ({"validation_subjects": ["1"]}, r"no training on the test .*subject 1 among its training subjects"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused_with_the_reason(made, change, message):
@@ -33,6 +33,31 @@ def test_a_teacher_that_does_not_fit_is_refused_with_the_reason(made, change, me
 
 def test_a_teacher_of_the_same_plan_is_accepted(made):
     lineage.check(made, "abc", plan.card(made))
+
+
+def test_a_teacher_that_was_trained_on_who_chooses_the_epoch_here_is_refused(made):
+    own = plan.card(made)
+    (chooser,) = made.split.validation_subjects
+    with pytest.raises(
+        SpkdError, match=rf"no training on the validation subjects of fold 0, got subject {chooser} among"
+    ):
+        lineage.check(made, "abc", replace(own, train_subjects=[*own.train_subjects, chooser], validation_subjects=[]))
+
+
+def test_a_teacher_may_hold_out_more_validation_subjects_than_its_student_but_not_fewer(trained):
+    more, fewer = (trained.plan("student", datasets__chest__split__validation_subjects=n) for n in (2, 1))
+    lineage.check(fewer, "abc", plan.card(more))
+    with pytest.raises(SpkdError, match="validation subjects"):
+        lineage.check(more, "abc", plan.card(fewer))
+    teacher = lineage.find(fewer, "signal:wrn16-1")
+    assert teacher is not None and lineage.find(more, "signal:wrn16-1") is None
+    with pytest.raises(SpkdError, match="validation subjects"):
+        lineage.load(more, teacher, "t", trained.folder / "fewer")
+
+
+def test_the_validation_subjects_of_a_fold_are_those_of_all_its_trials(trained):
+    splits = [trained.plan("student", run__seed=seed).split for seed in (0, 1, 7)]
+    assert len({tuple(split.validation_subjects) for split in splits}) == 1
 
 
 def test_a_teacher_of_another_fold_is_not_the_latest(trained):

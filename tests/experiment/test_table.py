@@ -210,3 +210,10 @@ def test_a_baseline_of_the_study_has_the_weights_of_its_own_paper(row, weights):
     distill = of(shipped("pamap2-baselines"), f"{row} gaf wrn16-1")[0].relevant["distill"]
     made = Objective(distill["lambda"], distill["alphas"], distill["beta"], STUDY["losses"], distill["base"])
     assert {term.name: term.weight for term in (made.cross_entropy, made.kd, *made.extra)} == pytest.approx(weights)
+
+
+def test_a_teacher_of_a_table_holds_out_the_validation_subjects_of_its_student():
+    found = cells(rows={"KD": {"set": {"datasets.chest.split.validation_subjects": 1}}, "plain": {}})
+    by_key = {c.key: c for c in found}
+    for c in (*of(found, "KD"), *of(found, "plain")):
+        assert by_key[c.needs["gaf:wrn16-1"]].relevant["dataset"] == c.relevant["dataset"]

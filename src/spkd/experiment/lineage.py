@@ -130,7 +130,11 @@ def load(plan: Plan, run_id: str, name: str, folder: Path, early: bool = False) 
 
 
 def check(plan: Plan, run_id: str, card: Card) -> None:
-    """Raise SpkdError where a network was trained on other data, windows or classes, or has seen this fold's test."""
+    """Raise SpkdError where a network fits other data, windows or classes, or has seen who tests or chooses here.
+
+    It may share this run's validation subjects, who chose its epoch too, but must not have been trained on them: they
+    would then choose an epoch by what its teacher knows by heart.
+    """
     windows = plan.windows
     do = "train a teacher on this data (`spkd teacher`), or name another run"
     for what, expected, got in (
@@ -143,11 +147,16 @@ def check(plan: Plan, run_id: str, card: Card) -> None:
         if expected != got:
             raise SpkdError(f"run {run_id}", f"{what} {expected}", got, do)
     check_view(plan, card.view)
-    seen = set(card.train_subjects) | set(card.validation_subjects)
-    leaked = sorted(seen & set(plan.split.test_subjects))
-    if leaked:
-        expected = f"no training on the test subjects of fold {plan.settings.fold}"
-        raise SpkdError(f"run {run_id}", expected, f"subject {', '.join(leaked)} among its training subjects", do)
+    trained, chosen = set(card.train_subjects), set(card.validation_subjects)
+    for what, seen, own in (
+        ("test", trained | chosen, plan.split.test_subjects),
+        ("validation", trained, plan.split.validation_subjects),
+    ):
+        if leaked := sorted(seen & set(own)):
+            expected = f"no training on the {what} subjects of fold {plan.settings.fold}"
+            got = f"subject {', '.join(leaked)} among its training subjects"
+            do = "train a teacher on this data, fold and split (`spkd teacher`), or name another run"
+            raise SpkdError(f"run {run_id}", expected, got, do)
 
 
 def check_view(plan: Plan, view: str) -> None:
