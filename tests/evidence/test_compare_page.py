@@ -232,6 +232,21 @@ def test_the_best_of_a_column_is_bold_and_the_test_chosen_one_is_quiet():
     assert '<th class="quiet">best on test %</th>' in html
 
 
+def test_the_csv_has_every_result_that_the_table_of_detectors_shows():
+    metrics = {"best/mAP50-95": 0.3, "best/mAP50": 0.5, "coco/AP": 0.37, "cost/parameters": 9.0, "val/mAP50": 0.4}
+    run = RunInfo("id", "name", "FINISHED", "0", 0, 1, {}, metrics, {"kind": "detect"})
+    shown = dict(compare_page.comparison.DETECTION)
+    assert shown["COCO AP"](run) == "0.3700"
+    head, line = compare_page.comparison.csv_text([run], ["kind"]).splitlines()
+    assert head == "run,name,kind,best/mAP50,best/mAP50-95,coco/AP,cost/parameters"
+    assert line == "id,name,detect,0.5,0.3,0.37,9.0"
+
+
+def test_columns_that_are_treated_apart_are_columns():
+    heads = {head for head, _ in (*compare_page.comparison.HAR, *compare_page.comparison.DETECTION)}
+    assert {*compare_sections.CLOCKS, *compare_sections.LOWER_IS_BETTER} <= heads
+
+
 def test_a_wall_time_is_shown_without_a_best_and_without_a_front():
     records = [record("net a"), record("net b", 1)]
     slow = replace(records[1].run, metrics={**records[1].run.metrics, "cost/latency_ms": 6.86})

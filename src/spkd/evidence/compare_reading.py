@@ -23,7 +23,7 @@ ARTIFACTS = {
     "manifest": "data/manifest.json", "names": "data/data.yaml", "preflight": "data/preflight.json",
     "confusion": "confusion.json", "subjects": "per_subject.json",
 }  # fmt: skip
-NO_CURVES = ("headline", "last", "best", "validation", "cost", "coco", "env")
+NO_CURVES = ("headline", "last", "best", "validation", "cost", "coco")
 FACTS = ("dataset", "length", "step", "rate_hz", "rule", "channels", "classes", "n_windows", "drops", "origin")
 ARRAYS = re.compile(r"^maps/(arrays_)?\d+\.npz$")
 

@@ -9,7 +9,7 @@ from spkd.evidence.tracking_reading import RunInfo
 Column = tuple[str, Callable[[RunInfo], str]]
 
 
-RESULTS = ("headline", "last", "best", "validation", "cost")
+RESULTS = ("headline", "last", "best", "validation", "coco", "cost")
 
 
 def _percent(key: str) -> Callable[[RunInfo], str]:

@@ -22,7 +22,7 @@ from spkd.settings import Reproduce
 Status = Literal["identical", "equivalent", "different", "inconclusive"]
 EXIT_STATUS: dict[Status, int] = {"identical": 0, "equivalent": 0, "different": 1, "inconclusive": 3}
 KIND = ("cpu", "gpu", "driver", "cuda", "cudnn", "torch", "lock", "flags")
-CLOCKS = ("seconds", "samples_per_s", "cost/latency_ms", "cost/gpu_ms", "time")
+CLOCKS = ("seconds", "samples_per_s", "cost/latency_ms")
 
 
 @dataclass(frozen=True)
