@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from spkd import seeding
 from spkd.data import disturb
 
 N, C, T = 6, 4, 10
@@ -85,8 +84,3 @@ def test_a_set_of_disturbed_windows_holds_them_in_order(waves):
     assert (found.windows(np.arange(3)) == windows).all()
     assert (found.label == waves.label[rows]).all() and (found.subject == waves.subject[rows]).all()
     assert found.digest == "" and waves.digest != ""
-
-
-def test_streams_of_levels_and_draws_differ():
-    streams = {seeding.derive(0, "robustness", "noise", level, draw) for level in (0.1, 0.2) for draw in (0, 1)}
-    assert len(streams) == 4
