@@ -1,6 +1,7 @@
+import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,39 @@ def test_an_unknown_command_names_the_nearest(capsys):
     assert "did you mean 'distill'" in capsys.readouterr().err
 
 
-def test_an_unknown_key_stops_before_anything_runs(capsys):
-    started = time.monotonic()
+def test_an_unknown_key_stops_before_anything_runs(capsys, monkeypatch):
+    monkeypatch.setattr(plugin, "load", lambda folder, name: pytest.fail(f"{folder}/{name} was loaded"))
     assert front.main(["distill", "--train.epoch", "5"]) == 2
     assert "did you mean 'train.epochs'" in capsys.readouterr().err
-    assert time.monotonic() - started < 5
+
+
+@pytest.fixture
+def told_to(monkeypatch):
+    """told_to(act) -> a command that does nothing but act; the handler of SIGTERM is put back afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield lambda act: monkeypatch.setattr(front, "run", lambda command, words: act())
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_and_ctrl_c_end_a_command_with_130_and_a_word(told_to, capsys):
+    told_to(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert front.main(["distill"]) == 130
+    assert capsys.readouterr().err == "spkd distill: stopped (signal SIGTERM)\n"
+    told_to(lambda: signal.raise_signal(signal.SIGINT))
+    assert front.main(["distill"]) == 130
+    assert capsys.readouterr().err == "spkd distill: stopped (Ctrl-C)\n"
+
+
+def test_a_reader_that_has_gone_ends_a_command_with_141_and_without_a_word(told_to, tmp_path, monkeypatch, capsys):
+    def write():
+        raise BrokenPipeError
+
+    told_to(write)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert front.main(["table-status"]) == 141
+        print("for nobody", flush=True)
+    assert (tmp_path / "out").read_text() == "" and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("command", "preset", "useful"), [("detect", "seed", "coco"), ("distill", "coco", "seed")])

@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"spkd {words[0]}: {where}{error.strerror or error}; check space and permissions there", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"spkd {words[0]}: stopped ({stop or 'Ctrl-C'})", file=sys.stderr)
+        print(f"spkd {words[0]}: stopped ({str(stop) or 'Ctrl-C'})", file=sys.stderr)
         return 130
 
 
