@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spkd import config
+from spkd import config, seeding
 from spkd.errors import SpkdError
-from spkd.training import checkpoint, loop
+from spkd.training import checkpoint, loop, step
 from spkd.training.objective import Objective
 from spkd.training.teachers import LiveTeacher
 
@@ -47,28 +47,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(make_task, 
     for k, seed in enumerate((0, 0, 1)):
         loop.fit(tasks[k], settings, seed, tmp_path / f"{k}", KEY, ignore)
     assert bits(tasks[0]) == bits(tasks[1]) != bits(tasks[2])
-
-
-def test_a_stopped_run_ends_with_the_bits_of_an_uninterrupted_one(make_task, settings, tmp_path):
-    whole, stopped, resumed = (make_task(teachers=1) for _ in range(3))
-    expected = fit(whole, settings, tmp_path / "whole")
-
-    class Signal:
-        calls = 0
-
-        def __call__(self, rows, noise=None):
-            Signal.calls += 1
-            if Signal.calls == 5:  # three steps an epoch: in the middle of the second
-                os.kill(os.getpid(), signal.SIGTERM)
-            return stopped.teachers[0](rows, noise)
-
-    interrupted = replace(stopped, teachers=[Signal()])
-    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
-        fit(interrupted, settings, tmp_path / "stopped")
-    _, plain = checkpoint.load(tmp_path / "stopped")
-    assert (plain["epoch"], plain["step"]) == (1, 2)
-    assert numbers(fit(resumed, settings, tmp_path / "stopped")) == numbers(expected)
-    assert bits(resumed) == bits(whole)
 
 
 KILLED_RUN = """
@@ -169,20 +147,80 @@ def test_every_epoch_sees_every_window_once_in_another_order(make_task, settings
     assert not torch.equal(*orders)
 
 
-def test_the_chosen_epoch_is_the_first_of_the_best_on_validation():
-    def epoch(number, validation, test):
-        return loop.Epoch(number, 0.1, {}, 0.5, {"accuracy": validation}, {"accuracy": test}, 1.0, 1.0)
+def test_the_chosen_weights_are_those_of_the_first_of_the_best_validation_epochs(
+    make_task, settings, tmp_path, monkeypatch
+):
+    task, weights = make_task(), []
+    right = {"validation": [12, 18, 18], "test": [22, 2, 5]}  # of 24 windows each
+    left = {part: iter(counts) for part, counts in right.items()}
 
-    history = [epoch(1, 0.5, 0.9), epoch(2, 0.7, 0.1), epoch(3, 0.7, 0.2)]
-    assert loop.best_epoch(history, "validation").number == 2
-    assert loop.best_epoch(history, "test").number == 1
+    def judged(task, rows, batch):
+        part = "validation" if rows is task.validation else "test"
+        labels = task.windows.label[rows]
+        return torch.where(torch.arange(24) < next(left[part]), labels, (labels + 1) % 3), torch.zeros(())
+
+    def keep(state):
+        weights.append({name: tensor.clone() for name, tensor in task.network.state_dict().items()})
+
+    monkeypatch.setattr(loop, "judged", judged)
+    state = fit(task, settings, tmp_path / "c", keep)
+    assert [(round(24 * e.validation["accuracy"]), round(24 * e.test["accuracy"])) for e in state.history] == [
+        (12, 22), (18, 2), (18, 5)
+    ]  # fmt: skip
+    assert loop.best_epoch(state.history, "validation").number == 2
+    assert loop.best_epoch(state.history, "test").number == 1
+    equal = [all(torch.equal(state.chosen[name], w[name]) for name in w) for w in weights]
+    assert equal == [False, False, True, False]
 
 
-def test_noise_is_the_same_for_student_and_teacher_and_repeats(make_task, settings, tmp_path):
-    noisy = settings.model_copy(update={"noise": 0.1, "epochs": 1})
-    first, second = make_task(teachers=1), make_task(teachers=1)
-    assert numbers(fit(first, noisy, tmp_path / "a")) == numbers(fit(second, noisy, tmp_path / "b"))
-    assert bits(first) == bits(second)
+def test_student_and_teacher_see_the_same_noise_of_a_step_and_no_two_steps_the_same(make_task, settings, tmp_path):
+    noisy = settings.model_copy(update={"noise": 0.1, "epochs": 2, "batch": 24})  # two steps an epoch
+    task, student, teacher = make_task(teachers=1), [], []
+
+    def recording(seen):
+        def render(x, rows):
+            if task.network.training:
+                seen.append((x, x - task.windows.batch(rows)))
+            return x
+
+        return render
+
+    task.teachers[0].render = recording(teacher)
+    fit(replace(task, render=recording(student)), noisy, tmp_path / "c")
+    shape = (24, len(task.windows.channels), task.windows.length)
+    streams = [seeding.torch_stream(0, "noise", epoch, step) for epoch in (0, 1) for step in (0, 1)]
+    drawn = [0.1 * torch.randn(shape, generator=stream) for stream in streams]
+    assert len(student) == len(teacher) == len({noise.numpy().tobytes() for noise in drawn}) == 4
+    for (own, noise), (other, _), expected in zip(student, teacher, drawn, strict=True):
+        torch.testing.assert_close(noise, expected, rtol=0, atol=1e-5)
+        assert torch.equal(own, other)
+
+
+def test_the_judged_loss_is_that_of_all_windows_however_they_are_cut(make_task):
+    task = make_task()
+    predicted, loss = step.judged(task, task.test, 7)  # 24 windows: three batches of 7 and one of 3
+    with torch.no_grad():
+        logits = task.network.eval()(task.windows.batch(task.test))
+    whole = torch.nn.functional.cross_entropy(logits, task.windows.label[task.test])
+    assert float(loss) == pytest.approx(float(whole), abs=1e-6)
+    assert torch.equal(predicted, logits.argmax(1))
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(make_task, settings, tmp_path, monkeypatch):
+    totals, whole = [], Objective.__call__
+
+    def recorded(self, *words):
+        total, parts = whole(self, *words)
+        totals.append([float(value.detach()) for value in (total, *parts.values())])
+        return total, parts
+
+    monkeypatch.setattr(Objective, "__call__", recorded)
+    state = fit(make_task(teachers=1), settings, tmp_path / "c")
+    assert len(totals) == 9  # three epochs of three steps
+    for k, epoch in enumerate(state.history):
+        means = [sum(values) / 3 for values in zip(*totals[3 * k : 3 * k + 3], strict=True)]
+        named = [epoch.losses["total"], *(value for name, value in epoch.losses.items() if name != "total")]
+        assert named == pytest.approx(means, rel=1e-6)
 
 
 @pytest.fixture
@@ -212,7 +250,9 @@ def test_the_trainable_parts_of_a_loss_learn_with_the_network(contrasting, setti
     assert not any("parts" in name for name in tensors if name.startswith(("network.", "chosen.")))
 
 
-def test_a_stopped_run_with_trainable_parts_ends_with_the_bits_of_an_uninterrupted_one(contrasting, settings, tmp_path):
+def test_a_stopped_run_ends_with_the_bits_of_an_uninterrupted_one_those_of_its_losses_parts_too(
+    contrasting, settings, tmp_path
+):
     whole, stopped, resumed = contrasting(), contrasting(), contrasting()
     expected, answers = fit(whole, settings, tmp_path / "whole"), []
 
@@ -224,6 +264,8 @@ def test_a_stopped_run_with_trainable_parts_ends_with_the_bits_of_an_uninterrupt
 
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         fit(replace(stopped, teachers=[teacher]), settings, tmp_path / "stopped")
+    _, plain = checkpoint.load(tmp_path / "stopped")
+    assert (plain["epoch"], plain["step"]) == (1, 2)
     assert numbers(fit(resumed, settings, tmp_path / "stopped")) == numbers(expected)
     assert bits(resumed) == bits(whole)
     ended, unbroken = resumed.objective.parts.state_dict(), whole.objective.parts.state_dict()
