@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import spkd
 from spkd import atomic
+from spkd.training import checkpoint
 
 SRC = str(Path(spkd.__file__).parents[1])
 
@@ -99,3 +101,19 @@ def test_a_text_file_is_written_whole_or_not_at_all(tmp_path):
         atomic.write_text(tmp_path / "deep" / "a.json", "new \ud800")
     assert (tmp_path / "deep" / "a.json").read_text() == "old"
     assert left(tmp_path / "deep") == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda to: atomic.write_text(to, "text"),
+        lambda to: checkpoint.save(to, {"a": torch.zeros(3)}, {"step": 1}),
+    ],
+    ids=["text", "checkpoint"],
+)
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, save):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append("fsync") or fsync(handle))
+    monkeypatch.setattr(os, "replace", lambda old, new: calls.append(Path(new).name) or replace(old, new))
+    save(tmp_path / "a")
+    assert calls == ["fsync", "a"]

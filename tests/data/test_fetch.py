@@ -129,6 +129,30 @@ def test_a_dropped_connection_is_continued_where_it_stopped(server, tmp_path):
     assert 0 < starts[0] <= 1_000_000 < starts[1] <= 1_700_000
 
 
+def test_only_failures_without_a_new_byte_are_counted(server, tmp_path):
+    server.drop_after = [400_000] * 6  # more than the four that may fail in a row
+    assert get(server, tmp_path).read_bytes() == BODY
+    assert len(server.asked) == 7
+
+
+@pytest.mark.parametrize("size", [len(BODY), None])
+def test_space_is_asked_for_what_is_missing_and_what_will_be_unpacked(server, tmp_path, monkeypatch, size):
+    asked = []
+    monkeypatch.setattr(fetch, "check_space", lambda folder, needed, what: asked.append((folder, needed, what)))
+    (tmp_path / "set.tar.part").write_bytes(BODY[:1_000_000])
+    assert download(remote(server, size=size), tmp_path, unpacked_bytes=7).read_bytes() == BODY
+    assert server.asked == ["bytes=1000000-"]
+    assert asked == [(tmp_path, len(BODY) - 1_000_000 + 7, "set.tar")]
+
+
+def test_the_bytes_are_on_the_disk_before_the_file_has_its_name(server, tmp_path, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append("fsync") or fsync(handle))
+    monkeypatch.setattr(os, "replace", lambda old, new: calls.append(Path(new).name) or replace(old, new))
+    get(server, tmp_path)
+    assert calls[-2:] == ["fsync", "set.tar"]
+
+
 def test_a_server_without_ranges_is_asked_for_everything_again(server, tmp_path):
     server.ranges, server.drop_after = False, [1_000_000, 2_000_000]
     assert get(server, tmp_path).read_bytes() == BODY

@@ -36,6 +36,15 @@ def test_paper_statistics_count_overlaps_again_and_average_the_windows_stds():
     assert found.std[0, 0] == pytest.approx((np.std(first) + np.std(second)) / 2)
 
 
+def test_paper_statistics_are_of_all_windows_though_a_few_at_a_time_are_read(waves, monkeypatch):
+    rows = np.arange(7, 12)
+    monkeypatch.setattr(scaling, "CHUNK_WINDOWS", 2)  # three lots, of which the last is one window
+    found = scaling.measure(waves, rows, "paper")
+    windows = waves.windows(rows).astype(np.float64)
+    assert found.mean[0] == pytest.approx(windows.mean(axis=(0, 2)), rel=1e-12)
+    assert found.std[0] == pytest.approx(windows.std(axis=2).mean(axis=0), rel=1e-12)
+
+
 def test_held_out_subjects_do_not_move_the_training_statistics():
     other = example()
     changed = example(np.where(np.arange(10) < 6, other.signal, -7.0))
