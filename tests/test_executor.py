@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -5,6 +6,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -50,6 +52,32 @@ def check_outcomes(made):
 def test_a_job_ends_done_in_error_or_dead_and_costs_no_other_job():
     with executor.opened("local", work, 2, 0.0) as made:
         check_outcomes(made)
+
+
+def test_as_many_jobs_as_workers_run_and_those_under_way_are_asked_to_stop(monkeypatch):
+    started, asked = [], []
+
+    def start(self):
+        ours, theirs = multiprocessing.Pipe()
+        number = len(started)
+        started.append(theirs)
+        process = SimpleNamespace(terminate=lambda: asked.append(number), join=lambda *s: None, is_alive=lambda: False)
+        return process, ours
+
+    monkeypatch.setattr(executor.Local, "_start", start)
+    made = executor.Local(work, 2)
+    made.submit("a", {})
+    assert made.free()
+    made.submit("b", {})
+    assert not made.free()
+    started[0].send(("done", "1"))
+    assert [(o.key, o.ended, o.text) for o in made.collect(1.0)] == [("a", "done", "1")]
+    assert made.free()
+    made.close()
+    assert asked == [1]  # the other one waits for a job, and ends with its pipe
+    assert started[0].recv() == {}
+    with pytest.raises(EOFError):
+        started[0].recv()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -50,6 +50,16 @@ def test_other_bits_on_the_same_kind_of_machine_are_different_and_the_first_numb
     assert "train/loss, step 2" in verdict.reason
 
 
+@pytest.mark.parametrize("fact", ["cpu", "gpu", "driver", "cuda", "cudnn", "torch", "lock", "flags"])
+def test_bits_are_promised_only_where_every_fact_of_the_machine_is_the_same(fact):
+    assert one(weights="other", machine={**MACHINE, fact: "another"}).status == "inconclusive"
+
+
+@pytest.mark.parametrize("fact", ["host", "memory_gib"])
+def test_facts_that_change_no_bit_leave_the_machine_of_one_kind(fact):
+    assert one(weights="other", machine={**MACHINE, fact: "another"}).status == "different"
+
+
 def test_the_same_weights_with_other_numbers_are_different():
     verdict = one(history={"train/loss": [(1, 1.0), (2, 0.4)]})
     assert (verdict.status, verdict.level) == ("different", 1)
