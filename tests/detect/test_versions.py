@@ -1,6 +1,7 @@
 """The comparison of YOLO versions: right facts, timed in turns, and a name that is not there is an error."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,21 +52,40 @@ def test_yolo26_regresses_plain_numbers_and_has_a_head_without_nms() -> None:
     assert found.one_to_one and found.bins == 1 and "C3k2" in found.blocks and found.head == "Detect, depthwise"
 
 
-def test_every_round_times_every_model_and_the_table_compares_with_the_reference(
+class Clocked(torch.nn.Module):
+    """A model that says when it is asked."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        super().__init__()
+        self.name, self.calls = name, calls
+
+    def fuse(self, verbose: bool) -> "Clocked":
+        return self
+
+    def forward(self, image: torch.Tensor) -> None:
+        assert image.shape == (1, 3, 64, 64)
+        self.calls.append(self.name)
+
+
+def test_every_round_times_every_model_once_and_two_rounds_before_are_not_counted() -> None:
+    calls: list[str] = []
+    times = versions.time_in_turns({name: Clocked(name, calls) for name in "ab"}, 64, 3, "cpu")
+    assert calls == ["a", "b"] * 5
+    assert {name: (len(wall), len(cpu)) for name, (wall, cpu) in times.items()} == {"a": (3, 3), "b": (3, 3)}
+
+
+def test_the_table_compares_with_the_reference_cpu_time_where_there_is_one(
     pair: dict[str, object], tiny_yaml: Path
 ) -> None:
     described = [versions.describe(n, m, 64, p) for (n, m), p in zip(pair.items(), (37.3, None), strict=True)]
-    times = versions.time_in_turns(pair, 64, 3, "cpu")  # type: ignore[arg-type]
-    assert [(len(wall), len(cpu)) for wall, cpu in times.values()] == [(3, 3), (3, 3)]
-    from dataclasses import replace
-
-    timed = [replace(v, latency_ms=t[0], cpu_ms=t[1]) for v, t in zip(described, times.values(), strict=True)]
+    times = (([2.0, 9.0, 4.0], [8.0, 10.0, 9.0]), ([1.0, 1.5, 3.0], [4.5, 3.0, 6.0]))
+    timed = [replace(v, latency_ms=t[0], cpu_ms=t[1]) for v, t in zip(described, times, strict=True)]
     table = versions.columns(timed, "yolov8n")
-    assert (
-        table["time / yolov8n"][0] == 1.0
-        and table["time / yolov8n"][1] < 1.0
-        and table["model"] == ["yolov8n", tiny_yaml.stem]
-    )
+    assert table["model"] == ["yolov8n", tiny_yaml.stem]
+    assert table["latency median [ms]"] == [4.0, 1.5] and table["latency min-max [ms]"] == ["2.0-9.0", "1.0-3.0"]
+    assert table["CPU time median [ms]"] == [9.0, 4.5] and table["time / yolov8n"] == [1.0, 0.5]
+    on_gpu = versions.columns([replace(v, cpu_ms=[]) for v in timed], tiny_yaml.stem)
+    assert on_gpu[f"time / {tiny_yaml.stem}"] == [2.67, 1.0] and on_gpu["CPU time median [ms]"] == [None, None]
     text = versions.markdown(table).splitlines()
     assert len(text) == 4 and text[2].count("|") == text[0].count("|")
     assert versions.figure(timed, "a machine", 64).axes

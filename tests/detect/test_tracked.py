@@ -1,0 +1,105 @@
+"""Which weights a detection run reports on and learns from, and what a run that ended leaves; nothing is trained."""
+
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from spkd.detect import evaluate, networks, tracked, yolo
+
+
+class Logged:
+    """A run that keeps the names of its files, and its model."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.weights: Path | None = None
+
+    def file(self, path: Path, name: str) -> None:
+        self.files.append(name)
+
+    def model(self, path: Path, name: str) -> None:
+        self.weights = path
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values, **named: None
+
+
+@pytest.mark.parametrize(("written", "taken"), [(["best", "last"], "best"), (["last"], "last")])
+def test_numbers_and_network_are_of_the_best_weights_and_of_the_last_where_there_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[str], taken: str
+) -> None:
+    job = SimpleNamespace(
+        folder=tmp_path, train_folder=tmp_path / "train", data=Path("data.yaml"), imgsz=64, batch=4, device="cpu",
+        annotations={}, extra={}, epochs=2, model="yolov8n.yaml",
+    )  # fmt: skip
+    (job.train_folder / "weights").mkdir(parents=True)
+    for name in written:
+        (job.train_folder / "weights" / f"{name}.pt").write_text(name)
+    asked = []
+
+    def validate(path: Path, *words: Any) -> SimpleNamespace:
+        asked.append(path.read_text())
+        return SimpleNamespace(numbers={"mAP50": 0.5}, coco={}, per_class={}, plots=[])
+
+    def load(path: Path) -> torch.nn.Module:
+        asked.append(path.read_text())
+        return torch.nn.Linear(2, 2)
+
+    monkeypatch.setattr(yolo, "strip_optimizer", lambda path, s: shutil.copy(path, s))
+    monkeypatch.setattr(evaluate, "validate", validate)
+    monkeypatch.setattr(evaluate, "load", load)
+    monkeypatch.setattr(evaluate, "cost", lambda *words: {})
+    monkeypatch.setattr(evaluate, "described", lambda model: {})
+    run = Logged()
+    assert yolo.log_result(job, run, plots=False)["mAP50"] == 0.5  # type: ignore[arg-type]
+    assert asked == [taken, taken] and run.weights == tmp_path / "weights" / "best.safetensors"
+    assert [name for name in run.files if name.startswith("weights/")] == [f"weights/{name}.pt" for name in written]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_only_a_training_that_ended_well_makes_room_for_the_next(tmp_path: Path, finished: bool) -> None:
+    for name in ("train", "val", "weights", "teacher", "outbox"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("a")
+    for name in (yolo.NOTE, tracked.KEPT, tracked.RESTORED, *(["finished"] if finished else [])):
+        (tmp_path / name).write_text("a")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    tracked.clear_finished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["outbox"] if finished else before)
+
+
+def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(name: str, status: str = "FINISHED", **other: str) -> SimpleNamespace:
+        known = {"kind": "detect", "distill.method": "none", "data.digest": "d"}
+        return SimpleNamespace(id=name, name=name, status=status, tags=known | other)
+
+    newest_first = [
+        made("student", **{"distill.method": "sp"}), made("repetition", repeats="plain"),
+        made("on other data", **{"data.digest": "e"}), made("failed", "FAILED"), made("plain"), made("older"),
+    ]  # fmt: skip
+
+    def find(query: str, **more: Any) -> list[SimpleNamespace]:
+        clauses = re.findall(r"(tags|attributes)\.`?([\w.]+)`? = '(\w*)'", query)
+        assert len(clauses) == query.count("=")
+        return [
+            run
+            for run in newest_first
+            if all((run.tags.get(key) if of == "tags" else getattr(run, key)) == text for of, key, text in clauses)
+        ]
+
+    monkeypatch.setattr(tracked.tracking, "find", find)
+    monkeypatch.setattr(tracked.tracking, "artifact", lambda run_id, path: tmp_path / run_id)
+    monkeypatch.setattr(networks, "build", lambda path, key: SimpleNamespace(names={0: "a"}))
+    job = SimpleNamespace(folder=tmp_path, train_folder=tmp_path / "train")
+    report = SimpleNamespace(digest=lambda: "d")
+    found = tracked._find(job, report, tracked.LATEST)  # type: ignore[arg-type]
+    assert found and (found.run_id, found.weights) == ("plain", tmp_path / "plain")
+    del newest_first[-2:]
+    assert tracked._find(job, report, tracked.LATEST) is None  # type: ignore[arg-type]
