@@ -1,5 +1,6 @@
 """The order of work, and what counts as done, with runs and an executor that are only pretended."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from spkd import config
+from spkd.cli import table as command
 from spkd.errors import SpkdError
 from spkd.evidence.outbox import Outbox
 from spkd.evidence.tracking import RunInfo
@@ -257,3 +259,42 @@ def test_a_cell_that_ended_but_did_not_reach_the_store_is_a_failure_and_not_wait
     survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
     failures = table_run.complete(board, executor, "parent", 1, 2, survey)
     assert failures and all("trained, but not in MLflow yet: spkd upload" in why for why in failures.values())
+
+
+def test_the_command_ends_with_1_and_a_report_where_cells_are_missing(board, store, monkeypatch):
+    failing = Pretended({"teacher": ["error"], "student": ["error"] * 9})
+    monkeypatch.setattr(command.executor, "opened", lambda *words: contextlib.nullcontext(failing))
+    monkeypatch.chdir(board.places.project)
+    raw = {**board.raw, "tables": {"t": TABLE}}
+    assert command.main([], raw, {"table.name": "t"}) == 1
+    assert (
+        failing.started
+        and "0 of 4 cells done, 4 not" in (board.places.project / "results/tables/t/report.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "living", "status", "number"),
+    [
+        (["FAILED", "RUNNING", "FINISHED", "FINISHED"], True, "done", 2),
+        (["FAILED", "KILLED", "RUNNING"], True, "running", 2),
+        (["FAILED", "KILLED", "RUNNING"], False, "killed", 2),
+        (["KILLED", "FAILED", "FAILED"], True, "failed", 1),
+        (["KILLED", "KILLED"], True, "killed", 0),
+    ],
+)
+def test_of_several_runs_of_a_cell_the_one_that_got_furthest_says_where_it_stands(board, runs, living, status, number):
+    key = next(iter(board.cells))
+    fingerprint = cells.survey(board, {})[key].fingerprint
+    found = [run_info(fingerprint, one, number=k) for k, one in enumerate(runs)]  # newest first
+    state = cells.survey(board, {fingerprint: found}, alive=lambda tags: living)[key]
+    assert (state.status, state.run.id) == (status, f"run{number}-{fingerprint}")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(None, "time left unknown"), (89, "about 89 s left"), (600, "about 10 min left"), (7200, "about 2.0 h left")],
+)
+def test_the_time_left_is_told_in_the_unit_that_one_would_say(board, monkeypatch, seconds, told):
+    monkeypatch.setattr(table_run, "left_s", lambda *words: seconds)
+    assert table_run.status_line(board, cells.survey(board, {}), 2) == f"table t: 5 cells: 0 done, 5 missing; {told}"

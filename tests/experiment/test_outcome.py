@@ -1,0 +1,60 @@
+"""What a finished run reports: which epoch stands behind which result."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from spkd.evidence import compare_reading
+from spkd.experiment import outcome, plan
+from spkd.training import loop, step
+
+
+def epoch(number, validation, test):
+    return loop.Epoch(number, 0.1, {}, 0.5, {"accuracy": validation}, {"accuracy": test}, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("rule", "headline"), [("validation", 2), ("last", 3), ("paper", 1)])
+def test_only_the_paper_rule_takes_its_headline_from_the_best_test_epoch(rule, headline):
+    made = SimpleNamespace(settings=SimpleNamespace(train=SimpleNamespace(headline=rule)))
+    history = [epoch(1, 0.5, 0.9), epoch(2, 0.7, 0.1), epoch(3, 0.7, 0.2)]
+    found = {name: chosen.number for name, chosen in outcome.chosen(made, history).items()}
+    assert found == {"validation": 2, "last": 3, "best": 1, "headline": headline}
+
+
+class Kept:
+    """A run that keeps the tables it is given, as the store would."""
+
+    def __init__(self):
+        self.tables = {}
+
+    def table(self, name, columns):
+        self.tables[name] = {
+            "columns": list(columns),
+            "data": [list(row) for row in zip(*columns.values(), strict=True)],
+        }
+
+    def text(self, text, name):
+        pass
+
+
+def test_rows_of_the_confusion_matrix_are_the_truth_in_the_run_and_in_the_comparison(
+    new_project, waves, tmp_path, monkeypatch
+):
+    made, run = new_project(tmp_path, waves).plan("teacher"), Kept()
+    truth = plan.truth(made, made.split.test)[0]
+    predicted = np.where(np.arange(len(truth)) % 2, truth, 0)  # class 0 is guessed too often
+    monkeypatch.setattr(step, "predict", lambda *words: (predicted, 0.0))
+    outcome.test_report(run, made, SimpleNamespace(test=None))
+    counts = np.zeros((3, 3), dtype=int)
+    for true, guessed in zip(truth, predicted, strict=True):
+        counts[true, guessed] += 1
+    assert (counts != counts.T).any()
+    rows = [[name, *row] for name, row in zip("abc", counts.tolist(), strict=True)]
+    assert run.tables["confusion"] == {"columns": ["true", "a", "b", "c"], "data": rows}
+    classes, read = compare_reading._confusion(run.tables["confusion"])
+    assert classes == ["a", "b", "c"] and read.tolist() == counts.tolist()
+    right = dict(
+        zip(run.tables["predictions"]["columns"], zip(*run.tables["predictions"]["data"], strict=True), strict=True)
+    )
+    assert (right["true"], right["predicted"]) == (tuple(truth), tuple(predicted))
