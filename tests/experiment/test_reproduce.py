@@ -145,8 +145,9 @@ def test_other_thread_counts_are_another_machine_and_one_trial_is_inconclusive(r
     two = repo.train("student", run__threads=2, **SHORT)
     recorded, repeated = records(repo, tmp_path, repo.student, two)
     assert not judge.same_kind(recorded, repeated)
-    verdict = judge.judge([(recorded, repeated)], LIMITS.model_copy(update={"min_trials": 5}))
-    assert verdict.status == ("identical" if recorded.weights == repeated.weights else "inconclusive")
+    for weights, status in ((recorded.weights, "identical"), ("other", "inconclusive")):
+        again = replace(repeated, weights=weights, history=recorded.history, results=recorded.results)
+        assert judge.judge([(recorded, again)], LIMITS.model_copy(update={"min_trials": 5})).status == status
 
 
 def test_bfloat16_arithmetic_passes_the_first_step_and_is_judged_by_its_trials(repo, tmp_path, monkeypatch):
@@ -209,6 +210,32 @@ def test_a_setting_changed_in_the_record_is_different_and_named(repo, forged, mo
     verdict = verdict_of(repo, forged(change))
     assert (verdict.status, verdict.level) == ("different", 0)
     assert "setting train.lr: recorded 0.05, here 0.06" in verdict.reason
+
+
+def test_another_lock_than_the_runs_is_different_and_named(repo, forged, monkeypatch):
+    def change(folder):
+        path = folder / "artifacts" / "environment.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "lock_sha256": "0" * 64}))
+
+    monkeypatch.setattr(reproduce, "_run_again", no_training)
+    monkeypatch.setattr(checkout, "interpreter", no_training)
+    verdict = verdict_of(repo, forged(change))
+    assert (verdict.status, verdict.level) == ("different", 0)
+    assert verdict.reason.startswith(f"lock sha256: recorded {'0' * 16}, here ")
+
+
+def test_the_teachers_of_a_repetition_stand_in_the_order_of_their_alphas(tmp_path):
+    tags = {
+        "kind": "student",
+        "teachers": "signal-b gaf-a",
+        "teacher.gaf-a.run_id": "1",
+        "teacher.signal-b.run_id": "2",
+    }
+    recorded = repetition.Recorded(tmp_path, tags, {})
+    assert repetition.teacher_order(recorded) == ["signal-b", "gaf-a"]
+    for said in ("", "gaf-a", "gaf-a other"):
+        with pytest.raises(SpkdError, match="their order in the record"):
+            repetition.teacher_order(replace(recorded, tags={**tags, "teachers": said}))
 
 
 def test_a_result_changed_in_the_record_is_different_and_named(repo, forged, monkeypatch):
@@ -497,8 +524,29 @@ def test_what_a_killed_reproduction_left_is_removed_by_the_next(repo, tmp_path):
     assert len(git(repo.folder, "worktree", "list").splitlines()) == 1
 
 
-def test_only_finished_runs_of_a_trainer_are_repeated(repo, tmp_path):
-    run = tracking.find("tags.kind = 'reproduction' AND attributes.status = 'FINISHED'", limit=1)
-    for run_id in [r.id for r in run] or ["nothing"]:
-        with pytest.raises(SpkdError, match=r"a run of"):
-            portable.gather(run_id, repo.folder, tmp_path / "x")
+@pytest.mark.parametrize("kind", ["reproduction", "repetition", "compare", ""])
+def test_only_runs_of_a_trainer_are_repeated(repo, tmp_path, kind):
+    with tracking.open_run("no trainer", tmp_path / "run", "spkd", tags={"kind": kind} if kind else {}) as run:
+        pass
+    with pytest.raises(SpkdError, match=r"a run of"):
+        portable.gather(run.id, repo.folder, tmp_path / "x")
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_verdict_stays_on_disk_until_all_of_it_is_delivered(tmp_path, monkeypatch, delivered):
+    settings, boxes = SimpleNamespace(run=SimpleNamespace(folder="runs")), []
+
+    def stopped(source, project, folder, choices):
+        name = folder.parent.name.replace("reproduce-", "reproduction-")
+        boxes.append(outbox.Outbox(folder.parent.with_name(name)))
+        boxes[0].append("tags", values={"verdict": "identical"})
+        boxes[0].close()
+        sent = boxes[0].events_path.stat().st_size if delivered else 0
+        boxes[0].delivery = outbox.Delivery("sqlite:///x.db", "f00", sent)
+        raise SpkdError("here", "a", "b", "c")
+
+    monkeypatch.setattr(reproduce, "fetch", stopped)
+    with pytest.raises(SpkdError, match="here: expected a"):
+        reproduce.reproduce("r", tmp_path, settings, NOTHING)
+    assert boxes[0].pending() == (0 if delivered else 1)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ([] if delivered else [boxes[0].folder.name])
