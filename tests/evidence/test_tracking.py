@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -13,7 +14,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from spkd.errors import SpkdError
 from spkd.evidence import selection, tracking, tracking_reading, tracking_store
-from spkd.evidence.outbox import Outbox
+from spkd.evidence.outbox import Delivery, Outbox
 
 OPEN = """
 import sys, time
@@ -240,6 +241,18 @@ def test_a_finished_run_is_not_continued_but_done_again(here):
     with open_run(here, "other", fresh=True) as fourth:
         pass
     assert third.id != fourth.id
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_finished_run_that_did_not_reach_the_store_is_not_written_over(here, fresh):
+    with open_run(here) as run:
+        run.metrics({"loss": 1.0}, 0)
+    box = Outbox(run.folder)
+    box.delivery = Delivery(box.delivery.uri, run.id)
+    unsent = box.pending()
+    with pytest.raises(SpkdError, match=f"{unsent} events to upload; spkd upload {re.escape(str(run.folder))}"):
+        open_run(here, fresh=fresh)
+    assert box.pending() == unsent > 0
 
 
 def test_two_processes_cannot_write_one_run(here):

@@ -1,9 +1,12 @@
 """Against a real `mlflow server` that is killed and started again."""
 
+import threading
 import time
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from requests import Session
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking, tracking_delivery, tracking_store
@@ -65,18 +68,24 @@ def test_a_server_holds_the_same_as_a_file_and_a_second_delivery_changes_nothing
     assert counted(run.id) == ONCE
 
 
-def test_a_server_that_vanishes_costs_no_fact_and_little_time(remote, server, capsys):
+def test_a_server_that_vanishes_costs_no_fact_and_no_waiting(remote, server, capsys, monkeypatch):
     run = tracking.open_run("vanished", remote / "runs" / "vanished", "test")
     run.metrics({"loss": 1.0}, 0)
     until = time.monotonic() + 20
     while Outbox(run.folder).pending() and time.monotonic() < until:
         time.sleep(0.05)
     server.kill()
-    started = time.perf_counter()
-    for step in range(1, 200):
-        run.metrics({"loss": 1.0 / step}, step)
-    assert time.perf_counter() - started < 1.0  # a dead server does not slow training down
-    run.text("kept", "note.txt")
+    asking, send = [], Session.send
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "send", lambda *a, **k: asking.append(threading.current_thread()) or send(*a, **k))
+        for step in range(1, 200):
+            run.metrics({"loss": 1.0 / step}, step)
+        run.text("kept", "note.txt")
+        assert Outbox(run.folder).pending() == 200
+        until = time.monotonic() + 20
+        while not asking and time.monotonic() < until:
+            time.sleep(0.05)
+    assert asking and threading.main_thread() not in asking  # training never waits for a server
     with pytest.raises(SpkdError, match="a tracking server"):
         tracking.find()
     run.close(patience_s=3.0)
@@ -116,6 +125,33 @@ def test_small_facts_travel_in_batches(here):
     assert [(len(g), g[-1]) for g in groups] == [
         (200, "metrics"), (200, "metrics"), (50, "metrics"), (1, "file"), (1, "tags")
     ]  # fmt: skip
+
+
+def test_more_facts_than_one_call_takes_all_arrive(here, monkeypatch):
+    monkeypatch.setattr(tracking_delivery, "MAX_METRICS", 3)
+    monkeypatch.setattr(tracking_delivery, "MAX_OTHERS", 2)
+    send, sizes = MlflowClient.log_batch, {"metrics": [], "params": [], "tags": []}
+
+    def counted(client, run_id, **facts):
+        for kind, entities in facts.items():
+            sizes[kind].append(len(entities))
+        send(client, run_id, **facts)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    made = tracking_store.client()
+    box = Outbox(here / "run")
+    metrics = {f"m{k}": float(k) for k in range(10)}
+    params, tags = {f"p{k}": str(k) for k in range(7)}, {f"t{k}": str(k) for k in range(5)}
+    box.append("metrics", values=metrics, step=0)
+    box.append("params", values=params)
+    box.append("tags", values=tags)
+    box.close()
+    box.delivery = Delivery(tracking_store.uri(), made.create_run("0").info.run_id)
+    assert tracking_delivery.deliver(box, made) == 3
+    found = made.get_run(box.delivery.run_id).data
+    assert (found.metrics, found.params) == (metrics, params)
+    assert {key: text for key, text in found.tags.items() if not key.startswith("mlflow.")} == tags
+    assert sizes == {"metrics": [3, 3, 3, 1], "params": [2, 2, 2, 1], "tags": [2, 2, 1]}
 
 
 def test_no_server_at_the_start_is_an_error_with_the_remedy(here, monkeypatch):
