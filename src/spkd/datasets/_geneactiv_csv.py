@@ -66,9 +66,18 @@ def _rows(text: bytes, path: Path, first_line: int) -> tuple[np.ndarray, np.ndar
             raise ValueError("not a number")
     except ValueError as error:
         lines = enumerate(text.split(b"\n")[:-1], first_line)
-        number, got = next(((n, row) for n, row in lines if not ROW.fullmatch(row)), (first_line, str(error).encode()))
+        number, got = next(((n, row) for n, row in lines if not _is_row(row)), (first_line, str(error).encode()))
         expected = "time,x,y,z,lux,button,temperature"
         raise SpkdError(
             f"{path}:{number}", expected, repr(got.decode("latin-1")[:80]), "export the csv again"
         ) from None
     return time, accel
+
+
+def _is_row(line: bytes) -> bool:
+    """Whether a line has the columns of a row and a time that exists."""
+    try:
+        np.datetime64(line[: STAMP - len(":000")].decode())
+    except ValueError:
+        return False
+    return ROW.fullmatch(line) is not None
