@@ -96,11 +96,18 @@ def test_only_the_chosen_levels_get_a_gradient(teacher: torch.nn.Module) -> None
     assert [level.grad is not None and bool(level.grad.any()) for level in student["feats"]] == [False, True, False]
 
 
-def test_the_gram_is_float32_under_autocast_where_float16_would_overflow(teacher: torch.nn.Module) -> None:
-    student = {"feats": [(level * 3e3).to(torch.bfloat16) for level in student_levels()["feats"]]}
+def test_the_gram_is_float32_under_autocast_where_float16_overflows(teacher: torch.nn.Module) -> None:
+    from spkd.losses.sp import sp
+
+    student = {"feats": [(level.detach() * 3e3).half() for level in student_levels()["feats"]]}
+    batch = batch_of()
+    flat = student["feats"][0].flatten(1)
+    assert torch.isinf(flat @ flat.T).all()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        gap = criterion(teacher, mode="batch").gap(student, batch_of())
-    assert gap.dtype == torch.float32 and torch.isfinite(gap)
+        gap = criterion(teacher, mode="batch").gap(student, batch)
+        seen = features.of(teacher(batch["img"]))
+    by_hand = sum(float(sp(s.double(), t.double())) for s, t in zip(student["feats"], seen, strict=True))
+    assert gap.dtype == torch.float32 and float(gap) == pytest.approx(by_hand, rel=1e-4)
 
 
 @pytest.mark.parametrize(
