@@ -76,7 +76,8 @@ def test_a_changed_setting_reruns_only_what_depends_on_it(clone):
 
 
 def test_recordings_of_ones_own_are_one_command_away(clone, tmp_path):
-    assert "did not" not in run(clone, sys.executable, "-m", "spkd", "use-recordings", "sample")
+    said = run(clone, sys.executable, "-m", "spkd", "use-recordings", "sample")
+    assert said == "data.dvc imports sample; run `dvc repro`\n"
     assert yaml.safe_load((clone / "data.dvc").read_text())["deps"] == [{"path": "sample"}]
     wrong = run(clone, sys.executable, "-m", "spkd", "use-recordings", str(tmp_path), check=False)
     assert "expected a folder with one of" in wrong
