@@ -284,6 +284,7 @@ def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher,
         return keys.pop()
 
     monkeypatch.setattr(har, "remember", remember)
+    monkeypatch.setattr(har, "_code", lambda made: {"losses/sp.py": "0"})
     first = key()
     assert len(first) == 16 and key(run__seed=3, train__lr=0.01) == first
     others = [
@@ -291,7 +292,7 @@ def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher,
         key(replace(teacher, card=replace(teacher.card, train_subjects=["9"]))),
         key(distill__beta={"at": 1.0}),  # it needs the features themselves, not their products
     ]  # fmt: skip
-    monkeypatch.setattr(har, "_code", lambda made: {"losses/sp.py": "0"})
+    monkeypatch.setattr(har, "_code", lambda made: {"losses/sp.py": "1"})
     others.append(key())
     assert len({first, *others}) == 1 + len(others)
     har.assemble(trained.plan("student"), run, [teacher], None)
@@ -325,6 +326,8 @@ def test_the_rule_paper_reports_the_best_test_epoch_and_only_the_rule_last_keeps
     run = get(trained.train("student", distill__teachers=[], train__epochs=2, train__headline=rule))
     epochs = {name: run.metrics[f"{name}/epoch"] for name in ("validation", "last", "best", "headline")}
     assert epochs == {"validation": 1, "last": 2, "best": 2, "headline": headline}
+    reported = {name: round(24 * run.metrics[f"{name}/accuracy"]) for name in epochs}
+    assert reported == {"validation": 2, "last": 22, "best": 22, "headline": 22}
     assert said in run.tags["headline"] and run.tags["weights.epoch"] == str(kept)
     assert seen[0] == seen[1] != seen[2] == seen[3]
     assert run.tags["weights.sha256"] == seen[2 * kept - 1]
