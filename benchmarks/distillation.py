@@ -2,8 +2,8 @@
 
 A study in small: 4096 training windows of 40 channels x 100 samples, batch 128, WRN28-3 teachers on the signal, its
 64x64 Gramian field and its 64x64 persistence image, WRN16-1 student. CPU seconds, one thread; the student beside a
-DataLoader with workers: wall clock, all cores, an epoch of PAMAP2's size. The peers' networks are plain layers of torch
-(tests/models/plain_wide_resnet.py), with the same weights.
+DataLoader with workers: wall clock, all cores, an epoch of half of PAMAP2. The peers' networks are plain layers of
+torch (tests/models/plain_wide_resnet.py), with the same weights.
 
     python benchmarks/distillation.py [repeats]
 """
@@ -26,7 +26,7 @@ from spkd.training import loop
 from spkd.training.remembered import PRODUCTS, fastest_batch, remember
 from spkd.training.taps import taps
 
-N, PAMAP2, BATCH, IMAGES = 4096, 11_008, 128, 48
+N, MANY, BATCH, IMAGES = 4096, 11_008, 128, 48
 
 
 def plain_sp(student, teacher):
@@ -124,8 +124,8 @@ def students(repeats: int, folder: Path) -> list[dict]:
 
 def with_workers(repeats: int) -> list[dict]:
     """The student alone beside a DataLoader of two workers, as both are by default: all cores."""
-    seen = _study.device_windows(_study.windows(PAMAP2))
-    rows, settings = torch.arange(PAMAP2), _study.train(batch=BATCH)
+    seen = _study.device_windows(_study.windows(MANY))
+    rows, settings = torch.arange(MANY), _study.train(batch=BATCH)
     calls = {"ours": _study.epoch(_study.task(seen, [], rows), settings), "usual": usual_loop(seen, rows, workers=2)}
     found = []
     for threads in (os.cpu_count() or 1, 1):
@@ -149,10 +149,10 @@ def _image_answers(name: str, few, like, folder: Path):
 def filling(repeats: int, folder: Path) -> list[dict]:
     """Remembering against nothing but forward passes over the same windows, by view; images in a smaller number.
 
-    Of a signal teacher, features are kept of as many windows as PAMAP2 has, and products of 1024.
+    Of a signal teacher, features are kept of many windows, and products of 1024.
     """
     rows = []
-    for name, n, kept in (("signal", PAMAP2, "features"), ("signal", 1024, "products"), ("gaf", IMAGES, "products")):
+    for name, n, kept in (("signal", MANY, "features"), ("signal", 1024, "products"), ("gaf", IMAGES, "products")):
         seen = _study.device_windows(_study.windows(n))
         teacher, every = _study.teacher(name, seen), torch.arange(n)
 

@@ -1,6 +1,6 @@
 """The same study on one GPU: recorded steps, students side by side, and the whole table of 27 runs.
 
-As many windows as PAMAP2 has: 14,148 of 40 channels x 100 samples of nine subjects, 86 steps of 128 an epoch. Wall
+As many windows as PAMAP2 has, 28,949 of 40 channels x 100 samples of nine subjects: 175 steps of 128 an epoch. Wall
 clock, the GPU waited for. Beside a step stand its bounds, measured in the same call: arithmetic in float32, memory, and
 how fast a GPU starts kernels that do nothing. Without a GPU it says so and ends.
 
@@ -242,7 +242,7 @@ def main(words: list[str]) -> None:
         return
     seeding.set_flags(deterministic=True, tf32=False, threads=1 if rehearse else 4)
     with tempfile.TemporaryDirectory() as place:
-        of = Study("cpu" if rehearse else "cuda", 360 if rehearse else 14_148, Path(place))
+        of = Study("cpu" if rehearse else "cuda", 360 if rehearse else _study.PAMAP2_WINDOWS, Path(place))
         print("signal teacher answers", of.how, flush=True)
         rows = students(of, 1 if rehearse else 3) + filling(of, 1 if rehearse else 3)
         if not rehearse:

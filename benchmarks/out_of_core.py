@@ -1,6 +1,6 @@
 """A student's step on what stays in its file, against the same in memory: windows, many times PAMAP2's, and answers.
 
-The file holds `times` copies of PAMAP2's number of training windows (11,008 of 40 channels x 100 samples, step 22): the
+The file holds `times` copies of PAMAP2's number of training windows (22,516 of 40 channels x 100 samples, step 22): the
 signal is one random walk repeated. Steps are taken on windows drawn at random from the whole file. Wall clock, all
 cores; memory is what the process has for itself: pages of the mapped file are the system's, which may take them back.
 The answers are a WRN28-3 signal teacher's features for PAMAP2's training windows, spilled to disk and not.
@@ -26,7 +26,7 @@ from spkd.losses import sp
 from spkd.training.remembered import remember
 from spkd.training.teachers import Teacher
 
-WINDOWS, STEP, LENGTH, BATCH = 11_008, 22, 100, 128
+WINDOWS, STEP, LENGTH, BATCH = _study.PAMAP2_TRAINING, 22, 100, 128
 
 
 def on_disk(folder: Path, times: int) -> WindowSet:
