@@ -159,7 +159,7 @@ def test_a_preset_is_refused_with_other_settings_than_it_is_meant_for(tree):
     tree["presets"]["long"]["expects"] = {"beta.sp": 200.0}
     tree["presets"]["short"] = {"expects": {"beta.sp": 7}, "train.epochs": 1}
     config.require_expected(config.resolve(tree, {"preset": "long"}))
-    assert config.preset_line(tree, {"preset": "long"}) == "preset long: train.epochs 200 (not 6)"
+    assert config.preset_line(tree, {"preset": "long"}, ("train",)) == "preset long: train.epochs 200 (not 6)"
     for sp, do in ((7, "choose preset short, or beta.sp 200.0"), (8, "choose preset none, or beta.sp 200.0")):
         with pytest.raises(SpkdError, match=f"preset long: expected beta.sp 200.0, got {sp}; {do}"):
             config.require_expected(config.resolve(tree, {"preset": "long", "beta.sp": sp}))
