@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spkd.evidence import compare_reading
-from spkd.experiment import outcome, plan
+from spkd.experiment import outcome, plan, run_report
 from spkd.training import loop, step
 
 
@@ -45,7 +45,7 @@ def test_rows_of_the_confusion_matrix_are_the_truth_in_the_run_and_in_the_compar
     truth = plan.truth(made, made.split.test)[0]
     predicted = np.where(np.arange(len(truth)) % 2, truth, 0)  # class 0 is guessed too often
     monkeypatch.setattr(step, "predict", lambda *words: (predicted, 0.0))
-    outcome.test_report(run, made, SimpleNamespace(test=None))
+    run_report.test_report(run, made, SimpleNamespace(test=None))
     counts = np.zeros((3, 3), dtype=int)
     for true, guessed in zip(truth, predicted, strict=True):
         counts[true, guessed] += 1

@@ -9,7 +9,8 @@ from spkd.training import progress
 def test_a_log_has_a_line_now_and_then_and_one_at_the_end_with_the_time_left(monkeypatch):
     now, log = SimpleNamespace(s=100.0), io.StringIO()
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.s))
-    with progress.Progress("net", 10, 48, 2, log) as shown:  # two of ten epochs were done by an earlier start
+    monkeypatch.setattr(progress.sys, "stderr", log)
+    with progress.Progress("net", 10, 48, 2) as shown:  # two of ten epochs were done by an earlier start
         for epoch, s in ((5, 130.0), (6, 134.9), (7, 135.0), (10, 136.0)):
             now.s = s
             shown.epoch(epoch, 0.25, 0.5, 480.0)
