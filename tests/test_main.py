@@ -70,10 +70,12 @@ def test_an_unknown_key_stops_before_anything_runs(capsys, monkeypatch):
 
 @pytest.fixture
 def told_to(monkeypatch):
-    """told_to(act) -> a command that does nothing but act; the handler of SIGTERM is put back afterwards."""
-    before = signal.getsignal(signal.SIGTERM)
+    """told_to(act) -> a command that does nothing but act; the handlers of signals are put back afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     yield lambda act: monkeypatch.setattr(front, "run", lambda command, words: act())
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_sigterm_and_ctrl_c_end_a_command_with_130_and_a_word(told_to, capsys):

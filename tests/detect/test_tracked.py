@@ -35,9 +35,10 @@ def test_numbers_and_network_are_of_the_best_weights_and_of_the_last_where_there
 ) -> None:
     job = SimpleNamespace(
         folder=tmp_path, train_folder=tmp_path / "train", data=Path("data.yaml"), imgsz=64, batch=4, device="cpu",
-        annotations={}, extra={}, epochs=2, model="yolov8n.yaml",
+        validation_batch=8, annotations={}, extra={}, epochs=2, model="yolov8n.yaml",
     )  # fmt: skip
     (job.train_folder / "weights").mkdir(parents=True)
+    (job.train_folder / "epochs.jsonl").write_text('{"step": 2}\n')
     for name in written:
         (job.train_folder / "weights" / f"{name}.pt").write_text(name)
     asked = []

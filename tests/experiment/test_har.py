@@ -337,8 +337,8 @@ def test_a_finished_runs_folder_stays_until_all_of_it_is_delivered(tmp_path, cap
     box = Outbox(tmp_path / "run")
     box.append("metrics", values={"loss": 0.5}, step=1)
     box.close()
-    har.forget(box.folder)
+    tracking.forget(box.folder)
     assert box.pending() == 1 and f"spkd upload {box.folder}" in capsys.readouterr().out
     box.delivery = Delivery("sqlite:///x.db", "f00", box.events_path.stat().st_size)
-    har.forget(box.folder)
+    tracking.forget(box.folder)
     assert not box.folder.exists() and capsys.readouterr().out == ""

@@ -65,4 +65,5 @@ def write(text: str, shown: list[RunInfo], settings: Settings, tree: dict[str, A
     with tracking.open_run(name, folder / "compare", settings.tracking.experiment, tags=tags, fresh=True) as run:
         run.params({"compare": tree["compare"]})
         run.text(text, "compare.html")
+    tracking.forget(folder / "compare")
     print(f"\nthe page: {out} ({len(text) // 1024} KiB), and compare.html of run {run.id}; more: make ui")

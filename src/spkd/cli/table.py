@@ -4,7 +4,7 @@ from typing import Any
 
 from spkd import config, executor
 from spkd.evidence import machine, tracking
-from spkd.experiment import cells, har, plan, side_by_side, table_report, table_run
+from spkd.experiment import cells, plan, side_by_side, table_report, table_run
 from spkd.settings import Settings
 
 SECTIONS = ("table", "tables", "run", "tracking")
@@ -30,6 +30,6 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
         states = table_run.standing(board)
         table_run.gather(board, states, parent.id)
         written = table_report.write(board, states, failures, here.project / chosen.folder / chosen.name, parent)
-    har.forget(folder)
+    tracking.forget(folder)
     print(f"{table_run.status_text(board, states, at_once)}\nreport: {written}")
     return int(any(state.status != "done" for state in states.values()))

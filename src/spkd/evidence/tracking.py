@@ -22,7 +22,7 @@ from spkd.evidence.tracking_delivery import Sender
 from spkd.evidence.tracking_reading import RunInfo, artifact, find, finished, get, history, inputs, listing, registered
 from spkd.evidence.tracking_run import TAG_LENGTH, Run, logged, texts
 from spkd.evidence.tracking_store import told
-from spkd.evidence.tracking_sweep import adopt, clean_up, is_alive, sweep, upload
+from spkd.evidence.tracking_sweep import adopt, clean_up, forget, is_alive, sweep, upload
 
 __all__ = [
     "Run",
@@ -33,6 +33,7 @@ __all__ = [
     "clean_up",
     "find",
     "finished",
+    "forget",
     "get",
     "history",
     "inputs",

@@ -1,6 +1,7 @@
 """Puts right what dead processes left: runs that look RUNNING for ever, and facts that never arrived."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -52,6 +53,14 @@ def _end(box: Outbox, opened: dict[str, Any]) -> None:
     box.append("tags", values={"ended": why})
     box.append("end", status="KILLED")
     box.close()
+
+
+def forget(folder: Path) -> None:
+    """Delete a finished run's folder once everything in it has reached MLflow; say how to upload it otherwise."""
+    if Outbox(folder).pending():
+        print(f"kept {folder} until its rest is uploaded: spkd upload {folder}", flush=True)
+    else:
+        shutil.rmtree(folder)
 
 
 def upload(folder: Path) -> int:

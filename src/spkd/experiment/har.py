@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -114,20 +113,12 @@ def begun(
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
         yield Begun(run, made, task, teachers, witness, key, began_with)
-    forget(folder)
+    tracking.forget(folder)
 
 
 def _code(made: Plan) -> dict[str, str]:
     """The code that decides this run's numbers, file by file."""
     return source.hashes(source.used(plan.relevant(made), made.raw["networks"]))
-
-
-def forget(folder: Path) -> None:
-    """Delete a finished run's folder once everything in it has reached MLflow; say how to upload it otherwise."""
-    if Outbox(folder).pending():
-        print(f"kept {folder} until its rest is uploaded: spkd upload {folder}", flush=True)
-    else:
-        shutil.rmtree(folder)
 
 
 def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[list[Ancestor], Ancestor | None]:

@@ -59,8 +59,8 @@ def reproduce(source: str, project: Path, settings: Settings, choices: Choices) 
             tell(run, verdict, title)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        if box.exists() and not outbox.Outbox(box).pending():
-            shutil.rmtree(box)
+        if box.exists():
+            tracking.forget(box)
     return verdict
 
 

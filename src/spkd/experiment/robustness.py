@@ -132,6 +132,7 @@ def _tell(
         opened.figure(robustness_report.figure(found, simulated), "plots/robustness.png")
         opened.text(text, "robustness.md")
         opened.note(text)
+    tracking.forget(folder)
     print(f"\n{text}")
     return opened.id
 
