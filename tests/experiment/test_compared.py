@@ -116,6 +116,7 @@ def test_the_command_prints_the_table_and_writes_the_page_twice(trained, monkeyp
     assert tracking.artifact(run.id, "compare.html").read_text("utf-8") == page
     assert run.tags["compared"] == f"{trained.student} {trained.scratch}"
     assert run.tags["data.origin"] == "simulated"
+    assert not (trained.places.runs / "compare").exists()
 
 
 def test_without_runs_named_the_newest_of_each_kind_on_the_fold_are_shown(trained, monkeypatch, capsys):

@@ -134,6 +134,7 @@ def test_the_command_leaves_curves_table_and_markdown(trained, monkeypatch, caps
     assert command.main([], settings, tree) == 0
     out = capsys.readouterr().out
     assert "Simulated data" in out and "± " in out
+    assert not (trained.places.runs / "robustness").exists()
     run = tracking.find("tags.kind = 'robustness'")[0]
     assert run.tags["tested"] == f"{trained.student} {trained.scratch}"
     table = json.loads(tracking.artifact(run.id, "robustness.json").read_text("utf-8"))
