@@ -158,11 +158,12 @@ def test_a_preset_that_sets_nothing_for_the_command_is_refused_where_it_was_aske
 def test_a_preset_is_refused_with_other_settings_than_it_is_meant_for(tree):
     tree["presets"]["long"]["expects"] = {"beta.sp": 200.0}
     tree["presets"]["short"] = {"expects": {"beta.sp": 7}, "train.epochs": 1}
-    config.require_expected(config.resolve(tree, {"preset": "long"}))
+    config.require_expected(config.resolve(tree, {"preset": "long"}), ("beta",))
     assert config.preset_line(tree, {"preset": "long"}, ("train",)) == "preset long: train.epochs 200 (not 6)"
     for sp, do in ((7, "choose preset short, or beta.sp 200.0"), (8, "choose preset none, or beta.sp 200.0")):
         with pytest.raises(SpkdError, match=f"preset long: expected beta.sp 200.0, got {sp}; {do}"):
-            config.require_expected(config.resolve(tree, {"preset": "long", "beta.sp": sp}))
+            config.require_expected(config.resolve(tree, {"preset": "long", "beta.sp": sp}), ("train", "beta"))
+    config.require_expected(config.resolve(tree, {"preset": "long", "beta.sp": 8}), ("train",))  # it reads no beta
 
 
 @pytest.mark.parametrize(
@@ -171,13 +172,13 @@ def test_a_preset_is_refused_with_other_settings_than_it_is_meant_for(tree):
         ({"preset": "paper", "dataset": "geneactiv"}, "dataset pamap2, got geneactiv; choose preset paper-geneactiv"),
         ({"preset": "paper-geneactiv"}, "expected dataset geneactiv, got pamap2; choose preset paper"),
         ({"preset": "paper"}, r"rule paper, got sound; .*dvc exp run -S datasets.pamap2.windows.rule=paper"),
-        ({"preset": "paper", "dataset": "chest"}, "choose preset none or quick or seed"),
+        ({"preset": "paper", "dataset": "chest"}, "choose preset none or quick or seed, or dataset"),
     ],
 )
 def test_the_published_presets_are_for_their_own_data_alone(given, message):
     raw = config.read(Path(__file__).parents[1] / "params.yaml")
     with pytest.raises(SpkdError, match=message):
-        config.require_expected(config.resolve(raw, given))
+        config.require_expected(config.resolve(raw, given), ("dataset", "train"))
 
 
 def test_the_published_presets_have_the_weights_of_their_data():
@@ -185,7 +186,7 @@ def test_the_published_presets_have_the_weights_of_their_data():
     raw["datasets"]["pamap2"]["windows"]["rule"] = "paper"
     for dataset, preset, lambda_, beta in (("pamap2", "paper", 0.99, 200), ("geneactiv", "paper-geneactiv", 0.7, 700)):
         tree = config.resolve(raw, {"preset": preset, "dataset": dataset})
-        config.require_expected(tree)
+        config.require_expected(tree, ("dataset", "train"))
         assert (tree["distill"]["lambda"], tree["distill"]["beta"], tree["train"]["schedule"]) == (
             lambda_, {"sp": beta}, "paper",
         )  # fmt: skip

@@ -69,11 +69,12 @@ def run(command: str, words: list[str]) -> int:
         raise SpkdError("command line", f"words: {' '.join(allowed) or 'none'}", " ".join(plain) or "none", do)
     raw = config.read(Path(own.pop("params", config.PARAMS)))
     tree = config.resolve(raw, given)
-    if "preset" in constants.get("SECTIONS", ()):
-        config.require_expected(tree)
-    settings = config.check(Settings, tree, "")
     sections = constants.get("SECTIONS", ())
-    if "preset" in sections and (line := config.preset_line(raw, given, sections)):
+    line = config.preset_line(raw, given, sections) if "preset" in sections else ""
+    if "preset" in sections:
+        config.require_expected(tree, sections)
+    settings = config.check(Settings, tree, "")
+    if line:
         print(line, flush=True)
     module = plugin.load("cli", name)
     if "RESOLVES" in constants:  # it puts further keys between the file's and the command line's

@@ -136,8 +136,7 @@ def preset_line(tree: dict[str, Any], given: dict[str, Any], sections: Sequence[
     sections: those that the command reads; `dataset` means that data set's section too. Raises SpkdError where the
     command line chose a preset that sets nothing in them.
     """
-    read = {*sections, *(["datasets"] if "dataset" in sections else [])}
-    used = {n: {k: v for k, v in values.items() if k.split(".")[0] in read} for n, values in tree["presets"].items()}
+    used = {name: _read(values, sections) for name, values in tree["presets"].items()}
     preset, own = given.get("preset", tree["preset"]), dict(leaves(tree))
     if "preset" in given and tree["presets"][preset] and not used[preset]:
         useful = ", ".join(name for name, values in used.items() if values or not tree["presets"][name])
@@ -148,10 +147,13 @@ def preset_line(tree: dict[str, Any], given: dict[str, Any], sections: Sequence[
     return f"preset {preset}: {words}" if words else ""
 
 
-def require_expected(resolved: dict[str, Any]) -> None:
-    """Raise SpkdError where the resolved settings are not those that their preset is meant for: its `expects`."""
+def require_expected(resolved: dict[str, Any], sections: Sequence[str]) -> None:
+    """Raise SpkdError where the resolved settings are not those that their preset is meant for: its `expects`.
+
+    sections: those that the command reads, as of `preset_line`; what is expected of others does not matter to it.
+    """
     presets = resolved["presets"]
-    for key, wanted in presets[resolved["preset"]].get(EXPECTS, {}).items():
+    for key, wanted in _read(presets[resolved["preset"]].get(EXPECTS, {}), sections).items():
         got: Any = resolved
         for name in key.split("."):
             got = got.get(name) if isinstance(got, dict) else None
@@ -161,9 +163,16 @@ def require_expected(resolved: dict[str, Any]) -> None:
             do = f"prepare them so (`dvc exp run -S {key}={dump(wanted)}`), or choose another preset"
         else:
             made_for = [name for name, preset in presets.items() if preset.get(EXPECTS, {}).get(key) == got]
-            for_all = [name for name, preset in presets.items() if EXPECTS not in preset]
+            plain = {name: preset for name, preset in presets.items() if EXPECTS not in preset}
+            for_all = [name for name, preset in plain.items() if not preset or _read(preset, sections)]
             do = f"choose preset {' or '.join(made_for or for_all)}, or {key} {dump(wanted)}"
         raise SpkdError(f"preset {resolved['preset']}", f"{key} {dump(wanted)}", dump(got), do)
+
+
+def _read(values: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
+    """Those of a preset's keys that lie in sections which a command reads."""
+    read = {*sections, *(["datasets"] if "dataset" in sections else [])}
+    return {key: value for key, value in values.items() if key.split(".")[0] in read}
 
 
 def _sets(preset: dict[str, Any]) -> dict[str, Any]:

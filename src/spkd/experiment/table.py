@@ -19,6 +19,8 @@ from spkd.experiment.plan import Role
 from spkd.settings import Settings, TableDefinition, TableRow
 
 INIT = "init"
+# Sections of params.yaml that trainings on recordings read, and presets change.
+READ = ("dataset", "views", "networks", "train", "teacher", "student", "distill", "losses")
 ALONE = {"distill.teachers": [], "distill.alphas": [], "distill.init": "none"}
 
 
@@ -89,7 +91,7 @@ class Grid:
     def add(self, role: Role, wanted: dict[str, Any], row: str = "", published: str = "") -> str:
         """Add the cell, after the cells that it needs; returns its key."""
         tree = config.resolve(self.raw, wanted)
-        config.require_expected(tree)
+        config.require_expected(tree, READ)
         settings = config.check(Settings, tree, "")
         needs = self._needs(settings, wanted) if role == "student" else {}
         relevant = canonical(plan.relevant_settings(role, settings, tree))
