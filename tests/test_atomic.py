@@ -81,7 +81,7 @@ def test_a_file_is_replaced_as_a_whole_and_others_may_read_it(tmp_path):
         with atomic.file(to) as new:
             new.write_text(text)
             assert (to.read_text() if to.exists() else None) == before
-    assert to.read_text() == "new" and stat.S_IMODE(to.stat().st_mode) == 0o644
+    assert to.read_text() == "new" and stat.S_IMODE(to.stat().st_mode) == 0o666 & ~atomic.UMASK
     assert left(to.parent) == ["a.png"]
 
 

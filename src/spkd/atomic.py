@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+UMASK = os.umask(0o077)  # it can be read by setting it only
+os.umask(UMASK)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -27,7 +29,7 @@ def file(to: Path, sync: bool = True) -> Iterator[Path]:
     new = Path(name)
     try:
         yield new
-        new.chmod(0o644)
+        new.chmod(0o666 & ~UMASK)  # as of a file that is opened to be written
         if sync:
             flush(new)
         new.replace(to)

@@ -60,7 +60,9 @@ def forget(folder: Path) -> None:
     if Outbox(folder).pending():
         print(f"kept {folder} until its rest is uploaded: spkd upload {folder}", flush=True)
     else:
-        shutil.rmtree(folder)
+        gone = folder.with_name(f".{folder.name}.{os.getpid()}.gone")  # at once, for commands that look into it
+        folder.replace(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def upload(folder: Path) -> int:
