@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from spkd.detect import evaluate, networks, tracked, yolo
+from spkd.errors import SpkdError
 
 
 class Logged:
@@ -35,7 +36,7 @@ def test_numbers_and_network_are_of_the_best_weights_and_of_the_last_where_there
 ) -> None:
     job = SimpleNamespace(
         folder=tmp_path, train_folder=tmp_path / "train", data=Path("data.yaml"), imgsz=64, batch=4, device="cpu",
-        validation_batch=8, annotations={}, extra={}, epochs=2, model="yolov8n.yaml",
+        annotations={}, extra={}, epochs=2, model="yolov8n.yaml",
     )  # fmt: skip
     (job.train_folder / "weights").mkdir(parents=True)
     (job.train_folder / "epochs.jsonl").write_text('{"step": 2}\n')
@@ -60,6 +61,19 @@ def test_numbers_and_network_are_of_the_best_weights_and_of_the_last_where_there
     assert yolo.log_result(job, run, plots=False)["mAP50"] == 0.5  # type: ignore[arg-type]
     assert asked == [taken, taken] and run.weights == tmp_path / "weights" / "best.safetensors"
     assert [name for name in run.files if name.startswith("weights/")] == [f"weights/{name}.pt" for name in written]
+
+
+def test_a_batch_that_does_not_fit_the_gpu_is_a_message_in_any_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train() -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    trainer = SimpleNamespace(ddp=False, add_callback=lambda name, call: None, train=train)
+    monkeypatch.setattr(yolo.spkd_trainer, "planned", lambda plan: lambda overrides: trainer)
+    job = SimpleNamespace(folder=tmp_path, train_folder=tmp_path / "train", plan=None, overrides=dict)
+    with pytest.raises(SpkdError, match=r"detect.batch: expected .* got CUDA out of memory; lower detect.batch"):
+        yolo._train(job, SimpleNamespace(drain=None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("finished", [True, False])

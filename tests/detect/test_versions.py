@@ -32,7 +32,7 @@ def test_a_gpu_that_is_not_there_is_blamed_on_the_key_that_the_command_reads(
 ) -> None:
     shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpkdError, match=r"params\.yaml: run\.device: expected GPU indices below .* got cuda:97"):
+    with pytest.raises(SpkdError, match=r"params\.yaml: run\.device: expected .* got cuda:97; use cpu or auto"):
         run("yolo-versions", ["--run.device", "cuda:97"])
 
 

@@ -22,6 +22,9 @@ from spkd.errors import SpkdError
 
 # Training arguments that say what is detected and what counts as found; ultralytics' last validation takes them too.
 OF_THE_TASK = ("single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "rect", "augment")
+# Images of a validation step, as of ultralytics' own `val`: which images share a shape depends on it, so that results
+# that stand side by side are of one, whatever the batch and the GPUs of the training.
+BATCH = 16
 COLUMNS = ("class", "images", "objects", "precision", "recall", "AP50", "AP50-95")
 
 
@@ -61,7 +64,7 @@ def validate(
     train: further training arguments; those that say what counts as a detection hold here too (OF_THE_TASK). With some
     classes only, or all taken for one, there is no COCO metric: its JSON knows all classes. That is said.
     Images keep their shape and get as little grey as their batch allows, as in ultralytics' own validation and while
-    training; `rect: false` pads all of them to squares. batch: so it counts, a little.
+    training; `rect: false` pads all of them to squares. batch: so it counts, a little; BATCH for what is reported.
     """
     hermetic.quiet()
     if annotations is not None and (train.get("single_cls") or train.get("classes") is not None):

@@ -17,7 +17,8 @@ def device(wanted: str, key: str) -> str:
     indices = wanted.removeprefix("cuda:").replace("cuda", "0")
     if indices != "cpu" and any(int(index) >= n for index in indices.split(",")):
         do = "use cpu or auto, or mend the CUDA set-up"
-        raise SpkdError(f"params.yaml: {key}", f"GPU indices below {n}", wanted, do)
+        here = f"GPU indices below {n}" if n else "cpu or auto, as torch sees no GPU"
+        raise SpkdError(f"params.yaml: {key}", here, wanted, do)
     return indices
 
 

@@ -63,11 +63,6 @@ class Job:
         return self.model.endswith(".pt")
 
     @property
-    def validation_batch(self) -> int:
-        """Images of a validation step, as the trainer takes them: which images share a shape depends on it."""
-        return 2 * (self.batch // (self.device.count(",") + 1))
-
-    @property
     def train_folder(self) -> Path:
         """Where ultralytics writes."""
         return self.folder / "train"

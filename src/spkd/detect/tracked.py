@@ -62,7 +62,9 @@ def run(
     found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
     lineage = _lineage(found, report, job) if found else {}
     tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
-    tags |= {"data.origin": report.origin, "distill.method": job.plan.method, **warm_start.tags(job)}
+    tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
+    if yolo.checkpoint(job) is None:  # else the file may be another by now than the one that training began with
+        tags |= warm_start.tags(job)
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         yolo.claim(job, report)
         opened.params(session.chosen)

@@ -20,8 +20,8 @@ def tags(job: Job) -> dict[str, str]:
         return {}
     model = evaluate.load(job.model)
     path = Path(str(model.pt_path))  # ultralytics may have found a bare name in its own folder
-    runs = tracking.find(f"tags.`weights.sha256` = '{state_sha256(model.state_dict())}'")
-    maker = next((run.id for run in runs if "repeats" not in run.tags), NO_RUN)
+    runs = tracking.find(tracking.finished({"kind": "detect", "weights.sha256": state_sha256(model.state_dict())}))
+    maker = next((run.id for run in runs if not run.repeats), NO_RUN)
     return {
         "model.parent.weights": path.name,
         "model.parent.sha256": coco.sha256(path),

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import save_file
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import strip_optimizer
@@ -101,7 +102,12 @@ def _train(job: Job, follower: follow.Follower) -> None:
     else:
         trainer.add_callback("on_train_start", follower.drain)
         trainer.add_callback("on_fit_epoch_end", follower.drain)
-        trainer.train()
+        try:
+            trainer.train()
+        except torch.cuda.OutOfMemoryError as error:
+            do = "lower detect.batch (and choose the gain anew: SP depends on it), or detect.imgsz"
+            got = str(error).split(". ")[0]
+            raise SpkdError("params.yaml: detect.batch", "a batch that fits the GPU", got, do) from error
     if not (job.train_folder / "trained").is_file():
         raise SpkdError(
             job.train_folder, "a completed training", "none", "look at the messages above, then start again"
@@ -141,7 +147,7 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
             strip_optimizer(job.train_folder / "weights" / f"{name}.pt", s=finished / f"{name}.part")
             (finished / f"{name}.part").replace(finished / f"{name}.pt")
     best = finished / f"{names[0]}.pt"
-    result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, job.validation_batch, job.device,
+    result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, evaluate.BATCH, job.device,
                                plots, job.annotations.get("val"), job.extra)  # fmt: skip
     run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=trained)
     run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=trained)
