@@ -454,13 +454,13 @@ def test_a_warm_start_is_in_the_name_and_its_file_and_the_run_that_made_it_are_t
     assert (scratch.title, warm.title) == (
         "set yolov8n-tiny <- sp object t0", "set teacher (from teacher.pt) <- sp object t0",
     )  # fmt: skip
-    runs = [SimpleNamespace(id="r2", tags={"repeats": "r1"}), SimpleNamespace(id="r1", tags={})]
+    runs = [SimpleNamespace(id="r2", repeats=True), SimpleNamespace(id="r1", repeats=False)]
     asked: list[str] = []
     monkeypatch.setattr(warm_start.tracking, "find", lambda query: asked.append(query) or runs)
     wanted = {"weights": "teacher.pt", "sha256": coco.sha256(tiny_teacher), "run_id": "r1"}
     assert warm_start.tags(warm) == {f"model.parent.{key}": value for key, value in wanted.items()}
     weights = state_sha256(evaluate.load(tiny_teacher).state_dict())
-    assert asked == [f"tags.`weights.sha256` = '{weights}'"]
+    assert asked == [warm_start.tracking.finished({"kind": "detect", "weights.sha256": weights})]
     runs.clear()
     assert warm_start.tags(warm)["model.parent.run_id"] == "none" and warm_start.tags(scratch) == {}
 
