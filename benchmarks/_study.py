@@ -33,7 +33,7 @@ PAMAP2_TRAINING = PAMAP2_WINDOWS * 7 // 9
 
 
 def windows(n: int, channels: int = 40, length: int = 100, step: int = 22) -> windowset.WindowSet:
-    """n overlapping windows of random walks, in four subjects."""
+    """n overlapping windows of random walks, in four subjects: n rounded down to a multiple of four."""
     rng = np.random.default_rng(0)
     n_subjects, each = 4, n // 4
     samples = step * (each - 1) + length

@@ -40,8 +40,9 @@ class Study:
     """The windows, and the teachers of one fold, on one device."""
 
     def __init__(self, device: str, n: int, folder: Path) -> None:
-        self.device, self.n, self.folder = device, n, folder
+        self.device, self.folder = device, folder
         self.seen = _study.device_windows(_study.windows(n), device)
+        self.n = n = len(self.seen)
         self.rows = torch.arange(n * 7 // SUBJECTS // BATCH * BATCH, device=device)
         self.teacher = _study.teacher("signal", self.seen)
         self.signal, self.how = remember(self.teacher, self.rows, 512, 8 * GIB, folder, sp.Products)

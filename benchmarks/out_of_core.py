@@ -1,6 +1,6 @@
 """A student's step on what stays in its file, against the same in memory: windows, many times PAMAP2's, and answers.
 
-The file holds `times` copies of PAMAP2's number of training windows (22,516 of 40 channels x 100 samples, step 22): the
+The file holds `times` copies of PAMAP2's number of training windows (22,512 of 40 channels x 100 samples, step 22): the
 signal is one random walk repeated. Steps are taken on windows drawn at random from the whole file. Wall clock, all
 cores; memory is what the process has for itself: pages of the mapped file are the system's, which may take them back.
 The answers are a WRN28-3 signal teacher's features for PAMAP2's training windows, spilled to disk and not.
@@ -55,7 +55,7 @@ def main(words: list[str]) -> None:
     _study.fair()
     torch.set_num_threads(2)
     small = _study.windows(WINDOWS)
-    statistics = scaling.measure(small, np.arange(WINDOWS), "training")
+    statistics = scaling.measure(small, np.arange(len(small)), "training")
     settings = _study.train(batch=BATCH)
     with tempfile.TemporaryDirectory() as place:
         large = on_disk(Path(place), times)
