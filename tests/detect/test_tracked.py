@@ -76,6 +76,27 @@ def test_a_batch_that_does_not_fit_the_gpu_is_a_message_in_any_epoch(
         yolo._train(job, SimpleNamespace(drain=None))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("last", [None, Path("last.pt")])
+def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: Path | None
+) -> None:
+    told: list[dict[str, str]] = []
+
+    def open_run(title: str, folder: Path, experiment: str, parent: None, tags: dict[str, str], fresh: bool) -> None:
+        told.append(tags)
+        raise KeyboardInterrupt
+
+    report = SimpleNamespace(origin="simulated", digest=lambda: "d")
+    for name, value in (("look", report), ("continues", last is not None), ("checkpoint", last)):
+        monkeypatch.setattr(yolo, name, lambda *words, value=value: value)
+    monkeypatch.setattr(tracked.warm_start, "tags", lambda job: {"model.parent.sha256": "as the file is now"})
+    monkeypatch.setattr(tracked.tracking, "open_run", open_run)
+    job = SimpleNamespace(folder=tmp_path, data=Path("set/data.yaml"), plan=SimpleNamespace(method="none"), title="t")
+    with pytest.raises(KeyboardInterrupt):
+        tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
+    assert ("model.parent.sha256" in told[0]) == (last is None)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_only_a_training_that_ended_well_makes_room_for_the_next(tmp_path: Path, finished: bool) -> None:
     for name in ("train", "val", "weights", "teacher", "outbox"):
