@@ -29,6 +29,7 @@ from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
 
 GUARD = "needs_spkd_detect"  # unknown to ultralytics: its own resume stops at it instead of dropping the distillation
+SMALLER = "lower detect.batch (and choose the gain anew: SP depends on it), or detect.imgsz"
 OF_TRAINING = (f"val/{KEY}", "val/dis_loss")  # no validation computes these terms; ultralytics gives each a 0
 
 
@@ -82,8 +83,7 @@ class SpkdTrainer(DetectionTrainer):
         """
         if getattr(self, "_oom_retries", 0):
             got = f"out of memory in the first epoch; ultralytics would go on with {self.batch_size} images a step"
-            do = "lower detect.batch (and choose the gain anew: SP depends on it), or detect.imgsz"
-            raise SpkdError("params.yaml: detect.batch", f"a batch that fits on {self.device}", got, do) from None
+            raise SpkdError("params.yaml: detect.batch", f"a batch that fits on {self.device}", got, SMALLER) from None
         super()._build_train_pipeline()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:

@@ -105,8 +105,7 @@ def _train(job: Job, follower: follow.Follower) -> None:
         try:
             trainer.train()
         except torch.cuda.OutOfMemoryError as error:
-            do = "lower detect.batch (and choose the gain anew: SP depends on it), or detect.imgsz"
-            got = str(error).split(". ")[0]
+            got, do = str(error).split(". ")[0], spkd_trainer.SMALLER
             raise SpkdError("params.yaml: detect.batch", "a batch that fits the GPU", got, do) from error
     if not (job.train_folder / "trained").is_file():
         raise SpkdError(
