@@ -27,7 +27,7 @@ def test_it_says_what_it_sees_and_has_a_function_of_its_name(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_function_takes_every_setting(name):
     module = plugin.load("losses", name)
-    function = getattr(module, "mixed", getattr(module, name))
+    function = getattr(module, "summed", getattr(module, name))
     assert set(module.Settings.model_fields) <= set(inspect.signature(function).parameters)
 
 
@@ -42,8 +42,8 @@ def test_its_value_is_a_finite_scalar_with_a_gradient(name):
         settings["parts"] = module.parts(student, teacher, torch.Generator(), **settings)
     if module.SEES == "labels":
         value = getattr(module, name)(student, torch.arange(6) % 5, **settings)
-    elif hasattr(module, "mixed"):
-        value = module.mixed(student, [teacher], [1.0], **settings)
+    elif hasattr(module, "summed"):
+        value = module.summed([student], [[teacher]], [1.0], **settings)
     else:
         value = getattr(module, name)(student, teacher, **settings)
     value.backward()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spkd.losses.sp import Products, mixed, normalise, similarity, sp
+from spkd.losses.sp import Products, mixed, normalise, similarity, sp, summed
 
 B = 8
 
@@ -151,6 +151,21 @@ def test_a_teachers_products_serve_as_well_as_its_features(mixing):
     assert torch.equal(*(torch.autograd.grad(value, student)[0] for value in values))
     with pytest.raises(ValueError, match="same b"):
         sp(features(0, B + 1, 6), known[0])
+
+
+@pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
+def test_the_sum_over_layers_is_that_of_each_layer_by_itself(mixing):
+    students = [features(k, B, 3 + k, 5).requires_grad_() for k in range(3)]
+    teachers = [[features(10 + k, B, 4 + k), Products(similarity(features(20 + k, B, 9)))] for k in range(3)]
+    together = summed(students, teachers, [0.3, 0.7], mixing)
+    apart = sum(mixed(s, known, [0.3, 0.7], mixing) for s, known in zip(students, teachers, strict=True))
+    torch.testing.assert_close(together, apart, rtol=1e-13, atol=0)
+    for one, other in zip(*(torch.autograd.grad(value, students) for value in (together, apart)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
+    with pytest.raises(ValueError, match="same b"):
+        summed([*students[:2], features(0, B + 1, 6)], teachers, [0.3, 0.7], mixing)
+    with pytest.raises(ValueError, match="one alpha per teacher"):
+        summed(students, [*teachers[:2], teachers[2][:1]], [0.3, 0.7], mixing)
 
 
 def test_only_the_paper_mixing_lets_the_larger_teacher_win():

@@ -50,37 +50,50 @@ def sp(student: Tensor, teacher: Tensor | Products) -> Tensor:
 def mixed(
     student: Tensor, teachers: Sequence[Tensor | Products], alphas: Sequence[float], mixing: str = "normalise_first"
 ) -> Tensor:
-    """sp of the student against one map mixed from several teachers (scalar).
+    """sp of the student against one map mixed from several teachers (scalar): `summed` over a single layer."""
+    return summed([student], [teachers], alphas, mixing)
 
-    student, teachers: (b, ...) features of the same b inputs; a teacher may be given as Products. alphas: one weight
-    per teacher; the bound 4 / b needs their sum to be at most 1. mixing: `normalise_first` mixes the normalised maps,
-    so alpha alone sets a teacher's say; `paper` mixes the raw products and normalises the sum, so the teacher with the
-    larger features wins.
+
+def summed(
+    students: Sequence[Tensor], teachers: Sequence[Sequence[Tensor | Products]], alphas: Sequence[float],
+    mixing: str = "normalise_first",
+) -> Tensor:  # fmt: skip
+    """Sum over layers of sp of the student against one map mixed from several teachers (scalar).
+
+    students: of every layer (b, ...) features of the same b inputs. teachers: of every layer one such feature per
+    teacher, which may be given as Products. alphas: one weight per teacher; the bound 4 / b a layer needs their sum to
+    be at most 1. mixing: `normalise_first` mixes the normalised maps, so alpha alone sets a teacher's say; `paper`
+    mixes the raw products and normalises the sum, so the teacher with the larger features wins.
+    The maps of all layers and teachers are one tensor: a GPU starts fewer kernels.
     Raises ValueError if b differs, if alphas and teachers differ in number, or on an unknown mixing.
     """
-    if len(alphas) != len(teachers) or not teachers:
-        raise ValueError(f"sp: one alpha per teacher, got {len(alphas)} alphas for {len(teachers)} teachers")
+    counts = sorted({len(known) for known in teachers})
+    if counts != [len(alphas)] or not alphas:
+        raise ValueError(f"sp: one alpha per teacher, got {len(alphas)} alphas for {counts} teachers")
     if mixing not in ("normalise_first", "paper"):
         raise ValueError(f"sp: mixing must be normalise_first or paper, got {mixing!r}")
-    b = len(student)
-    sizes = [len(t) for t in teachers]
+    b = len(students[0])
+    sizes = [len(feature) for layer in (students, *teachers) for feature in layer]
     if b == 0 or any(size != b for size in sizes):
-        raise ValueError(f"sp: student and teachers must see the same b > 0 inputs, got {b} and {sizes}")
-    maps = torch.stack([t.gram.detach() if isinstance(t, Products) else similarity(t.detach()) for t in teachers])
+        raise ValueError(f"sp: student and teachers must see the same b > 0 inputs, got {sizes}")
+    own = own_maps(students)
+    grams = [
+        t.gram.detach() if isinstance(t, Products) else similarity(t.detach()) for known in teachers for t in known
+    ]
+    maps = torch.stack(grams).view(len(students), len(alphas), b, b)
     if mixing == "normalise_first":
         maps = normalise(maps)
-    target = alphas[0] * maps[0]
-    for alpha, one in zip(alphas[1:], maps[1:], strict=True):
-        target = target.add(one, alpha=alpha)
+    target = alphas[0] * maps[:, 0]
+    for k, alpha in enumerate(alphas[1:], start=1):
+        target = target.add(maps[:, k], alpha=alpha)
     if mixing == "paper":
         target = normalise(target)
-    own = own_map(student)
-    return functional.mse_loss(own, target.to(own.dtype))
+    return functional.mse_loss(own, target.to(own.dtype), reduction="sum") / b**2
 
 
-def own_map(student: Tensor) -> Tensor:
-    """normalise(similarity(student)), (b, b), with its gradient."""
-    made: Tensor = _Map.apply(_flat(student))
+def own_maps(students: Sequence[Tensor]) -> Tensor:
+    """normalise(similarity(student)) of every layer, (layers, b, b), with its gradient."""
+    made: Tensor = _Maps.apply(*(_flat(feature) for feature in students))
     return made
 
 
@@ -104,30 +117,33 @@ def _flat(features: Tensor) -> Tensor:
     return features.reshape(len(features), -1).to(torch.promote_types(features.dtype, torch.float32))
 
 
-class _Map(torch.autograd.Function):
-    """normalise(F F^T) of F (b, d). Its gradient is written out: a third of the operations that autograd takes.
+class _Maps(torch.autograd.Function):
+    """normalise(F F^T), (layers, b, b), of every layer's F (b, d). Its gradient is written out: a third of autograd's.
 
     With D the gradient of the map M and l the lengths of the rows of F F^T, that of F F^T is
     E = (D - M rowsum(D M)) / l, and that of F is (E + E^T) F.
     """
 
     @staticmethod
-    def forward(ctx: Any, flat: Tensor) -> Tensor:
-        with torch.autocast(flat.device.type, enabled=False):
-            gram = flat @ flat.T
-        length = gram.norm(dim=1, keepdim=True).clamp_min(SHORTEST_ROW)
-        made: Tensor = gram / length
-        ctx.save_for_backward(flat, made, length)
+    def forward(ctx: Any, *flats: Tensor) -> Tensor:
+        b = len(flats[0])
+        gram = flats[0].new_empty(len(flats), b, b)
+        with torch.autocast(gram.device.type, enabled=False):
+            for flat, product in zip(flats, gram, strict=True):
+                torch.mm(flat, flat.T, out=product)
+        length = gram.norm(dim=2, keepdim=True).clamp_min(SHORTEST_ROW)
+        made = gram.div_(length)
+        ctx.save_for_backward(made, length, *flats)
         return made
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        flat, made, length = ctx.saved_tensors
-        along = (grads[0] * made).sum(dim=1, keepdim=True)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        made, length, *flats = ctx.saved_tensors
+        along = (grads[0] * made).sum(dim=2, keepdim=True)
         of_gram = torch.addcmul(grads[0], made, along, value=-1).div_(length)
-        gradient: Tensor = (of_gram + of_gram.T) @ flat
-        return gradient
+        both = of_gram + of_gram.mT
+        return tuple(product @ flat for product, flat in zip(both, flats, strict=True))
 
 
 def normalise(product: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ TeacherOutput = tuple[str, Tensor, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of the shelf with its weight and its checked settings. mixed, each, taps, parts: None where it has none.
+    """One loss of the shelf with its weight and its checked settings. The optional ones are None where it has none.
 
-    mixed: one loss of all teachers. each: (teachers, b) losses from all teachers' logits, (teachers, b, n_classes).
+    summed: one loss of all layers and teachers. each: (teachers, b) losses from all teachers' logits, (teachers, b,
+    n_classes).
     taps: {student's layer: teacher's layer} where the loss has layers of its own. parts: makes its trainable parts.
     """
 
@@ -32,7 +33,7 @@ class Term:
     weight: float
     settings: dict[str, Any]
     function: Callable[..., Tensor]
-    mixed: Callable[..., Tensor] | None
+    summed: Callable[..., Tensor] | None
     each: Callable[..., Tensor] | None
     taps: Mapping[str, str] | None
     parts: Callable[..., nn.Module] | None
@@ -175,8 +176,9 @@ class Objective:
             layers = self._layers(term, features, teachers)
         else:
             layers = [("logits", logits, [teacher_logits for _, teacher_logits, _ in teachers])]
-        if term.mixed is not None:
-            value = _sum([term.mixed(student, known, shares, **term.settings) for _, student, known in layers])
+        if term.summed is not None:
+            _, students, known = zip(*layers, strict=True)
+            value = term.summed(students, known, shares, **term.settings)
             return value, {term.name: value}
         parts: dict[str, Tensor] = {}
         if term.each is not None:
@@ -217,7 +219,7 @@ def _term(name: str, weight: float, losses: Mapping[str, Any]) -> Term:
     """The loss of that name, found on the shelf and set up from its own entry."""
     module = plugin.load("losses", name)
     settings = config.part("losses", name, {"losses": losses}).model_dump()
-    optional = {key: getattr(module, key, None) for key in ("mixed", "each", "TAPS", "parts")}
+    optional = {key: getattr(module, key, None) for key in ("summed", "each", "TAPS", "parts")}
     return Term(name, module.SEES, weight, settings, getattr(module, name), *optional.values())
 
 
