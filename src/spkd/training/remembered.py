@@ -24,8 +24,9 @@ LOGITS, PRODUCTS = "logits", "products"
 ELEMENTS = {1: torch.float32, 2: torch.float64, 4: torch.complex128}
 # Share of the free disk that answers may take: the run's checkpoint and outbox need room too.
 OF_FREE_DISK = 0.8
-# Input of one forward pass on a CPU: 6 images or 260 signals of 40 channels. More leaves its cache and is slower.
-CPU_FLOATS = 2**20
+# Numbers of one forward pass. On a CPU 6 images or 260 signals of 40 channels: more leave its cache and are slower. On
+# a GPU 4000 such signals, or as many windows as the caller says if those are more: fewer wait for Python.
+CPU_FLOATS, GPU_FLOATS = 2**20, 2**24
 Wrap = Callable[[torch.Tensor], Any]
 """Makes of a batch's products (b, b) what the losses take in the place of features."""
 
@@ -47,11 +48,10 @@ class Layout:
         return 4 * sum(math.prod(shape) for shape in self.shapes.values())
 
 
-def layout(teacher: LiveTeacher, rows: torch.Tensor, may_multiply: bool) -> Layout:
-    """The smaller form of every tap for these n rows; features throughout unless may_multiply."""
-    one, n = teacher(rows[:1]), len(rows)
-    products = {tap: f.numel() for tap, f in one.features.items() if may_multiply and n < f.numel()}
-    whole = {LOGITS: one.logits, **one.features}
+def layout(some: Knowledge, n: int, may_multiply: bool) -> Layout:
+    """The smaller form of every tap for n windows, of which some are known; features throughout unless may_multiply."""
+    products = {tap: f[0].numel() for tap, f in some.features.items() if may_multiply and n < f[0].numel()}
+    whole = {LOGITS: some.logits, **some.features}
     shapes = {name: (n, *kept_order(t).shape[1:]) for name, t in whole.items() if name not in products}
     if products:
         shapes[PRODUCTS] = (n, n, len(products) if len(products) < 3 else -(-len(products) // 4) * 4)
@@ -110,19 +110,22 @@ def remember(
 ) -> tuple[Teacher, str]:  # fmt: skip
     """(the teacher with its answers for `rows` remembered, how), or the live teacher where even the disk is too small.
 
-    rows: (n,) the training windows. batch: most windows a forward pass. memory_bytes: most memory of the device for
-    answers, and for the features that products are made of; larger answers are mapped from a file in `folder`.
+    rows: (n,) the training windows. batch: windows of a forward pass, see `fastest_batch`. memory_bytes: most memory of
+    the device for answers, and for the features that products are made of; larger answers are mapped from a file in
+    `folder`.
     wrap: None where a loss needs the features themselves: no tap is then kept as products.
     key: digest of all that the answers depend on: they then stay in `folder` for later runs, and are found there.
     """
-    plan, batch = layout(teacher, rows, wrap is not None), min(batch, fastest_batch(teacher, rows[:1]))
-    size = f"{plan.n_bytes / 2**20:.1f} MiB"
     place = folder / (f"{teacher.name}-{key}" if key else teacher.name)
-    if key and place.exists():
+    found = key and place.exists()
+    first = teacher(rows[: 1 if found else fastest_batch(teacher, rows[:1], batch)])
+    plan = layout(first, len(rows), wrap is not None)
+    size = f"{plan.n_bytes / 2**20:.1f} MiB"
+    if found:
         return RememberedTeacher(teacher, rows, _mapped(place, plan), plan.products, wrap), f"found: {size} in {place}"
     if not key and plan.n_bytes <= memory_bytes:
         answers = {name: torch.zeros(shape, device=rows.device) for name, shape in plan.shapes.items()}
-        passes = fill(answers, plan, teacher, rows, batch, memory_bytes - plan.n_bytes)
+        passes = fill(answers, plan, teacher, rows, first, memory_bytes - plan.n_bytes)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} in memory"
     folder.mkdir(parents=True, exist_ok=True)
     free = OF_FREE_DISK * shutil.disk_usage(folder).free
@@ -130,17 +133,18 @@ def remember(
         return teacher, f"every step: answers need {size}, the disk has {free / 2**20:.0f} MiB for them"
     with arrays.filling(place, {name: ("<f4", shape) for name, shape in plan.shapes.items()}, {}) as files:
         answers = {name: torch.from_numpy(file) for name, file in files.items()}
-        passes = fill(answers, plan, teacher, rows, batch, memory_bytes)
+        passes = fill(answers, plan, teacher, rows, first, memory_bytes)
     return RememberedTeacher(
         teacher, rows, _mapped(place, plan), plan.products, wrap
     ), f"once ({passes}): {size} on disk"
 
 
-def fastest_batch(teacher: LiveTeacher, row: torch.Tensor) -> int:
-    """Windows of one forward pass that a CPU gets through fastest; on other devices as many as there are."""
-    if row.device.type != "cpu":
-        return len(teacher.windows)
-    return max(1, CPU_FLOATS // teacher.render(teacher.windows.batch(row), row).numel())
+def fastest_batch(teacher: LiveTeacher, row: torch.Tensor, batch: int) -> int:
+    """Windows of one forward pass that the device is fastest with: a CPU at most `batch`, a GPU at least so many."""
+    numbers = teacher.render(teacher.windows.batch(row), row).numel()
+    if row.device.type == "cpu":
+        return max(1, min(batch, CPU_FLOATS // numbers))
+    return max(batch, GPU_FLOATS // numbers)
 
 
 def _mapped(place: Path, plan: Layout) -> dict[str, torch.Tensor]:
@@ -153,15 +157,16 @@ def _mapped(place: Path, plan: Layout) -> dict[str, torch.Tensor]:
 
 
 def fill(
-    answers: Mapping[str, torch.Tensor], plan: Layout, teacher: LiveTeacher, rows: torch.Tensor, batch: int,
+    answers: Mapping[str, torch.Tensor], plan: Layout, teacher: LiveTeacher, rows: torch.Tensor, known: Knowledge,
     memory_bytes: float,
 ) -> str:  # fmt: skip
     """Write every answer of the plan in place; returns how often the teacher ran, in words.
 
-    Products need the features of two windows at once. As many windows as fit in memory_bytes are held, and multiplied
-    with themselves and all later ones; where they do not all fit, the later ones are run again for the next lot.
+    known: about the first of the rows, as many as one forward pass takes. Products need the features of
+    two windows at once. As many windows as fit in memory_bytes are held, and multiplied with themselves and all later
+    ones; where they do not all fit, the later ones are run again for the next lot.
     """
-    n = len(rows)
+    n, batch = len(rows), len(known.logits)
     of_one = 4 * sum(plan.products.values())
     held_rows = n if not of_one else max(batch, int(memory_bytes / of_one) // batch * batch)
     for first in range(0, n, held_rows):
@@ -169,7 +174,8 @@ def fill(
         held = {tap: rows.new_empty((last - first, d), dtype=torch.float32) for tap, d in plan.products.items()}
         for start in range(first, n, batch):
             stop = min(start + batch, n)
-            known = teacher(rows[start:stop])
+            if start > 0:
+                known = teacher(rows[start:stop])
             blocks = []
             for name, answer in {LOGITS: known.logits, **known.features}.items():
                 kept = kept_order(answer)
