@@ -148,9 +148,9 @@ def stopping(tasks, k, at):
 def test_runs_that_were_stopped_side_by_side_can_be_finished_alone(make_tasks, settings, tmp_path, expected):
     many = tmp_path / "many"
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
-        fit_many(runs_of(stopping(make_tasks(), 2, 6), many), settings)  # in its second epoch, after 4 steps and 2
+        fit_many(runs_of(stopping(make_tasks(), 2, 6), many), settings)  # in its second epoch, in its head start
     places = [checkpoint.load(many / f"{k}")[1] for k in range(4)]
-    assert [(p["epoch"], p["step"]) for p in places] == [(2, 0), (3, 0), (1, 2), (2, 0)]
+    assert [(p["epoch"], p["step"]) for p in places] == [(2, 2), (3, 0), (1, 3), (2, 2)]
     for run in runs_of(make_tasks(), many):
         alone(run, settings)
     assert_same_files(many, expected(settings))

@@ -3,7 +3,8 @@
 Contract: every run gets, to the bit, what `loop.fit` alone gives it: the same steps, checkpoint (the same file, so
 either may finish what the other began) and calls of on_epoch. What fails in one run stays in it. Runs may differ in
 everything but the settings of training. A step of a small network leaves most of a GPU idle; on a CPU, where it does
-not, processes are faster.
+not, processes are faster. After an epoch, which ends for all at about the same time, a run takes a head start: the GPU
+works on its steps while the others' epochs are evaluated and written, one after the other, by the one processor.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ from spkd.settings import Train
 from spkd.training.interrupt import stop_between_steps
 from spkd.training.loop import Learner, Run, State
 from spkd.training.progress import Progress
+
+HEAD_START = 24  # steps: about what a GPU does while the epochs of 27 small students end
 
 
 def fit_many(runs: Sequence[Run], settings: Train) -> list[State | SpkdError]:
@@ -38,6 +41,9 @@ def fit_many(runs: Sequence[Run], settings: Train) -> list[State | SpkdError]:
                 try:
                     if learner.open:
                         learner.advance(progress)
+                    if learner.open and learner.state.step == 0:
+                        for _ in range(min(HEAD_START, len(learner.batches) - 1)):
+                            learner.advance(progress)
                 except SpkdError as error:
                     ends[k] = error
                 if not learner.open:
