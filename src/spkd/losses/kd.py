@@ -36,7 +36,7 @@ def each(student_logits: Tensor, teacher_logits: Tensor, temperature: float, red
     """
     log_student, log_teacher = _softened(student_logits, teacher_logits, temperature, reduction)
     summed = _divergence(log_student, log_teacher).sum(dim=-1)
-    return temperature**2 * summed / (student_logits.shape[1] if reduction == "paper" else 1)
+    return summed * (temperature**2 / (student_logits.shape[1] if reduction == "paper" else 1))
 
 
 def _divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
