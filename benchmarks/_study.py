@@ -100,7 +100,12 @@ def task(seen: DeviceWindows, teachers: list, rows: torch.Tensor) -> step.Task:
 def epoch(of: step.Task, settings: Train, recorded: bool = False):
     """A function that trains one more epoch, without evaluation and tracking; recorded: as a CUDA graph."""
     optimiser, sums = loop.optimiser_of(of.network.parameters(), settings), {}
-    update = Replay(lambda rows: step.train_step(of, optimiser, sums, rows), recorded, "student")
+    return every_batch(of, settings, lambda rows: step.train_step(of, optimiser, sums, rows), recorded)
+
+
+def every_batch(of: step.Task, settings: Train, function, recorded: bool = False):
+    """A function that calls `function(rows)` for every batch of an epoch; recorded: as a CUDA graph."""
+    update = Replay(function, recorded, "student")
     stream = torch.cuda.Stream() if recorded else None
 
     def run() -> None:

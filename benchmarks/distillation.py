@@ -68,22 +68,20 @@ def usual_loop(seen, rows, teacher=None, workers: int = 0):
     return run
 
 
-def own_products(task, settings):
+def own_products(task, settings, recorded: bool = False):
     """An epoch of the student alone that also works out SP's maps of its own features, and their gradient."""
     optimiser = loop.optimiser_of(task.network.parameters(), settings)
 
-    def run() -> None:
-        task.network.train()
-        for rows in loop.batches_of(task, settings, 0, 0):
-            with taps(task.network, _study.TAPS) as features:
-                logits = task.network(task.render(task.windows.batch(rows), rows))
-            loss = functional.cross_entropy(logits, task.windows.label[rows])
-            loss = loss + 1e-9 * sum(sp.own_map(f).mean() for f in features.values())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+    def update(rows) -> None:
+        with taps(task.network, _study.TAPS) as features:
+            logits = task.network(task.render(task.windows.batch(rows), rows))
+        loss = functional.cross_entropy(logits, task.windows.label[rows])
+        loss = loss + 1e-9 * sp.own_maps(list(features.values())).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
 
-    return run
+    return _study.every_batch(task, settings, update, recorded)
 
 
 def students(repeats: int, folder: Path) -> list[dict]:
@@ -177,7 +175,7 @@ def filling(repeats: int, folder: Path) -> list[dict]:
 
 def multiplying(teacher, n: int):
     """The multiplications behind (n, n) products of every tap, and nothing else: of each pair of windows once."""
-    lot = fastest_batch(teacher, torch.arange(1))
+    lot = fastest_batch(teacher, torch.arange(1), n)
     features = [torch.randn(n, f.numel()) for f in teacher(torch.arange(1)).features.values()]
     lots = [(min(s + lot, n), slice(s, s + lot)) for s in range(0, n, lot)]
     return lambda: [f[:stop] @ f[own].T for f in features for stop, own in lots]
