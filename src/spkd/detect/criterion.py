@@ -32,7 +32,7 @@ class SpCriterion:
         self.mode, self.gain, self.max_objects = plan.mode, plan.gain, plan.max_objects
         self.of_student = _positions(strides, plan.levels, "student")
         self.of_teacher = _positions(torch.as_tensor(teacher.stride), plan.levels, "teacher")
-        self.sp = plugin.load("losses", "sp").sp
+        self.summed = plugin.load("losses", "sp").summed
         self.checked = False
 
     def __getattr__(self, name: str) -> Any:
@@ -64,13 +64,10 @@ class SpCriterion:
             what = "objects" if self.mode == "object" else "images"
             warnings.warn(f"SPKD compares pairs: {compared} {what} in this step, its loss is 0", stacklevel=2)
             return student[0].float().sum() * 0
-        gaps = [
-            self.sp(
-                features.rows(student[s], self.mode, boxes, image), features.rows(teacher[t], self.mode, boxes, image)
-            )
-            for s, t in zip(self.of_student, self.of_teacher, strict=True)
-        ]
-        return torch.stack(gaps).sum()
+        own = [features.rows(student[s], self.mode, boxes, image) for s in self.of_student]
+        known = [[features.rows(teacher[t], self.mode, boxes, image)] for t in self.of_teacher]
+        gap: Tensor = self.summed(own, known, [1.0])
+        return gap
 
     def _refuse_dead(self, teacher: list[Tensor]) -> None:
         if len(teacher[0]) < 2:
