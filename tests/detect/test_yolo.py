@@ -207,6 +207,7 @@ def test_tables_plots_weights_and_lineage_are_logged(done: Any) -> None:
     assert {"plots/BoxPR_curve.png", "plots/BoxF1_curve.png", "plots/val_batch0_pred.jpg"} <= logged["files"]
     assert tuple(logged["tables"]["per_class_ap"]) == evaluate.COLUMNS
     assert {"weights.initial_sha256", "weights.sha256", "teacher.detector.sha256", "headline"} <= set(logged["tags"])
+    assert logged["tags"]["precision"] == "float32"  # of a CPU, whatever detect.train.amp says
     name, digest, profile = logged["dataset"]
     assert (name, len(digest)) == ("set", 32) and profile["train"] == {"images": 8, "objects": 16}
     from safetensors.torch import load_file
@@ -221,6 +222,20 @@ def test_ultralytics_settings_are_private_and_its_trackers_off() -> None:
     hermetic.quiet()
     assert "spkd-ultralytics-" in str(USER_CONFIG_DIR)
     assert not any(settings[key] for key in ("mlflow", "dvc", "sync", "wandb", "comet", "clearml"))
+
+
+def test_mixed_precision_on_a_gpu_is_as_asked_and_no_weights_are_fetched_for_it(monkeypatch: Any) -> None:
+    from ultralytics.engine import trainer
+
+    class OnGpu:
+        def parameters(self) -> Any:
+            return iter([SimpleNamespace(device=torch.device("cuda"))])
+
+    monkeypatch.setattr("ultralytics.YOLO", lambda *given: pytest.fail(f"opened {given}"))
+    with hermetic.amp_as_asked():
+        assert trainer.check_amp(OnGpu()) is True
+        assert trainer.check_amp(torch.nn.Linear(1, 1)) is False
+    assert trainer.check_amp.__module__ == "ultralytics.utils.checks"
 
 
 def test_training_on_the_validation_images_is_a_tag_and_a_word(

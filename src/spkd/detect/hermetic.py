@@ -11,6 +11,7 @@ from typing import Any
 
 from ultralytics import settings
 from ultralytics.cfg import check_cfg
+from ultralytics.engine import trainer
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from spkd import plugin
@@ -46,6 +47,20 @@ def hushed(level: int = logging.ERROR) -> Iterator[None]:
         yield
     finally:
         LOGGER.setLevel(before)
+
+
+@contextmanager
+def amp_as_asked() -> Iterator[None]:
+    """Inside, a training on a GPU is in mixed precision where `detect.train.amp` says so, and on a CPU never.
+
+    ultralytics would first download weights, unpickle and compare: what is trained depended on the network, in silence.
+    """
+    before = trainer.check_amp
+    trainer.check_amp = lambda model: next(model.parameters()).device.type == "cuda"
+    try:
+        yield
+    finally:
+        trainer.check_amp = before
 
 
 def train_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,8 @@ class SpkdTrainer(DetectionTrainer):
         return False
 
     def _setup_train(self) -> None:
-        super()._setup_train()
+        with hermetic.amp_as_asked():
+            super()._setup_train()
         model = unwrap_model(self.model)
         self.teacher: nn.Module | None = None
         if self.plan.method != "none":
@@ -117,7 +118,9 @@ class SpkdTrainer(DetectionTrainer):
         if self.start_epoch:
             self._cut_csv()
             return
-        started = {"initial_sha256": state_sha256(student.state_dict()), "probe": self.probe.paths}
+        precision = "float32" if not self.amp else "bfloat16" if self.args.amp == "bf16" else "float16"
+        first = state_sha256(student.state_dict())
+        started = {"initial_sha256": first, "precision": precision, "probe": self.probe.paths}
         if self.teacher is not None:
             started["teacher_sha256"] = state_sha256(self.teacher.state_dict())
         atomic.write_text(self.save_dir / "started.json", json.dumps(started))  # a thread may be waiting to read it
@@ -187,6 +190,7 @@ def refuse_non_finite(trainer: SpkdTrainer) -> None:
     broken = ", ".join(name for name, value in terms.items() if not math.isfinite(value)) or "the sum"
     epoch, step = trainer.batch_of_epoch
     do = "lower that term's weight, or the learning rate (detect.train: optimizer and lr0; optimizer auto ignores lr0)"
+    do += "; or set detect.train.amp false" if trainer.amp else ""
     raise SpkdError(f"epoch {epoch + 1}, step {step}", "a finite loss", f"{broken} not finite", do)
 
 
