@@ -24,9 +24,10 @@ def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors.values()):
         own = {name: tensor.detach() for name, tensor in tensors.items() if tensor.dtype == dtype}
-        flat = torch.cat([tensor.reshape(-1) for tensor in own.values()]).cpu()
-        parts = torch.split(flat, [tensor.numel() for tensor in own.values()])
-        found |= {name: part.view(own[name].shape).numpy() for name, part in zip(own, parts, strict=True)}
+        flat, end = torch.cat([tensor.reshape(-1) for tensor in own.values()]).cpu().numpy(), 0
+        for name, tensor in own.items():
+            start, end = end, end + tensor.numel()
+            found[name] = flat[start:end].reshape(tensor.shape)
     return found
 
 
