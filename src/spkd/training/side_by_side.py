@@ -42,7 +42,8 @@ def fit_many(runs: Sequence[Run], settings: Train) -> list[State | SpkdError]:
                     if learner.open:
                         learner.advance(progress)
                     if learner.open and learner.state.step == 0:
-                        for _ in range(min(HEAD_START, len(learner.batches) - 1)):
+                        ahead = min(HEAD_START, len(learner.batches) - 1)
+                        while learner.state.step < ahead and not stop:
                             learner.advance(progress)
                 except SpkdError as error:
                     ends[k] = error
