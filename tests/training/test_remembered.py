@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,6 +124,17 @@ def test_kept_answers_are_found_again_without_running_the_teacher(make_task, rem
     assert all(torch.equal(first.answers[name], again.answers[name]) for name in first.answers)
     remembers(task.teachers[0], task.train, key="other")
     assert sum(passes) == 1 + len(task.train)
+
+
+@pytest.mark.parametrize(("device", "numbers", "batch", "expected"), [
+    ("cpu", 4000, 512, 262), ("cpu", 4000, 100, 100), ("cpu", 2**21, 512, 1), ("cuda", 4000, 512, 4194),
+    ("cuda", 163_840, 512, 512),
+])  # fmt: skip
+def test_a_pass_takes_few_windows_on_a_cpu_and_many_on_a_gpu(device, numbers, batch, expected):
+    windows = SimpleNamespace(batch=lambda rows: None)
+    teacher = SimpleNamespace(windows=windows, render=lambda x, rows: torch.empty(1, numbers, device="meta"))
+    row = SimpleNamespace(device=SimpleNamespace(type=device))
+    assert remembered.fastest_batch(teacher, row, batch) == expected
 
 
 def test_kept_answers_of_other_shapes_are_refused(make_task, remembers):
