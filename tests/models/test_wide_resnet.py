@@ -90,6 +90,7 @@ def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(dims, spa
         (5, 3, 1, 14),
         (5, 2, 2, 9),
         (3, 3, 1, 8),
+        (7, 1, 3, 2),
     ],
 )
 def test_a_convolution_as_a_matrix_product_is_the_convolution(kernel, stride, padding, length):

@@ -63,19 +63,16 @@ class _Columns(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (columns,), length, stride, padding = grads, ctx.shape[1], ctx.stride, ctx.padding
         kernel = columns.shape[3]
-        # The taps from the middle on are the first to reach each place: together they write all of it.
-        first = range(padding, min(padding + stride, kernel))
-        covered = len(first) == stride and kernel == 2 * padding + 1
-        summed = columns.new_empty(ctx.shape) if covered else columns.new_zeros(ctx.shape)
+        # These taps never meet at one place and so write; where the padding keeps the length they write every place.
+        writing = range(padding, min(padding + stride, kernel))
+        whole = len(writing) == stride and kernel == 2 * padding + 1
+        summed = columns.new_empty(ctx.shape) if whole else columns.new_zeros(ctx.shape)
         for tap in (*range(padding, kernel), *range(padding)):
             skipped = max(0, -((tap - padding) // stride))  # windows that see padding by this tap
             place = skipped * stride + tap - padding
-            n = min(columns.shape[1] - skipped, -((place - length) // stride))
+            n = max(0, min(columns.shape[1] - skipped, -((place - length) // stride)))
             part, share = summed[:, place : place + n * stride : stride], columns[:, skipped : skipped + n, :, tap]
-            if covered and tap in first:
-                part.copy_(share)
-            else:
-                part.add_(share)
+            part.copy_(share) if tap in writing else part.add_(share)
         return summed, None, None, None
 
 
