@@ -47,7 +47,7 @@ def train_step(
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    _tally(sums, {**parts, "total": total.detach(), "correct": (logits.argmax(1) == labels).float().mean()})
+    _tally(sums, {**parts, "total": total.detach(), "correct": (logits.argmax(1) == labels).mean(dtype=total.dtype)})
 
 
 def _tally(sums: dict[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> None:
