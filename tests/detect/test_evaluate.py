@@ -72,7 +72,7 @@ def carried(tiny_teacher: Path, tmp_path: Path) -> tuple[torch.nn.Module, Path, 
 
 def test_a_network_comes_back_from_its_tensors_and_its_description(carried: Any, tmp_path: Path) -> None:
     model, tensors, _ = carried
-    again = evaluate.load(evaluate.restored(tensors, tmp_path / "again.pt"))
+    again = evaluate.load(evaluate.restored(tensors, tmp_path / "not there yet" / "again.pt"))
     assert state_sha256(again.state_dict()) == state_sha256(model.state_dict())
     assert again.names == model.names and torch.equal(again.stride, model.stride)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

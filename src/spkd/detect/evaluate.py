@@ -17,6 +17,7 @@ from ultralytics.nn import modules
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.torch_utils import get_flops
 
+from spkd import atomic
 from spkd.detect import coco_metric, hermetic
 from spkd.errors import SpkdError
 
@@ -174,9 +175,8 @@ def restored(tensors: Path, out: Path) -> Path:
         model = DetectionModel(network, ch=network.get("channels", 3), nc=network.get("nc"), verbose=False)
     _fill(model, tensors, str(network.get("yaml_file", "its network")))
     model.names = names
-    part = out.with_suffix(".part")
-    torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": {}}, part)
-    part.replace(out)
+    with atomic.file(out) as new:
+        torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": {}}, new)
     return out
 
 
