@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn import modules
@@ -20,6 +20,7 @@ from ultralytics.utils.torch_utils import get_flops
 from spkd import atomic
 from spkd.detect import coco_metric, hermetic
 from spkd.errors import SpkdError
+from spkd.evidence.provenance import state_sha256
 
 # Training arguments that say what is detected and what counts as found; ultralytics' last validation takes them too.
 OF_THE_TASK = ("single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "rect", "augment")
@@ -128,6 +129,16 @@ def cost(model: nn.Module, imgsz: int, device: str | torch.device, rounds: int =
     return {"parameters": parameters, "gflops": gflops, "latency_ms": min(times[3:]) * 1e3}
 
 
+def keep(network: nn.Module, out: Path, **said: str) -> str:
+    """Write the network's tensors to a safetensors file that `restored` reads, which also holds what is said of it.
+
+    Returns the hash of the tensors.
+    """
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, out, {**said, **described(network)})
+    return state_sha256(state)
+
+
 def described(model: nn.Module) -> dict[str, str]:
     """What `restored` needs to know of a network beside its tensors: metadata of a safetensors file, JSON each."""
     return {"network": json.dumps(model.yaml), "names": json.dumps(model.names)}
@@ -176,7 +187,7 @@ def restored(tensors: Path, out: Path) -> Path:
     _fill(model, tensors, str(network.get("yaml_file", "its network")))
     model.names = names
     with atomic.file(out) as new:
-        torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": {}}, new)
+        torch.save({"epoch": -1, "model": model, "ema": None, "train_args": {}}, new)
     return out
 
 

@@ -2,7 +2,7 @@
 
 A teacher may be a file, weights that ultralytics publishes, an earlier run, or `latest`: the newest finished plain
 `detect` run on the very same data. Where there is none yet it is trained first, as a nested run with the same settings,
-and said so.
+and said so. A file is kept once in the store, as a run of kind `imported`, so that its students can be repeated.
 """
 
 import shlex
@@ -15,9 +15,9 @@ from typing import Any, Self
 from spkd.detect import evaluate, networks, preflight, warm_start, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
-from spkd.evidence import provenance, selection, tracking
+from spkd.evidence import imported, provenance, selection, tracking
 
-LATEST = "latest"
+LATEST, FILE = "latest", "none"
 KEY = "detect.distill.teacher"
 BEST, KEPT, RESTORED = "weights/best.pt", "teacher.pt", "restored.pt"
 
@@ -35,7 +35,7 @@ class Session:
 class Teacher:
     """Weights to learn from. name: of the file they came in.
 
-    run_id: of the run that made them; "none" for a file; "" for the teacher of a training that goes on.
+    run_id: of the run that made them; FILE for a file; "" for the teacher of a training that goes on.
     """
 
     weights: Path
@@ -74,6 +74,8 @@ def run(
             if found is None:
                 found = _trained_first(job, session, opened, report)
                 lineage = _lineage(found, report, job)
+            if found.run_id == FILE:
+                lineage["teacher.detector.run_id"] = _imported(found, job, opened)
             opened.tags(lineage)
             job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
         numbers = yolo.train(job, report, opened)
@@ -123,7 +125,7 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
         if weights is None:
             do = "give weights (.pt), those of ultralytics by name (yolov8x.pt), run:<id> of a `detect` run, or latest"
             raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
-        return Teacher.opened(weights, "none", weights.name)
+        return Teacher.opened(weights, FILE, weights.name)
     run_id = selection.by_id(wanted.removeprefix("run:")).id
     if BEST in tracking.listing(run_id, "weights"):
         return Teacher.opened(tracking.artifact(run_id, BEST), run_id, Path(BEST).name)
@@ -147,6 +149,15 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
     return Teacher.opened(plain.folder / BEST, run_id, Path(BEST).name)
 
 
+def _imported(teacher: Teacher, job: Job, opened: tracking.Run) -> str:
+    """Id of the run that holds the weights of a teacher's file."""
+    tensors = job.folder / "teacher.safetensors"
+    sha256 = evaluate.keep(evaluate.load(teacher.weights), tensors, task="detect")
+    run_id = imported.kept(tensors, sha256, teacher.name, opened, job.folder / "import")
+    tensors.unlink()
+    return run_id
+
+
 def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, str]:
     """Tags: which teacher, and whether it learnt from these data and classes; says so where it did not.
 
@@ -158,8 +169,9 @@ def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, 
     classes = teacher.classes
     wanted = ("item",) if job.extra.get("single_cls") else tuple(report.names.values())  # as ultralytics names them
     same = classes == wanted
-    own = tracking.get(teacher.run_id).tags.get("data.digest", "unknown") if teacher.run_id != "none" else "unknown"
-    if not same and teacher.run_id != "none":
+    told = tracking.get(teacher.run_id).tags if teacher.run_id != FILE else {"kind": imported.KIND}
+    own = told.get("data.digest", "unknown")
+    if not same and told.get("kind") != imported.KIND:
         do = "choose a run on these classes, or give its weights (.pt) to learn from other classes all the same"
         got = f"{len(classes)} others ({', '.join(classes[:3])} ...)"
         raise SpkdError(f"params.yaml: {KEY}: run {teacher.run_id}", "a teacher of the data set's classes", got, do)

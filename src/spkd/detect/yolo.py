@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import strip_optimizer
 
@@ -18,7 +17,6 @@ from spkd import atomic
 from spkd.detect import evaluate, follow, hardware, hermetic, networks, preflight, sheet, spkd_trainer
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
-from spkd.evidence.provenance import state_sha256
 
 if TYPE_CHECKING:
     from spkd.evidence.tracking import Run
@@ -174,8 +172,6 @@ def ended(job: Job, trained: int) -> str:
 def _log_weights(job: Job, run: "Run", model: Any, names: list[str]) -> None:
     for name in names:
         run.file(job.folder / "weights" / f"{name}.pt", f"weights/{name}.pt")
-    state = {k: v.contiguous() for k, v in model.state_dict().items()}
     path = job.folder / "weights" / "best.safetensors"
-    save_file(state, path, {"model": Path(job.model).name, "task": "detect", **evaluate.described(model)})
-    run.tags({"weights.sha256": state_sha256(state)})
+    run.tags({"weights.sha256": evaluate.keep(model, path, model=Path(job.model).name, task="detect")})
     run.model(path, Path(job.model).stem)

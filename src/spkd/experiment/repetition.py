@@ -17,7 +17,7 @@ import yaml
 from spkd import atomic, config
 from spkd.data import arrays, windowset
 from spkd.errors import SpkdError
-from spkd.evidence import lock_file, portable, tracking
+from spkd.evidence import imported, lock_file, portable, tracking
 from spkd.experiment import checkout
 
 FILES_OF_DVC = ("params.yaml", "dvc.lock", "data.dvc")
@@ -114,11 +114,8 @@ def stored_teachers(recorded: Recorded, parent: tracking.Run, work: Path) -> dic
         found[name] = run_id
         if portable.stored_weights(run_id, sha256) is None:
             weights = recorded.folder / "teachers" / name.removeprefix("teacher.") / portable.WEIGHTS
-            early = {"weights.early_epoch": "imported"} if _is_early(name) else {}
-            tags = {"kind": "imported", "imported.run_id": run_id, "weights.sha256": sha256, **early}
-            with tracking.open_run(f"{name} of {run_id}", work / f"import {name}", "", parent, tags, fresh=True) as run:
-                run.file(weights, f"model/{'early.safetensors' if early else portable.WEIGHTS}")
-            found[name] = run.id
+            title, own, early = f"{name} of {run_id}", work / f"import {name}", _is_early(name)
+            found[name] = imported.kept(weights, sha256, title, parent, own, early, **{"imported.run_id": run_id})
     return found
 
 
