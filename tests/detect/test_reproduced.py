@@ -1,4 +1,7 @@
-"""A distilled detector is repeated from its bundle, on a store that knows neither it nor its teacher."""
+"""A distilled detector is repeated from its bundle, on a store that knows neither it nor its teacher.
+
+Both its teacher and its first weights are files.
+"""
 
 import os
 import shutil
@@ -14,29 +17,29 @@ from spkd.evidence import bundle, portable, tracking
 
 REPO = Path(__file__).parents[2]
 CHOSEN = {
-    "detect.model": "yolov8n-tiny.yaml", "detect.epochs": 1, "detect.batch": 4, "detect.imgsz": 64,
+    "detect.model": "start.pt", "detect.epochs": 1, "detect.batch": 4, "detect.imgsz": 64,
     "detect.annotations": {}, "detect.train": {"nbs": 4, "plots": False, "verbose": False}, "run.threads": 1,
     "detect.distill.method": "sp", "detect.distill.teacher": "teacher.pt",
 }  # fmt: skip
 
 
 @pytest.fixture
-def checkout(tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path: Path) -> Path:
-    """A commit with this code, a tiny network and settings for it; its data set lies beside, as DVC leaves it."""
+def checkout(tiny_set: Path, tiny_teacher: Path, tmp_path: Path) -> Path:
+    """A commit with this code and settings; its data set and weights lie beside, in no commit."""
     folder = tmp_path / "checkout"
     shutil.copytree(REPO / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copytree(tiny_set.parent, folder / "data" / "coco", ignore=shutil.ignore_patterns("*.cache"))
-    shutil.copy(tiny_yaml, folder)
     tree = config.read(REPO / "params.yaml")
     for key, value in CHOSEN.items():
         config.put(tree, key, value, "test")
     (folder / "params.yaml").write_text(config.dump(tree))
     (folder / "requirements.lock").write_text(f"numpy=={metadata.version('numpy')}\n")
-    (folder / ".gitignore").write_text("/data/\n/runs/\n/teacher.pt\n__pycache__/\n")
+    (folder / ".gitignore").write_text("/data/\n/runs/\n/*.pt\n__pycache__/\n")
     who = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
         subprocess.run(["git", *who, *words], cwd=folder, check=True)
-    shutil.copy(tiny_teacher, folder / "teacher.pt")
+    for name in ("start.pt", "teacher.pt"):
+        shutil.copy(tiny_teacher, folder / name)
     return folder
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -376,6 +377,18 @@ def test_options_that_mean_nothing_are_errors(repo):
 DETECT = config.read(ROOT / "params.yaml")["detect"]
 
 
+def test_a_detectors_first_weights_are_the_file_that_it_began_with_or_none(tmp_path):
+    tags = {"model.parent.sha256": hashlib.sha256(b"these").hexdigest()}
+    recorded = SimpleNamespace(settings={"detect": {"model": "start.pt"}}, tags=tags)
+    for content, got in ((None, "none"), (b"others", hashlib.sha256(b"others").hexdigest()[:16])):
+        if content:
+            (tmp_path / "start.pt").write_bytes(content)
+        with pytest.raises(SpkdError, match=f"start.pt: expected the weights that training began with.*got {got}; put"):
+            repetition.begun_with(recorded, tmp_path)
+    (tmp_path / "start.pt").write_bytes(b"these")
+    assert repetition.begun_with(recorded, tmp_path) == (tmp_path / "start.pt").resolve()
+
+
 @pytest.fixture
 def detection(repo, tmp_path):
     """detection(key, value, layer) -> a bundle of a detection run with the shipped settings, one of them another.
@@ -471,7 +484,7 @@ def test_of_a_record_only_settings_that_the_code_has_are_taken_and_never_the_fol
 
     recorded = reproduce.fetch(forged(change), repo.folder, tmp_path / "there", NOTHING)
     tree = config.read(repo.folder / "params.yaml")
-    made = repetition.settings(recorded, tree, reproduce._references(recorded), {"threads": 2})
+    made = repetition.settings(recorded, tree, reproduce._references(recorded), {"threads": 2}, repo.folder)
     assert (made["run"]["folder"], made["run"]["threads"]) == ("runs", 2)
     assert [k for k, _ in config.leaves(made) if "hook" in k] == []
     assert made["train"]["epochs"] == 1 and made["distill"]["beta"] == recorded.settings["distill"]["beta"]
@@ -482,12 +495,14 @@ def test_a_name_of_a_record_that_is_a_path_is_refused(repo, packed, tmp_path, na
     recorded = reproduce.fetch(str(packed), repo.folder, tmp_path / "there", NOTHING)
     said = {**recorded.settings, "model": {**recorded.settings["model"], "network": name}}
     with pytest.raises(SpkdError, match="the name of a network"):
-        repetition.settings(replace(recorded, settings=said), config.read(repo.folder / "params.yaml"), {}, {})
+        repetition.settings(
+            replace(recorded, settings=said), config.read(repo.folder / "params.yaml"), {}, {}, repo.folder
+        )
 
 
 def test_training_arguments_of_a_detection_run_replace_those_of_the_code(repo, detection, tmp_path):
     recorded = reproduce.fetch(detection("train", {"lr0": 0.01}), repo.folder, tmp_path / "there", NOTHING)
-    made = repetition.settings(recorded, config.read(repo.folder / "params.yaml"), {}, {})
+    made = repetition.settings(recorded, config.read(repo.folder / "params.yaml"), {}, {}, repo.folder)
     assert made["detect"]["train"] == {"lr0": 0.01} and made["detect"]["epochs"] == DETECT["epochs"]
 
 
