@@ -19,7 +19,7 @@ def weights(tmp_path: Path) -> tuple[Path, str]:
 
 def test_the_same_weights_are_kept_once_and_their_early_state_apart(here: Path, weights: tuple[Path, str]) -> None:
     file, sha256 = weights
-    with tracking.open_run("student", here / "student") as parent:
+    with tracking.open_run("student", here / "student", "x") as parent:
         first = imported.kept(file, sha256, "teacher.pt", parent, here / "a", **{"imported.run_id": "elsewhere"})
         again = imported.kept(file, sha256, "under another name.pt", parent, here / "b")
         early = imported.kept(file, sha256, "early", parent, here / "c", early=True)
@@ -33,7 +33,7 @@ def test_the_same_weights_are_kept_once_and_their_early_state_apart(here: Path, 
 
 def test_a_run_whose_file_is_gone_is_not_taken(here: Path, weights: tuple[Path, str]) -> None:
     file, sha256 = weights
-    with tracking.open_run("student", here / "student") as parent:
+    with tracking.open_run("student", here / "student", "x") as parent:
         first = imported.kept(file, sha256, "teacher.pt", parent, here / "a")
         tracking.artifact(first, "model/weights.safetensors").unlink()
         assert imported.kept(file, sha256, "teacher.pt", parent, here / "b") != first
