@@ -1,5 +1,6 @@
 """Which weights a detection run reports on and learns from, and what a run that ended leaves; nothing is trained."""
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from spkd.detect import evaluate, networks, tracked, yolo
+from spkd.detect import evaluate, networks, stored, tracked, yolo
 from spkd.errors import SpkdError
 
 
@@ -82,27 +83,28 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with(
 ) -> None:
     told: list[dict[str, str]] = []
 
-    def open_run(title: str, folder: Path, experiment: str, parent: None, tags: dict[str, str], fresh: bool) -> None:
-        told.append(tags)
-        raise KeyboardInterrupt
+    def params(chosen: Any) -> None:
+        raise KeyboardInterrupt  # far enough
 
+    run = SimpleNamespace(tags=told.append, params=params)
     report = SimpleNamespace(origin="simulated", digest=lambda: "d")
-    for name, value in (("look", report), ("continues", last is not None), ("checkpoint", last)):
+    for name, value in (("look", report), ("continues", last is not None), ("checkpoint", last), ("claim", None)):
         monkeypatch.setattr(yolo, name, lambda *words, value=value: value)
-    monkeypatch.setattr(tracked.warm_start, "tags", lambda job: {"model.parent.sha256": "as the file is now"})
-    monkeypatch.setattr(tracked.tracking, "open_run", open_run)
-    job = SimpleNamespace(folder=tmp_path, data=Path("set/data.yaml"), plan=SimpleNamespace(method="none"), title="t")
+    monkeypatch.setattr(tracked.stored, "lineage", lambda job, opened: {"init.sha256": "as the file is now"})
+    monkeypatch.setattr(tracked.tracking, "open_run", lambda *words, **said: contextlib.nullcontext(run))
+    plan = SimpleNamespace(method="none")
+    job = SimpleNamespace(folder=tmp_path, data=Path("set/data.yaml"), plan=plan, title="t", model="n.pt")
     with pytest.raises(KeyboardInterrupt):
         tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
-    assert ("model.parent.sha256" in told[0]) == (last is None)
+    assert told == ([{"init.sha256": "as the file is now"}] if last is None else [])
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_only_a_training_that_ended_well_makes_room_for_the_next(tmp_path: Path, finished: bool) -> None:
-    for name in ("train", "val", "weights", "teacher", "outbox"):
+    for name in ("train", "val", "weights", "teacher", "begun", "outbox"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a").write_text("a")
-    for name in (yolo.NOTE, tracked.KEPT, tracked.RESTORED, *(["finished"] if finished else [])):
+    for name in (yolo.NOTE, tracked.KEPT, stored.RESTORED, *(["finished"] if finished else [])):
         (tmp_path / name).write_text("a")
     before = sorted(path.name for path in tmp_path.iterdir())
     tracked.clear_finished(tmp_path)

@@ -23,9 +23,10 @@ import torch
 
 from spkd import config
 from spkd.__main__ import run as main_run
-from spkd.detect import coco, evaluate, follow, hardware, hermetic, networks, tracked, warm_start, yolo
+from spkd.detect import evaluate, follow, hardware, hermetic, networks, stored, tracked, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
+from spkd.evidence import portable
 from spkd.evidence.provenance import state_sha256
 
 REPO = Path(__file__).parents[2]
@@ -447,19 +448,19 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
     assert len(hashes[student, "teacher.detector.sha256"]) == 64
     (weights,) = tmp_path.glob("mlruns/**/" + f"{teacher}/artifacts/weights/best.pt")
     wanted = {"epochs": 1, "distill.method": "builtin", "distill.teacher": "latest"}
-    words = command(data, weights, wanted)
+    words = command(data, f"run:{teacher[:8]}", wanted)
     warm = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
     assert warm.returncode == 0, warm.stderr[-2000:]
     assert "its teacher is trained first" not in warm.stdout
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
-        (run,) = store.execute("select run_uuid from runs where name like '%(from best.pt)%'").fetchall()
+        (run,) = store.execute("select run_uuid from runs where name like '%(from yolov8n-tiny.pt)%'").fetchall()
         tags = dict(store.execute("select key, value from tags where run_uuid = ?", run).fetchall())
     store.close()
-    assert tags["teacher.detector.run_id"] == tags["model.parent.run_id"] == teacher
-    assert tags["model.parent.sha256"] == coco.sha256(weights)
+    assert tags["teacher.detector.run_id"] == tags["init.run_id"] == teacher
+    assert tags["init.sha256"] == state_sha256(evaluate.load(weights).state_dict())
 
 
-def test_a_warm_start_is_in_the_name_and_its_file_and_the_run_that_made_it_are_tags(
+def test_a_warm_start_is_in_the_name_and_its_tensors_and_the_run_that_holds_them_are_tags(
     make_job: Callable[..., Job], tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch, warm = make_job(), make_job(model=str(tiny_teacher))
@@ -468,13 +469,40 @@ def test_a_warm_start_is_in_the_name_and_its_file_and_the_run_that_made_it_are_t
     )  # fmt: skip
     runs = [SimpleNamespace(id="r2", repeats=True), SimpleNamespace(id="r1", repeats=False)]
     asked: list[str] = []
-    monkeypatch.setattr(warm_start.tracking, "find", lambda query: asked.append(query) or runs)
-    wanted = {"weights": "teacher.pt", "sha256": coco.sha256(tiny_teacher), "run_id": "r1"}
-    assert warm_start.tags(warm) == {f"model.parent.{key}": value for key, value in wanted.items()}
+    monkeypatch.setattr(stored.tracking, "find", lambda query: asked.append(query) or runs)
     weights = state_sha256(evaluate.load(tiny_teacher).state_dict())
-    assert asked == [warm_start.tracking.finished({"kind": "detect", "weights.sha256": weights})]
+    wanted = {"weights": "teacher.pt", "sha256": weights, "run_id": "r1"}
+    nowhere: Any = None
+    assert stored.lineage(warm, nowhere) == {f"init.{key}": value for key, value in wanted.items()}
+    assert asked == [stored.tracking.finished({"kind": "detect", "weights.sha256": weights})]
+    assert stored.lineage(scratch, nowhere) == {}
     runs.clear()
-    assert warm_start.tags(warm)["model.parent.run_id"] == "none" and warm_start.tags(scratch) == {}
+    held: list[tuple[str, str]] = []
+
+    def kept(tensors: Path, sha256: str, name: str, parent: Any, work: Path) -> str:
+        held.append((portable.weights_sha256(tensors), name))
+        return "new"
+
+    monkeypatch.setattr(stored.imported, "kept", kept)
+    assert stored.lineage(warm, nowhere)["init.run_id"] == "new" and held == [(weights, "teacher.pt")]
+    assert not list(warm.folder.glob("*.safetensors"))
+
+
+def test_a_training_that_goes_on_begins_with_the_file_in_its_folder_and_asks_no_run(
+    make_job: Callable[..., Job], tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def taken(reference: str, folder: Path) -> tuple[Path, str]:
+        asked.append(reference)
+        return tiny_teacher, "r1"
+
+    monkeypatch.setattr(stored, "taken", taken)
+    job = make_job(model="run:0123abcd")
+    begun = stored.begun(job)
+    assert Path(begun.model) == job.folder / "begun" / "yolov8n-tiny.pt" and stored.begun(begun) is begun
+    assert Path(begun.model).read_bytes() == tiny_teacher.read_bytes()
+    assert stored.begun(job) == begun and asked == ["run:0123abcd"]
 
 
 def test_the_kept_teacher_is_taken_again_only_where_a_training_goes_on(
@@ -500,7 +528,7 @@ def test_data_that_changed_while_the_teacher_was_trained_are_refused(
     job = make_job(data=make_set())
     report, label = yolo.look(job), job.data.parent / "labels/train/train000.txt"
     shutil.copytree(tiny_teacher.parent, job.folder / "teacher" / "weights")
-    (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / tracked.BEST)
+    (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / stored.BEST)
     monkeypatch.setattr(tracked, "run", lambda *_, **__: ("r1", {}))
     session = tracked.Session("x", {"detect": {"distill": {"method": "sp", "gain": 30.0}}}, {})
     assert tracked._trained_first(job, session, None, report).run_id == "r1"  # type: ignore[arg-type]
@@ -542,7 +570,7 @@ def test_a_teacher_that_is_trained_first_logs_every_setting_that_its_repetition_
 ) -> None:
     job, logged = make_job(data=make_set()), []
     shutil.copytree(tiny_teacher.parent, job.folder / "teacher" / "weights")
-    (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / tracked.BEST)
+    (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / stored.BEST)
     monkeypatch.setattr(tracked, "run", lambda job, session, *_, **__: logged.append(session.chosen) or ("r1", {}))
     session = tracked.Session("x", {"detect": {"distill": {"method": "sp", "gain": 30.0}}}, {})
     tracked._trained_first(job, session, None, yolo.look(job))  # type: ignore[arg-type]

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import shutil
 import subprocess
@@ -377,28 +376,17 @@ def test_options_that_mean_nothing_are_errors(repo):
 DETECT = config.read(ROOT / "params.yaml")["detect"]
 
 
-def test_a_detectors_first_weights_are_the_file_that_it_began_with_or_none(tmp_path):
-    tags = {"model.parent.sha256": hashlib.sha256(b"these").hexdigest()}
-    recorded = SimpleNamespace(settings={"detect": {"model": "start.pt"}}, tags=tags)
-    for content, got in ((None, "none"), (b"others", hashlib.sha256(b"others").hexdigest()[:16])):
-        if content:
-            (tmp_path / "start.pt").write_bytes(content)
-        with pytest.raises(SpkdError, match=f"start.pt: expected the weights that training began with.*got {got}; put"):
-            repetition.begun_with(recorded, tmp_path)
-    (tmp_path / "start.pt").write_bytes(b"these")
-    assert repetition.begun_with(recorded, tmp_path) == (tmp_path / "start.pt").resolve()
-
-
 @pytest.fixture
 def detection(repo, tmp_path):
-    """detection(key, value, layer) -> a bundle of a detection run with the shipped settings, one of them another.
+    """detection(key, value, layer, name) -> a bundle of a detection run with the shipped settings, one of them another.
 
-    layer: of a teacher that the bundle brings, "" for none.
+    layer: of a network that the bundle brings, "" for none. name: its tag, teacher.detector or init.
     """
 
-    def make(key, value, layer=""):
+    def make(key, value, layer="", name="teacher.detector"):
         folder = tmp_path / "detection"
         tags = {"kind": "detect", "code.commit": git(repo.folder, "rev-parse", "HEAD")}
+        tags |= {f"{name}.run_id": "r", f"{name}.sha256": "0" * 64} if layer else {}
         chosen = {"detect": DETECT, "run": config.read(ROOT / "params.yaml")["run"]}
         chosen = json.loads(json.dumps(chosen))
         config.put(chosen, f"detect.{key}", value, "test") if key else None
@@ -408,10 +396,11 @@ def detection(repo, tmp_path):
         (folder / "run.json").write_text(json.dumps(info))
         (folder / "artifacts" / "settings.json").write_text(json.dumps(chosen))
         if layer:
-            (folder / "teachers" / "detector").mkdir(parents=True)
+            own = folder / "teachers" / name.removeprefix("teacher.")
+            own.mkdir(parents=True)
             network = {"backbone": [[-1, 1, layer, []]], "head": []}
             said = {"network": json.dumps(network), "names": json.dumps({0: "a"})}
-            save_file({"w": np.zeros(1)}, folder / "teachers" / "detector" / "weights.safetensors", said)
+            save_file({"w": np.zeros(1)}, own / "weights.safetensors", said)
         bundle.pack(folder, tmp_path / "detection.zip")
         return str(tmp_path / "detection.zip")
 
@@ -463,10 +452,28 @@ def test_a_bundle_of_plain_detection_settings_needs_no_consent(repo, detection, 
     assert reproduce.fetch(detection(key, value), repo.folder, tmp_path / "there", NOTHING).command == "detect"
 
 
+TRAVELLING = {"teacher.detector": "distill.teacher", "init": "model"}
+
+
+@pytest.mark.parametrize("name", TRAVELLING)
+def test_weights_that_travel_as_tensors_need_no_consent_however_they_were_named(repo, detection, tmp_path, name):
+    path = detection(TRAVELLING[name], "weights/some.pt", "Conv", name)
+    recorded = reproduce.fetch(path, repo.folder, tmp_path / "there", NOTHING)
+    _, tree = repo.settings()
+    planned = repetition.settings(recorded, tree, {name: "stored"}, {})
+    assert planned["detect"]["model"] == ("run:stored" if name == "init" else DETECT["model"])
+    assert planned["detect"]["distill"]["teacher"] == ("latest" if name == "init" else "run:stored")
+    other = next(key for of, key in TRAVELLING.items() if of != name)
+    shutil.rmtree(tmp_path / "detection")
+    with pytest.raises(SpkdError, match=rf"as detect.{other}.*--trust true"):
+        reproduce.fetch(detection(other, "weights/some.pt", "Conv", name), repo.folder, tmp_path / "again", NOTHING)
+
+
+@pytest.mark.parametrize("name", TRAVELLING)
 @pytest.mark.parametrize("layer", ["load_checkpoint", "TorchVision", "hub.load", "nn.init", "xnn.Conv2d"])
-def test_a_bundle_whose_teacher_is_made_of_more_than_layers_is_refused(repo, detection, tmp_path, layer):
+def test_a_bundle_whose_network_is_made_of_more_than_layers_is_refused(repo, detection, tmp_path, layer, name):
     with pytest.raises(SpkdError, match=r"layers of ultralytics.*do not use this file"):
-        reproduce.fetch(detection("", None, layer), repo.folder, tmp_path / "there", NOTHING)
+        reproduce.fetch(detection("", None, layer, name), repo.folder, tmp_path / "there", NOTHING)
 
 
 @pytest.mark.parametrize("layer", ["Conv", "nn.Upsample", "Detect"])
@@ -484,7 +491,7 @@ def test_of_a_record_only_settings_that_the_code_has_are_taken_and_never_the_fol
 
     recorded = reproduce.fetch(forged(change), repo.folder, tmp_path / "there", NOTHING)
     tree = config.read(repo.folder / "params.yaml")
-    made = repetition.settings(recorded, tree, reproduce._references(recorded), {"threads": 2}, repo.folder)
+    made = repetition.settings(recorded, tree, reproduce._references(recorded), {"threads": 2})
     assert (made["run"]["folder"], made["run"]["threads"]) == ("runs", 2)
     assert [k for k, _ in config.leaves(made) if "hook" in k] == []
     assert made["train"]["epochs"] == 1 and made["distill"]["beta"] == recorded.settings["distill"]["beta"]
@@ -495,14 +502,12 @@ def test_a_name_of_a_record_that_is_a_path_is_refused(repo, packed, tmp_path, na
     recorded = reproduce.fetch(str(packed), repo.folder, tmp_path / "there", NOTHING)
     said = {**recorded.settings, "model": {**recorded.settings["model"], "network": name}}
     with pytest.raises(SpkdError, match="the name of a network"):
-        repetition.settings(
-            replace(recorded, settings=said), config.read(repo.folder / "params.yaml"), {}, {}, repo.folder
-        )
+        repetition.settings(replace(recorded, settings=said), config.read(repo.folder / "params.yaml"), {}, {})
 
 
 def test_training_arguments_of_a_detection_run_replace_those_of_the_code(repo, detection, tmp_path):
     recorded = reproduce.fetch(detection("train", {"lr0": 0.01}), repo.folder, tmp_path / "there", NOTHING)
-    made = repetition.settings(recorded, config.read(repo.folder / "params.yaml"), {}, {}, repo.folder)
+    made = repetition.settings(recorded, config.read(repo.folder / "params.yaml"), {}, {})
     assert made["detect"]["train"] == {"lr0": 0.01} and made["detect"]["epochs"] == DETECT["epochs"]
 
 

@@ -24,7 +24,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     chosen = {"detect": tree["detect"], "run": tree["run"]}
     flags = seeding.set_flags(run.deterministic, run.tf32, run.threads)
     key = hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    job = make_job(settings, Path(run.folder) / "detect" / f"{Path(settings.detect.model).stem}-{key}")
+    begins = Path(settings.detect.model).stem.replace(":", "-")
+    job = make_job(settings, Path(run.folder) / "detect" / f"{begins}-{key}")
     print(machine.line(job.device, settings.detect.device), flush=True)
     session = tracked.Session(settings.tracking.experiment, chosen, flags)
     run_id, numbers = tracked.run(job, session, settings.detect.distill.teacher)

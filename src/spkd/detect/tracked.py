@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from spkd.detect import evaluate, networks, preflight, warm_start, yolo
+from spkd.detect import networks, preflight, stored, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
-from spkd.evidence import imported, provenance, selection, tracking
+from spkd.evidence import imported, provenance, tracking
 
 LATEST, FILE = "latest", "none"
 KEY = "detect.distill.teacher"
-BEST, KEPT, RESTORED = "weights/best.pt", "teacher.pt", "restored.pt"
+KEPT = "teacher.pt"
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,17 @@ def run(
     wanted_teacher: a .pt file, or ultralytics' own by name, run:<id> or latest; ignored by a plan without distillation.
     """
     clear_finished(job.folder)
+    job = stored.begun(job)
     report = yolo.look(job)
     goes_on = yolo.continues(job, report)
     found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
     lineage = _lineage(found, report, job) if found else {}
     tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
-    if yolo.checkpoint(job) is None:  # else the file may be another by now than the one that training began with
-        tags |= warm_start.tags(job)
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         yolo.claim(job, report)
+        if yolo.checkpoint(job) is None:  # else the file may be another by now than the one that training began with
+            opened.tags(stored.lineage(job, opened))
         opened.params(session.chosen)
         _, code = provenance.tell(opened, session.flags)
         yolo.log_data(job, report, opened)
@@ -75,7 +76,7 @@ def run(
                 found = _trained_first(job, session, opened, report)
                 lineage = _lineage(found, report, job)
             if found.run_id == FILE:
-                lineage["teacher.detector.run_id"] = _imported(found, job, opened)
+                lineage["teacher.detector.run_id"], _, _ = stored.kept(found.weights, job.folder, opened)
             opened.tags(lineage)
             job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
         numbers = yolo.train(job, report, opened)
@@ -91,9 +92,9 @@ def _name(job: Job) -> str:
 def clear_finished(folder: Path) -> None:
     """Remove the training of a run that ended well in this folder, so that the same command trains anew."""
     if (folder / "finished").is_file():
-        for name in ("train", "val", "weights", "teacher"):
+        for name in ("train", "val", "weights", "teacher", stored.BEGUN):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (yolo.NOTE, KEPT, RESTORED, "finished"):
+        for name in (yolo.NOTE, KEPT, stored.RESTORED, "finished"):
             (folder / name).unlink(missing_ok=True)
 
 
@@ -119,18 +120,15 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
         if newest is None:
             return None
         print(f"spkd: the teacher is run {newest.id} ({newest.name})", flush=True)
-        return Teacher.opened(tracking.artifact(newest.id, BEST), newest.id, Path(BEST).name)
-    if not wanted.startswith("run:"):
-        weights = networks.weights(wanted, KEY)
-        if weights is None:
-            do = "give weights (.pt), those of ultralytics by name (yolov8x.pt), run:<id> of a `detect` run, or latest"
-            raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
-        return Teacher.opened(weights, FILE, weights.name)
-    run_id = selection.by_id(wanted.removeprefix("run:")).id
-    if BEST in tracking.listing(run_id, "weights"):
-        return Teacher.opened(tracking.artifact(run_id, BEST), run_id, Path(BEST).name)
-    tensors = tracking.artifact(run_id, "model/weights.safetensors")  # of a teacher that came in a bundle
-    return Teacher.opened(evaluate.restored(tensors, job.folder / RESTORED), run_id, RESTORED)
+        return Teacher.opened(tracking.artifact(newest.id, stored.BEST), newest.id, Path(stored.BEST).name)
+    if wanted.startswith(stored.RUN):
+        weights, run_id = stored.taken(wanted, job.folder)
+        return Teacher.opened(weights, run_id, weights.name)
+    file = networks.weights(wanted, KEY)
+    if file is None:
+        do = "give weights (.pt), those of ultralytics by name (yolov8x.pt), run:<id> of a `detect` run, or latest"
+        raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
+    return Teacher.opened(file, FILE, file.name)
 
 
 def _trained_first(job: Job, session: Session, opened: tracking.Run, report: preflight.Report) -> Teacher:
@@ -146,16 +144,7 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
     if yolo.look(job).digest() != report.digest():
         do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}"
         raise SpkdError(job.data, "the data that the teacher was trained on", "changed images or labels", do)
-    return Teacher.opened(plain.folder / BEST, run_id, Path(BEST).name)
-
-
-def _imported(teacher: Teacher, job: Job, opened: tracking.Run) -> str:
-    """Id of the run that holds the weights of a teacher's file."""
-    tensors = job.folder / "teacher.safetensors"
-    sha256 = evaluate.keep(evaluate.load(teacher.weights), tensors, task="detect")
-    run_id = imported.kept(tensors, sha256, teacher.name, opened, job.folder / "import")
-    tensors.unlink()
-    return run_id
+    return Teacher.opened(plain.folder / stored.BEST, run_id, Path(stored.BEST).name)
 
 
 def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, str]:

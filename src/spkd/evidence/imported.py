@@ -9,6 +9,14 @@ KIND = "imported"
 EARLY = "early.safetensors"
 
 
+def found(sha256: str, early: bool = False) -> str | None:
+    """Id of the run that holds weights whose tensors hash to sha256; None where there is none, or its file is gone."""
+    for known in tracking.find(tracking.finished({"kind": KIND, "weights.sha256": sha256})):
+        if ("weights.early_epoch" in known.tags) == early and portable.stored_weights(known.id, sha256):
+            return known.id
+    return None
+
+
 def kept(
     weights: Path, sha256: str, name: str, parent: tracking.Run, work: Path, early: bool = False, **tags: Any
 ) -> str:
@@ -17,9 +25,8 @@ def kept(
     weights: a safetensors file whose tensors hash to sha256. early: the early-stopped state of a training. work: a
     folder for the local copy until it is delivered. tags: of a new run.
     """
-    for known in tracking.find(tracking.finished({"kind": KIND, "weights.sha256": sha256})):
-        if ("weights.early_epoch" in known.tags) == early and portable.stored_weights(known.id, sha256):
-            return known.id
+    if known := found(sha256, early):
+        return known
     said = {"kind": KIND, "weights.sha256": sha256, **({"weights.early_epoch": KIND} if early else {}), **tags}
     with tracking.open_run(name, work, "", parent, said, fresh=True) as run:
         run.file(weights, f"model/{EARLY if early else portable.WEIGHTS}")

@@ -186,9 +186,8 @@ def _from_info(info: Mapping[str, Any]) -> Record:
         inputs["data digest"] = tags["data.digest"]
     for name in ancestors(tags):
         inputs[name] = tags.get(f"{name}.sha256", "")
-    if "model.parent.sha256" in tags:  # the file is what counts, not where it lay
-        inputs["begun with"] = tags["model.parent.sha256"]
-        settings["detect.model"] = Path(settings.get("detect.model", "")).name
+    if "init.run_id" in tags:  # the weights are what counts, not how they were named
+        settings.pop("detect.model", None)
     inputs["first weights"] = tags.get("weights.initial_sha256", "")
     inputs["first batch"] = tags.get("first_step.rows_sha256", "")
     machine = {key.removeprefix("env/"): text for key, text in params.items() if key.startswith("env/")}

@@ -1,7 +1,8 @@
 """What a bundle may do on this machine without its user's consent (`--trust true`): run committed code on plain values.
 
 Contract: read before anything of the bundle is used. A patch is code. A detection setting that names a file outside the
-checkout, an address or weights makes ultralytics read, download, unpickle or write: that is code, too.
+checkout, an address or weights makes ultralytics read, download, unpickle or write: that is code, too. Weights that
+travel in the bundle are tensors, and what named them is not read again.
 """
 
 import re
@@ -11,11 +12,13 @@ from typing import Any
 
 from spkd import config
 from spkd.errors import SpkdError
+from spkd.evidence import portable
 from spkd.experiment.repetition import Recorded
 
 MODEL = re.compile(r"\w[\w.-]*\.yaml", re.ASCII)
 TEACHER = re.compile(r"latest|run:\w+", re.ASCII)
 WORD = re.compile(r"[\w,-]*", re.ASCII)
+OF_NETWORK = {"teacher.detector": "distill.teacher", "init": "model"}  # as repetition.settings replaces them
 FILES = {"data": (".yaml", ".yml"), "annotations": (".json",)}
 MEANS = "--trust true lets it load, fetch and write that with your rights"
 
@@ -32,8 +35,9 @@ def require(source: str, recorded: Recorded, check_teacher: Callable[[Path], obj
         raise SpkdError(source, "a bundle of committed code", f"one that brings a patch of {n} lines", do)
     if recorded.command != "detect":
         return
+    travelling = {key for name, key in OF_NETWORK.items() if name in portable.ancestors(recorded.tags)}
     for key, value in _texts(recorded.settings.get("detect")):
-        if wanted := _refused(key, value):
+        if key not in travelling and (wanted := _refused(key, value)):
             do = f"read artifacts/settings.json in it (unzip -p); if you know whose it is: {MEANS}"
             raise SpkdError(source, f"{wanted} as detect.{key}", repr(value), do)
     for weights in sorted((recorded.folder / "teachers").glob("*/weights.safetensors")):

@@ -124,34 +124,22 @@ def _is_early(name: str) -> bool:
     return re.search(r"-early(-\d+)?$", name) is not None
 
 
-def begun_with(recorded: Recorded, project: Path) -> Path:
-    """The file of trained weights that a detector's training began with. Raises SpkdError where it is not there."""
-    path, wanted = project / str(recorded.settings["detect"]["model"]), recorded.tags["model.parent.sha256"]
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
-    if found != wanted:
-        expected = f"the weights that training began with, of sha256 {wanted[:16]}"
-        raise SpkdError(path, expected, found[:16], "put that file there; it is in no bundle")
-    return path.resolve()
-
-
-def settings(
-    recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str], machine: Mapping[str, Any], project: Path
-) -> Any:
+def settings(recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str], machine: Mapping[str, Any]) -> Any:
     """The settings tree that repeats the run: the checkout's params.yaml under what the run recorded.
 
     Of the record, keys that the checkout does not have and the folder of the run are left out. stored: what
-    stored_teachers gave. machine: `run` settings that may be others here (device, threads). project: where a detector's
-    first weights lie. Raises SpkdError where a name of the record is no name, or these are not there.
+    stored_teachers gave. machine: `run` settings that may be others here (device, threads). Raises SpkdError where a
+    name of the record is no name.
     """
     made, said = copy.deepcopy(tree), copy.deepcopy(dict(recorded.settings))
     said["run"].pop("folder", None)
     made["run"] = _over(made["run"], said["run"]) | dict(machine)
     if recorded.command == "detect":
         made["detect"] = _over(made["detect"], said["detect"], whole=("train", "annotations"))
-        if stored:
+        if "teacher.detector" in stored:
             made["detect"]["distill"]["teacher"] = f"run:{stored['teacher.detector']}"
-        if "model.parent.sha256" in recorded.tags:
-            made["detect"]["model"] = str(begun_with(recorded, project))
+        if "init" in stored:
+            made["detect"]["model"] = f"run:{stored['init']}"
         if "device" in machine:
             made["detect"]["device"] = str(machine["device"]).removeprefix("cuda:").replace("cuda", "0")
         return made

@@ -114,7 +114,7 @@ def _repeated(
         environments = work.parent / checkout.ENVIRONMENTS
         python = checkout.interpreter(code / lock_file.NAME, environments, choices.build, choices.here)
         tree = config.read(code / config.PARAMS)
-        planned = repetition.settings(recorded, tree, _references(recorded), choices.machine, project)
+        planned = repetition.settings(recorded, tree, _references(recorded), choices.machine)
         wrong = (
             repetition.data(recorded, project, code, python, planned)
             or repetition.setting(recorded)
@@ -124,7 +124,7 @@ def _repeated(
         if wrong:
             return refused(wrong)
         stored = repetition.stored_teachers(recorded, run, work)
-        planned = repetition.settings(recorded, tree, stored, choices.machine, project)
+        planned = repetition.settings(recorded, tree, stored, choices.machine)
         trials = _chosen(record, portable.trials(recorded.folder), wanted.trials)
         pairs = []
         for trial in trials:
