@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from spkd import memory
+from spkd.errors import SpkdError
 
 FREED = """
 import ctypes, resource, sys
@@ -51,3 +53,45 @@ def test_an_old_c_library_gets_the_largest_threshold_that_it_takes_and_no_trim_t
     both = [(memory.M_MMAP_THRESHOLD, memory.LARGEST_BYTES), (memory.M_MMAP_THRESHOLD, memory.LARGEST_BYTES_OF_OLD)]
     assert memory.keep() is (refused is not None)
     assert calls == (both if refused is None else [*both, (memory.M_TRIM_THRESHOLD, memory.KEPT_BYTES)])
+
+
+def test_a_gpu_has_what_the_driver_and_torch_hold_free(monkeypatch):
+    for name, value in (("mem_get_info", (700, 1000)), ("memory_reserved", 200), ("memory_allocated", 150)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert memory.free_bytes(torch.device("cuda", 1)) == 700 + 50
+
+
+GROUPS = {
+    "": ("5000", "4000", 500),
+    "job": ("max", "3000", 500),
+    "job/step": ("3500", "2900", 300),
+    "other": ("10", "10", 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [("0::/job/step\n", 900), ("0::/job\n", 1500), ("0::/\n", 1500), ("1:cpu:/job\n", 2**63), (None, 2**63)],
+)
+def test_a_control_group_and_those_around_it_leave_what_they_do_not_use(tmp_path, monkeypatch, own, expected):
+    for name, (limit, used, inactive) in GROUPS.items():
+        folder = tmp_path / "groups" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(limit + "\n")
+        (folder / "memory.current").write_text(used + "\n")
+        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {inactive}\nactive_file 7\n")
+    if own:
+        (tmp_path / "own").write_text("9:name=systemd:/\n" + own)
+    left = memory._allowed(tmp_path / "own", tmp_path / "groups")
+    assert min(left) == expected
+    monkeypatch.setattr(memory, "_allowed", lambda: left)
+    assert memory.free_bytes(torch.device("cpu")) <= expected
+
+
+def test_a_gpu_without_memory_is_an_error_that_holds_on_to_nothing():
+    message = "here: expected what fits the memory of the GPU, got CUDA out of memory; less"
+    with pytest.raises(SpkdError, match=message) as at, memory.enough("here", "less"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+    assert at.value.__context__.__traceback__ is None
+    with pytest.raises(KeyError), memory.enough("here", "less"):
+        raise KeyError

@@ -1,10 +1,18 @@
-"""Freed memory stays with the process, for the tensors of the next step.
+"""Memory of the process and its devices: what is free, and that freed memory stays, for the tensors of the next step.
 
 The C library gives large blocks back to the system and asks for them again, page by page, in every step of an image
 student on a CPU, which takes longer for it (benchmarks/kept_memory.py).
 """
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+
+from spkd.errors import SpkdError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # A larger block is one of few, e.g. a teacher's answers, and goes back to the system.
@@ -21,3 +29,42 @@ def keep() -> bool:
     # In this order: a trim threshold alone would fix the other one where it starts, at 128 KiB.
     large = mallopt(M_MMAP_THRESHOLD, LARGEST_BYTES) or mallopt(M_MMAP_THRESHOLD, LARGEST_BYTES_OF_OLD)
     return bool(large and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def free_bytes(device: torch.device) -> int:
+    """What the device has for further tensors, with what torch holds of it and does not use."""
+    if device.type == "cpu":
+        return min(int(psutil.virtual_memory().available), *_allowed())
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
+@contextmanager
+def enough(where: str, do: str) -> Iterator[None]:
+    """A GPU without memory for more is an SpkdError, which holds on to nothing that was there."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        error.__traceback__ = None  # whose frames hold the step's tensors
+        raise SpkdError(where, "what fits the memory of the GPU", str(error).split(". ")[0], do) from None
+
+
+def _allowed(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What a container or a batch system still allows this process, by the control groups (version 2) it is in.
+
+    Pages of files that were not used lately count as free. At least one number: of no limit, a very large one.
+    """
+    try:
+        path = next(line for line in own.read_text().splitlines() if line.startswith("0::")).removeprefix("0::/")
+    except (OSError, StopIteration):
+        return [2**63]
+    found = [2**63]
+    for place in (root / path, *(root / path).parents):
+        try:
+            limit, used = (place / "memory.max").read_text().strip(), int((place / "memory.current").read_text())
+            stat = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        if limit != "max":
+            found.append(max(0, int(limit) - used + int(stat.get("inactive_file", 0))))
+    return found

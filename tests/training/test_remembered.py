@@ -9,7 +9,7 @@ import torch
 
 from spkd.errors import SpkdError
 from spkd.losses import sp
-from spkd.training import loop, remembered
+from spkd.training import filling, loop, remembered
 from spkd.training.remembered import RememberedTeacher, remember
 from spkd.training.taps import taps
 
@@ -101,15 +101,44 @@ def test_training_with_remembered_teachers_gives_the_losses_of_live_ones(make_ta
     assert first.losses == pytest.approx(second.losses, abs=1e-4)
 
 
-def test_windows_that_do_not_fit_are_run_again_and_give_the_same_products(make_task, remembers):
+@pytest.mark.parametrize(("fitting", "held", "lots"), [(50, 50, 1), (29, 20, 3), (0, 10, 5)])
+@pytest.mark.parametrize("from_file", [True, False])
+def test_windows_that_do_not_fit_change_no_bit(make_task, remembers, monkeypatch, fitting, held, lots, from_file):
+    monkeypatch.setattr(filling, "BLOCK", 10)
     task = make_task(teachers=1)
     whole, once = remembers(task.teachers[0], task.train)
-    # 48 windows of 3 taps of 1024 floats: 20 at a time in 250 kB, the rest of the memory being short.
-    parts, thrice = remembers(task.teachers[0], task.train, 250_000, key="k")
-    assert "one pass" in once
-    assert "2.0 passes, as features of 20 windows" in thrice
+    assert once == "once (one pass): 0.0 MiB in memory"
+    answers, of_one = 4 * (48 * 3 + 48 * 48 * 4), 4 * 3 * 1024  # bytes of the answers, and of a window's features
+    monkeypatch.setattr(remembered, "OF_FREE_MEMORY", {"cpu": (1.0, 1.0)})
+    monkeypatch.setattr(remembered.memory, "free_bytes", lambda device: answers + fitting * of_one)
+    if not from_file:
+        monkeypatch.setattr(remembered, "_scratch", lambda *words: None)
+    passes = []
+    task.teachers[0].network.register_forward_hook(lambda *call: passes.append(len(call[2])))
+    parts, how = remembers(task.teachers[0], task.train)
+    fit = f"features of {held} windows fit in memory): 0.0 MiB in memory"
+    told = f"one pass, {lots} lots from a file, as {fit}" if from_file else f"{(lots + 1) / 2:.1f} passes, as {fit}"
+    assert how == (once if lots == 1 else f"once ({told}")
+    assert sum(passes) == (48 if from_file else sum(range(48, 0, -held)))
     for name, kept in whole.answers.items():
-        torch.testing.assert_close(kept, parts.answers[name].clone(), rtol=1e-5, atol=1e-4)
+        assert torch.equal(kept, parts.answers[name])
+
+
+def test_answers_take_a_share_of_what_is_free_and_what_is_more_goes_to_a_file(make_task, remembers, monkeypatch):
+    task = make_task(teachers=1)
+    for free, where in ((100_000, "in memory"), (90_000, "on disk")):  # answers of 37 kB, a share of 0.4
+        monkeypatch.setattr(remembered.memory, "free_bytes", lambda device, free=free: free)
+        assert remembers(task.teachers[0], task.train)[1].endswith(where)
+
+
+def test_features_lie_in_a_file_where_the_disk_has_room_and_a_gpu_makes_them_again(tmp_path, monkeypatch):
+    plan = remembered.Layout({"products": (10, 10, 1)}, {"a": 100})  # 400 and 4000 bytes
+    usage = namedtuple("usage", "free")
+    folder = tmp_path / "not" / "there"
+    for device, free, where in (("cpu", 5501, folder), ("cpu", 5499, None), ("meta", 5501, None)):
+        monkeypatch.setattr(remembered.shutil, "disk_usage", lambda path, free=free: usage(free))
+        assert remembered._scratch(folder, plan, torch.empty(10, device=device)) == where
+    assert not folder.exists()
 
 
 def test_kept_answers_are_found_again_without_running_the_teacher(make_task, remembers):
@@ -134,7 +163,7 @@ def test_a_pass_takes_few_windows_on_a_cpu_and_many_on_a_gpu(device, numbers, ba
     windows = SimpleNamespace(batch=lambda rows: None)
     teacher = SimpleNamespace(windows=windows, render=lambda x, rows: torch.empty(1, numbers, device="meta"))
     row = SimpleNamespace(device=SimpleNamespace(type=device))
-    assert remembered.fastest_batch(teacher, row, batch) == expected
+    assert filling.fastest_batch(teacher, row, batch) == expected
 
 
 def test_kept_answers_of_other_shapes_are_refused(make_task, remembers):

@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from spkd import memory
 from spkd.data import arrays
 from spkd.errors import SpkdError
+from spkd.training.filling import LOGITS, PRODUCTS, fastest_batch, fill, kept_order
 from spkd.training.teachers import Knowledge, LiveTeacher, Teacher
 
-LOGITS, PRODUCTS = "logits", "products"
 # The products of a pair are picked as one element of their size, whatever it means: faster than as a row of numbers.
 ELEMENTS = {1: torch.float32, 2: torch.float64, 4: torch.complex128}
 # Share of the free disk that answers may take: the run's checkpoint and outbox need room too.
 OF_FREE_DISK = 0.8
-# Numbers of one forward pass. On a CPU 6 images or 260 signals of 40 channels: more leave its cache and are slower. On
-# a GPU 4000 such signals, or as many windows as the caller says if those are more: fewer wait for Python.
-CPU_FLOATS, GPU_FLOATS = 2**20, 2**24
+# Shares of a device's free memory that answers, and the features that products are made of, may take: the rest is for
+# the steps, and for the other worker of a table. Answers that a CPU maps from a file are as fast as those in memory.
+OF_FREE_MEMORY = {"cpu": (0.4, 0.2), "cuda": (0.8, 0.4)}
 Wrap = Callable[[torch.Tensor], Any]
 """Makes of a batch's products (b, b) what the losses take in the place of features."""
 
@@ -56,11 +57,6 @@ def layout(some: Knowledge, n: int, may_multiply: bool) -> Layout:
     if products:
         shapes[PRODUCTS] = (n, n, len(products) if len(products) < 3 else -(-len(products) // 4) * 4)
     return Layout(shapes, products)
-
-
-def kept_order(answer: torch.Tensor) -> torch.Tensor:
-    """(b, *space, C) of features (b, C, *space), as networks leave them in a CPU's memory; logits as they are."""
-    return answer.movedim(1, -1)
 
 
 class RememberedTeacher:
@@ -111,8 +107,8 @@ def remember(
     """(the teacher with its answers for `rows` remembered, how), or the live teacher where even the disk is too small.
 
     rows: (n,) the training windows. batch: windows of a forward pass, see `fastest_batch`. memory_bytes: most memory of
-    the device for answers, and for the features that products are made of; larger answers are mapped from a file in
-    `folder`.
+    the device for answers, and again for the features that products are made of; of what is free they take a share.
+    Larger answers are mapped from a file in `folder`. They are the same to the bit wherever they lie.
     wrap: None where a loss needs the features themselves: no tap is then kept as products.
     key: digest of all that the answers depend on: they then stay in `folder` for later runs, and are found there.
     """
@@ -123,28 +119,31 @@ def remember(
     size = f"{plan.n_bytes / 2**20:.1f} MiB"
     if found:
         return RememberedTeacher(teacher, rows, _mapped(place, plan), plan.products, wrap), f"found: {size} in {place}"
-    if not key and plan.n_bytes <= memory_bytes:
+    free, (of_answers, of_features) = memory.free_bytes(rows.device), OF_FREE_MEMORY[rows.device.type]
+    if not key and plan.n_bytes <= min(memory_bytes, of_answers * free):
         answers = {name: torch.zeros(shape, device=rows.device) for name, shape in plan.shapes.items()}
-        passes = fill(answers, plan, teacher, rows, first, memory_bytes - plan.n_bytes)
+        held = min(memory_bytes, of_features * (free - plan.n_bytes))
+        passes = fill(answers, plan.products, teacher, rows, first, held, _scratch(folder, plan, rows))
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} in memory"
     folder.mkdir(parents=True, exist_ok=True)
-    free = OF_FREE_DISK * shutil.disk_usage(folder).free
-    if plan.n_bytes > free:
-        return teacher, f"every step: answers need {size}, the disk has {free / 2**20:.0f} MiB for them"
+    room = OF_FREE_DISK * shutil.disk_usage(folder).free
+    if plan.n_bytes > room:
+        return teacher, f"every step: answers need {size}, the disk has {room / 2**20:.0f} MiB for them"
     with arrays.filling(place, {name: ("<f4", shape) for name, shape in plan.shapes.items()}, {}) as files:
         answers = {name: torch.from_numpy(file) for name, file in files.items()}
-        passes = fill(answers, plan, teacher, rows, first, memory_bytes)
+        held = min(memory_bytes, of_features * free)
+        passes = fill(answers, plan.products, teacher, rows, first, held, _scratch(folder, plan, rows))
     return RememberedTeacher(
         teacher, rows, _mapped(place, plan), plan.products, wrap
     ), f"once ({passes}): {size} on disk"
 
 
-def fastest_batch(teacher: LiveTeacher, row: torch.Tensor, batch: int) -> int:
-    """Windows of one forward pass that the device is fastest with: a CPU at most `batch`, a GPU at least so many."""
-    numbers = teacher.render(teacher.windows.batch(row), row).numel()
-    if row.device.type == "cpu":
-        return max(1, min(batch, CPU_FLOATS // numbers))
-    return max(batch, GPU_FLOATS // numbers)
+def _scratch(folder: Path, plan: Layout, rows: torch.Tensor) -> Path | None:
+    """Where features may lie that memory does not hold, if its disk has room for all; a GPU makes them again sooner."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    needed = 4 * len(rows) * sum(plan.products.values()) + plan.n_bytes
+    roomy = needed <= OF_FREE_DISK * shutil.disk_usage(there).free
+    return folder if rows.device.type == "cpu" and roomy else None
 
 
 def _mapped(place: Path, plan: Layout) -> dict[str, torch.Tensor]:
@@ -154,42 +153,3 @@ def _mapped(place: Path, plan: Layout) -> dict[str, torch.Tensor]:
     if {name: array.shape for name, array in found.items()} != plan.shapes:
         raise SpkdError(place, f"answers of shapes {plan.shapes}", {n: a.shape for n, a in found.items()}, do)
     return {name: torch.from_numpy(np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False)) for name in found}
-
-
-def fill(
-    answers: Mapping[str, torch.Tensor], plan: Layout, teacher: LiveTeacher, rows: torch.Tensor, known: Knowledge,
-    memory_bytes: float,
-) -> str:  # fmt: skip
-    """Write every answer of the plan in place; returns how often the teacher ran, in words.
-
-    known: about the first of the rows, as many as one forward pass takes. Products need the features of
-    two windows at once. As many windows as fit in memory_bytes are held, and multiplied with themselves and all later
-    ones; where they do not all fit, the later ones are run again for the next lot.
-    """
-    n, batch = len(rows), len(known.logits)
-    of_one = 4 * sum(plan.products.values())
-    held_rows = n if not of_one else max(batch, int(memory_bytes / of_one) // batch * batch)
-    for first in range(0, n, held_rows):
-        last = min(first + held_rows, n)
-        held = {tap: rows.new_empty((last - first, d), dtype=torch.float32) for tap, d in plan.products.items()}
-        for start in range(first, n, batch):
-            stop = min(start + batch, n)
-            if start > 0:
-                known = teacher(rows[start:stop])
-            blocks = []
-            for name, answer in {LOGITS: known.logits, **known.features}.items():
-                kept = kept_order(answer)
-                if name not in plan.products:
-                    answers[name][start:stop] = kept
-                    continue
-                flat = kept.reshape(len(kept), -1)
-                if start < last:
-                    held[name][start - first : stop - first] = flat
-                blocks.append(held[name][: min(stop, last) - first] @ flat.T)
-            if blocks:
-                block = torch.stack(blocks, dim=2).to(answers[PRODUCTS].device)
-                own = slice(first, first + len(block)), slice(start, stop), slice(len(blocks))
-                answers[PRODUCTS][own] = block
-                answers[PRODUCTS][own[1], own[0], own[2]] = block.transpose(0, 1)
-    lots = -(-n // held_rows)
-    return "one pass" if lots == 1 else f"{(lots + 1) / 2:.1f} passes, as features of {held_rows} windows fit in memory"
