@@ -1,8 +1,10 @@
+import gc
 import math
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +49,20 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(make_task, 
     for k, seed in enumerate((0, 0, 1)):
         loop.fit(tasks[k], settings, seed, tmp_path / f"{k}", KEY, ignore)
     assert bits(tasks[0]) == bits(tasks[1]) != bits(tasks[2])
+
+
+def test_a_run_that_ended_holds_on_to_nothing(make_task, settings, tmp_path):
+    """Its network and its teachers' answers are freed with its task: a GPU's memory does not wait for a collection."""
+    task = make_task(teachers=1)
+    held = weakref.ref(task.network)
+    gc.collect()
+    gc.disable()
+    try:
+        fit(task, settings, tmp_path / "c.safetensors")
+        del task
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 KILLED_RUN = """

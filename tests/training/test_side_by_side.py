@@ -222,3 +222,23 @@ def test_losses_with_trainable_parts_and_networks_of_another_shape_go_with_the_r
         alone(run, short)
     assert_same_files(tmp_path / "many", tmp_path / "alone")
     assert any(name.startswith("momentum.parts.") for name in checkpoint.load(tmp_path / "many" / "0")[0])
+
+
+def test_a_run_that_a_gpu_has_no_memory_for_is_alone_in_that(make_tasks, settings, tmp_path, expected):
+    runs = runs_of(make_tasks(), tmp_path / "many")
+    rendered = []
+
+    def full(x, rows):
+        rendered.append(len(rows))
+        if len(rendered) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+        return x
+
+    runs[1] = replace(runs[1], task=replace(runs[1].task, render=full))
+    ends = fit_many(runs, settings)
+    assert isinstance(ends[1], SpkdError) and ends[1].__context__.__traceback__ is None  # which would hold tensors
+    assert "run 1: expected what fits the memory of the GPU, got CUDA out of memory; lower train.batch" in str(ends[1])
+    wanted = expected(settings)
+    for k in (0, 2, 3):
+        ours, theirs = (checkpoint.load(folder / f"{k}") for folder in (tmp_path / "many", wanted))
+        assert_alike(list(ours), list(theirs), f"run {k}")

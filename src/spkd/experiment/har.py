@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from spkd import atomic, plugin, seeding
+from spkd import atomic, memory, plugin, seeding
 from spkd.data import scaling
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
@@ -246,10 +246,10 @@ def _remembered(
         if (key, live.name) in shared:
             teacher, how = shared[key, live.name], "once, for a run beside this one as well"
         else:
-            teacher, how = remember(
-                live, rows, train.eval_batch, train.teacher_cache_gib * 2**30, folder / "answers", wrap,
-                key if train.teacher_cache_keep else "",
-            )  # fmt: skip
+            kept_as = key if train.teacher_cache_keep else ""
+            with memory.enough(f"answers of teacher {live.name}", "lower train.teacher_cache_gib or train.eval_batch"):
+                most = train.teacher_cache_gib * 2**30
+                teacher, how = remember(live, rows, train.eval_batch, most, folder / "answers", wrap, kept_as)
             shared[key, live.name] = teacher
     print(f"teacher {live.name} answers {how}", flush=True)
     run.tags({f"teacher.{live.name}.answers": how})

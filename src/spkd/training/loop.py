@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from spkd import seeding
+from spkd import memory, seeding
 from spkd.data.batches import order
 from spkd.errors import SpkdError
 from spkd.settings import Train
@@ -24,6 +24,8 @@ from spkd.training.progress import Progress
 from spkd.training.replay import Replay
 from spkd.training.schedule import learning_rate
 from spkd.training.step import Task, judged, train_step
+
+LOWER = "lower train.batch, train.eval_batch or train.teacher_cache_gib; in a table, table.side_by_side or workers"
 
 
 @dataclass(frozen=True)
@@ -202,13 +204,14 @@ class Learner:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.current_stream(device))
-        with self._in_order():
+        with memory.enough(run.task.title, LOWER), self._in_order():
             self.optimiser, self.state = begin(run.task, settings, run.path, run.key, run.on_epoch)
             self._begin_epoch()
         self.n_windows = sum(len(rows) for rows in self.batches)
         parts, title = (run.task.validation, run.task.test), run.task.title
         graphs = settings.cuda_graphs and _stays_on_gpu(run.task)
-        self.update = Replay(lambda *x: train_step(run.task, self.optimiser, self.state.sums, *x), graphs, title)
+        optimiser, state = self.optimiser, self.state  # not self: a circle would keep the GPU's memory after the run
+        self.update = Replay(lambda *x: train_step(run.task, optimiser, state.sums, *x), graphs, title)
         self.judge = Replay(lambda: [judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
 
     @property
@@ -219,9 +222,9 @@ class Learner:
     def advance(self, progress: Progress) -> None:
         """Take the next step; after the last one of an epoch evaluate, tell, save, and turn to the next epoch.
 
-        Raises SpkdError where a loss of an epoch that ends was not finite.
+        Raises SpkdError where a loss of an epoch that ends was not finite, or the GPU's memory does not suffice.
         """
-        with self._in_order():
+        with memory.enough(self.task.title, LOWER), self._in_order():
             if self.state.step < len(self.batches):
                 rows = self.batches[self.state.step]
                 self.update(rows, *noise_of(self.task, self.settings, self.run.seed, self.state, len(rows)))
