@@ -9,6 +9,7 @@ from spkd.evidence import tracking
 from spkd.evidence.tracking_reading import get
 from spkd.experiment import har, side_by_side
 from spkd.experiment.side_by_side import Wanted, train_many
+from spkd.training import cost
 
 
 @pytest.fixture
@@ -66,6 +67,37 @@ def test_a_worker_takes_as_many_runs_at_once_as_suit_the_device(trained, monkeyp
     memory = SimpleNamespace(total_memory=gib * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
     assert side_by_side.most(settings) == most
+
+
+@pytest.mark.parametrize(
+    ("free", "begins", "steps", "workers", "expected"),
+    [
+        (0, [], [], 1, True),  # the first one may always try
+        (60, [40], [10], 1, True),  # 40 for the next fold's answers, 10 for each one's steps
+        (59, [40], [10], 1, False),
+        (60, [40], [10], 2, False),  # the other worker's steps need as much
+        (50, [40, 0, 0], [5, 1, 1], 1, False),  # 40 and 5 + 1 + 1 + 5
+        (52, [40, 0, 0], [5, 1, 1], 1, True),
+    ],
+)
+def test_a_further_run_begins_where_the_dearest_one_would_find_room(free, begins, steps, workers, expected):
+    assert side_by_side.fits(free, begins, steps, workers) is expected
+
+
+def test_runs_that_do_not_fit_together_are_trained_one_after_the_other(trained, wanted, monkeypatch):
+    asked = []
+
+    def fits(free, begins, steps, workers):
+        asked.append((free > 0, len(begins), [n > cost.STEP_BYTES for n in steps], workers))
+        return not begins
+
+    monkeypatch.setattr(side_by_side, "fits", fits)
+    ids = train_many([wanted(), wanted(distill__teachers=[])])
+    workers = trained.settings()[0].table.workers
+    assert asked == [(True, 0, [], workers), (True, 1, [True], workers), (True, 0, [], workers)]
+    assert [get(run_id).tags["side_by_side"] for run_id in ids] == ["1", "1"]
+    for run_id, alone in zip(ids, (trained.student, trained.scratch), strict=True):
+        assert get(run_id).tags["weights.sha256"] == get(alone).tags["weights.sha256"]
 
 
 def test_a_run_that_fails_before_or_while_training_leaves_the_others_alone(trained, wanted):

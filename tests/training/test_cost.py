@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from spkd.models.wide_resnet import WideResNet
-from spkd.training.cost import macs, parameters, state_bytes
+from spkd.training.cost import STEP_BYTES, macs, parameters, state_bytes, step_bytes
 
 
 def test_macs_by_hand_of_a_small_network():
@@ -46,3 +48,13 @@ def test_parameters_and_bytes_of_a_small_network():
     assert parameters(model) == 8 + 4
     # Running mean and variance (4 floats) and the 64-bit batch counter are stored as well.
     assert state_bytes(model) == 4 * (12 + 4) + 8
+
+
+def test_a_steps_bytes_are_every_layers_output_for_the_batch_and_some_of_an_evaluation(make_task, settings):
+    task = make_task()
+    layers = nn.Sequential(nn.Conv1d(2, 4, 1), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(4 * 32, 3))
+    before = {name: t.clone() for name, t in layers.state_dict().items()}
+    changed = settings.model_copy(update={"batch": 16, "eval_batch": 100})
+    outputs = 4 * 32 + 4 * 32 + 4 * 32 + 3
+    assert step_bytes(replace(task, network=layers), changed) == STEP_BYTES + 4 * outputs * (20 + 20)
+    assert layers.training and all(torch.equal(before[name], t) for name, t in layers.state_dict().items())

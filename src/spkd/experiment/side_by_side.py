@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 
+from spkd import memory
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.experiment import har, plan
 from spkd.experiment.plan import Places, Role
 from spkd.settings import Settings
+from spkd.training import cost
 from spkd.training.loop import Run
 from spkd.training.side_by_side import fit_many
 
-# Of a GPU for one run: a student of three teachers, their answers for PAMAP2's windows, and its recorded steps.
+# Of a GPU for one run, when cells are handed out: PAMAP2's 27 students then go to two workers of an H100 at once. How
+# many of them a worker really trains together is decided by what their teachers' answers and steps leave.
 RUN_BYTES = 3 * 2**30
 
 
@@ -54,30 +57,58 @@ class Wanted:
 
 
 def train_many(wanted: Sequence[Wanted]) -> list[str | Exception]:
-    """Train them all; of each, in order, its run id, or why it failed (its run says so too).
+    """Train them all, at once as far as the device has memory; of each, in order, its run id, or why it failed.
 
-    Raises SpkdError where they differ in `train`, or in anything of `run` but the seed.
+    A failed run says so too. Raises SpkdError where they differ in `train`, or in anything of `run` but the seed.
     """
     _check(wanted)
     ends: dict[int, str | Exception] = {}
+    while len(ends) < len(wanted):
+        ends |= _at_once(wanted, [k for k in range(len(wanted)) if k not in ends])
+    return [ends[k] for k in range(len(wanted))]
+
+
+def _at_once(wanted: Sequence[Wanted], waiting: Sequence[int]) -> dict[int, str | Exception]:
+    """Train those of the waiting that fit the device together, at least one; how they ended."""
+    settings = wanted[0].settings
+    device, workers = plan.device(settings.run.device), settings.table.workers
+    ends: dict[int, str | Exception] = {}
     shared: har.Shared = {}
+    begins: list[int] = []
+    steps: list[int] = []
     with contextlib.ExitStack() as everything:
         opened: dict[int, tuple[contextlib.ExitStack, har.Begun]] = {}
-        for k, one in enumerate(wanted):
+        for k in waiting:
+            free = memory.free_bytes(device)
+            if not fits(free, begins, steps, workers):
+                break
             own = everything.enter_context(contextlib.ExitStack())
             try:
-                opened[k] = own, own.enter_context(one.begun(shared))
+                opened[k] = own, own.enter_context(wanted[k].begun(shared))
             except Exception as error:  # this run has failed and says so; the others go on
                 ends[k] = error
+                continue
+            begins.append(free - memory.free_bytes(device))
+            steps.append(cost.step_bytes(opened[k][1].task, settings.train))
         for _, begun in opened.values():
             begun.run.tags({"side_by_side": len(opened)})
         runs = [
             Run(b.task, wanted[k].settings.run.seed, b.checkpoint, b.key, b.witness) for k, (_, b) in opened.items()
         ]
-        states = fit_many(runs, wanted[0].settings.train)
+        states = fit_many(runs, settings.train)
         for (k, (own, begun)), state in zip(opened.items(), states, strict=True):
             ends[k] = _ended(own, begun, state)
-    return [ends[k] for k in range(len(wanted))]
+    return ends
+
+
+def fits(free: int, begins: Sequence[int], steps: Sequence[int], workers: int) -> bool:
+    """Whether a further run may begin beside others; the first one always may.
+
+    free: bytes of the device. begins: what each run took of it before its first step (teachers' answers; of a fold,
+    once). steps: what each run's steps will take. The next one is taken to need as much as the dearest, and each other
+    worker of the table as much as this one for its steps.
+    """
+    return not begins or free >= max(begins) + workers * (sum(steps) + max(steps))
 
 
 def _ended(own: contextlib.ExitStack, begun: har.Begun, state: Any) -> str | Exception:
