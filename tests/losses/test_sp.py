@@ -7,6 +7,7 @@ import torch
 from spkd.losses.sp import Products, mixed, normalise, similarity, sp, summed
 
 B = 8
+ALPHAS = [0.5, 0.3, 0.1]
 
 
 def features(seed: int, *shape: int, dtype=torch.float64) -> torch.Tensor:
@@ -103,15 +104,6 @@ def test_autocast_changes_neither_value_nor_gradient():
     assert all(torch.equal(inside, outside) for inside, outside in zip(*found, strict=True))
 
 
-def test_an_all_zero_input_gives_a_zero_row_and_a_finite_gradient():
-    student = features(0, B, 6)
-    student[3] = 0
-    student.requires_grad_()
-    sp(student, features(1, B, 6)).backward()
-    assert not normalise(similarity(student))[3].any()
-    assert torch.isfinite(student.grad).all()
-
-
 def test_no_gradient_reaches_a_teacher():
     student, teacher = features(0, B, 6).requires_grad_(), features(1, B, 6).requires_grad_()
     for mixing in ("normalise_first", "paper"):
@@ -123,6 +115,61 @@ def test_no_gradient_reaches_a_teacher():
 def test_gradient_is_the_numeric_one():
     student, teacher = features(0, 5, 2, 3).requires_grad_(), features(1, 5, 4)
     assert torch.autograd.gradcheck(lambda s: sp(s, teacher), student)
+
+
+def obvious(students, teachers, alphas, mixing):
+    """sp of several layers and teachers as its formula reads, for autograd to differentiate."""
+
+    def gram(features):
+        return features.flatten(1) @ features.flatten(1).T
+
+    def unit(product):
+        return product / product.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+    total = 0
+    for student, known in zip(students, teachers, strict=True):
+        before, after = (unit, lambda mix: mix) if mixing == "normalise_first" else (lambda product: product, unit)
+        target = after(sum(alpha * before(gram(t)) for alpha, t in zip(alphas, known, strict=True)))
+        total = total + (target - unit(gram(student))).square().sum() / len(student) ** 2
+    return total
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
+@pytest.mark.parametrize("b", [1, 2, 5])
+def test_value_and_gradients_are_those_of_autograd_on_the_formula(b, mixing, dtype, rtol):
+    students = [
+        features(0, b, 12, dtype=dtype)[:, ::2],  # with gaps in memory
+        features(1, b, 4, 7, dtype=dtype),
+        features(2, b, 7, 4, dtype=dtype).movedim(-1, 1),  # as a signal's channels lie in a network on a CPU
+        features(3, b, 3, 4, 5, dtype=dtype).contiguous(memory_format=torch.channels_last),
+    ]
+    teachers = [
+        [features(k + j, b, *shape, dtype=dtype) for j, shape in enumerate([(4,), (2, 3, 3), (9,)])]
+        for k in (10, 20, 30, 40)
+    ]
+    known = [[one, 3 * two, Products(similarity(three))] for one, two, three in teachers]
+    exact = [[one.double(), 3 * two.double(), three.double()] for one, two, three in teachers]
+    ours = [feature.requires_grad_() for feature in students]
+    plain = [feature.detach().double().requires_grad_() for feature in students]
+    value, expected = summed(ours, known, ALPHAS, mixing), obvious(plain, exact, ALPHAS, mixing)
+    torch.testing.assert_close(value.double(), expected, rtol=rtol, atol=1e-12)
+    for found, sought in zip(torch.autograd.grad(value, ours), torch.autograd.grad(expected, plain), strict=True):
+        torch.testing.assert_close(found.double(), sought, rtol=rtol, atol=rtol * 1e-2)
+
+
+@pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
+def test_an_all_zero_input_gives_a_zero_row_and_the_large_but_finite_gradient_of_the_formula(mixing):
+    student, teachers = features(0, B, 6), [features(1, B, 9), features(2, B, 3, 4)]
+    student[3], teachers[1][5] = 0, 0
+    assert not normalise(similarity(student))[3].any()
+    ours, plain, single = (one.requires_grad_() for one in (student.clone(), student.clone(), student.float()))
+    (found,) = torch.autograd.grad(summed([ours], [teachers], [0.3, 0.7], mixing), ours)
+    (sought,) = torch.autograd.grad(obvious([plain], [teachers], [0.3, 0.7], mixing), plain)
+    torch.testing.assert_close(found, sought, rtol=1e-12, atol=1e-15)
+    assert sought[3].norm() > 1e9 * sought[2].norm()  # its row of G is divided by 1e-12, not by its length
+    (found,) = torch.autograd.grad(summed([single], [teachers], [0.3, 0.7], mixing), single)
+    assert torch.isfinite(found).all()
 
 
 @pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
