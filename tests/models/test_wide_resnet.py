@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from tests.models.plain_wide_resnet import PlainWideResNet
@@ -61,22 +63,38 @@ def test_forward_is_the_published_sequence_of_layers():
     torch.testing.assert_close(model(x), model.head(pooled))
 
 
-@pytest.mark.parametrize(("dims", "space"), [(1, (30,)), (2, (12, 8))])
-def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(dims, space):
-    ours = WideResNet(16, 2, 3, 5, dims, stream(0)).double()
+def by_products(convolution, x):
+    """What a GPU runs in place of `SignalConvolution.forward`."""
+    return as_product(x, convolution.weight, convolution.stride[0], int(convolution.padding[0]))
+
+
+# Gradients of float32 are compared with the largest of their parameter: small ones are differences of large ones.
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
+@pytest.mark.parametrize(
+    ("dims", "space", "forward"),
+    [(1, (30,), SignalConvolution.forward), (1, (30,), by_products), (2, (12, 8), SignalConvolution.forward)],
+    ids=["signal", "signal by products", "image"],
+)
+def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(
+    dims, space, forward, dtype, within, monkeypatch
+):
+    monkeypatch.setattr(SignalConvolution, "forward", forward)
+    ours = WideResNet(16, 2, 3, 5, dims, stream(0)).to(dtype)
     plain = PlainWideResNet(16, 2, 3, 5, dims).double()
     plain.load_state_dict(ours.state_dict())
-    x, labels = torch.randn(6, 3, *space, generator=stream(1)).double(), torch.tensor([0, 1, 2, 3, 4, 0])
+    x, labels = torch.randn(6, 3, *space, generator=stream(1)), torch.tensor([0, 1, 2, 3, 4, 0])
     logits = {}
-    for name, model in (("ours", ours), ("plain", plain)):
-        logits[name] = model(x)
+    for name, model, kind in (("ours", ours, dtype), ("plain", plain, torch.float64)):
+        logits[name] = model(x.to(kind))
         torch.nn.functional.cross_entropy(logits[name], labels).backward()
-    torch.testing.assert_close(logits["ours"], logits["plain"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(logits["ours"].double(), logits["plain"], rtol=within, atol=within)
     for name, parameter in plain.named_parameters():
-        torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, rtol=0, atol=1e-10)
+        found, largest = ours.get_parameter(name).grad, parameter.grad.abs().max().item()
+        torch.testing.assert_close(found.double(), parameter.grad, rtol=0, atol=within * largest)
     for name, buffer in plain.named_buffers():
         counts = name.endswith("num_batches_tracked")  # which nothing reads and ours does not keep
-        torch.testing.assert_close(ours.get_buffer(name), 0 * buffer if counts else buffer, rtol=0, atol=1e-10)
+        found = ours.get_buffer(name).to(buffer.dtype)
+        torch.testing.assert_close(found, 0 * buffer if counts else buffer, rtol=within, atol=within)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +121,30 @@ def test_a_convolution_as_a_matrix_product_is_the_convolution(kernel, stride, pa
     torch.testing.assert_close(*(torch.autograd.grad(y, (x, weight), pull) for y in (ours, plain)))
 
 
-def test_a_network_of_matrix_products_is_the_network(monkeypatch):
-    """What a GPU runs, on a CPU."""
-    model = WideResNet(16, 1, 3, 4, 1, stream(0))
-    x = torch.randn(6, 3, 32, generator=stream(1))
-    plain = model(x)
-    monkeypatch.setattr(
-        SignalConvolution, "forward", lambda own, x: as_product(x, own.weight, own.stride[0], own.padding[0])
-    )
-    torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-5)
+def with_gradients(function, x, weight):
+    """function(x, weight) and the gradients of both, for a gradient of the result drawn anew; all float64."""
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    made = function(x, weight)
+    gradients = torch.autograd.grad(made, (x, weight), torch.randn(made.shape, generator=stream(2)).to(made.dtype))
+    return [tensor.double() for tensor in (made.detach(), *gradients)]
+
+
+@pytest.mark.parametrize("b", [1, 6])
+def test_a_matrix_product_is_the_convolution_of_what_every_layer_of_a_network_gets(b):
+    model, passed = WideResNet(16, 2, 3, 4, 1, stream(0)), []
+    for layer in model.modules():
+        if isinstance(layer, SignalConvolution):
+            layer.register_forward_pre_hook(lambda own, inputs: passed.append((own, inputs[0].clone())))
+    model(torch.randn(b, 3, 30, generator=stream(1)))
+    assert len(passed) == 16
+    for layer, x in passed:
+        assert x.dtype == torch.float32 and x.movedim(1, -1).is_contiguous()  # channels last in memory
+        steps = {"stride": layer.stride[0], "padding": layer.padding[0]}
+        plain = partial(torch.nn.functional.conv1d, **steps)
+        found = with_gradients(partial(as_product, **steps), x, layer.weight)
+        sought = with_gradients(plain, x.squeeze(2).double(), layer.weight.double())
+        for one, other in zip(found, sought, strict=True):
+            torch.testing.assert_close(one, other.view_as(one), rtol=0, atol=1e-5 * other.abs().max().item())
 
 
 def test_same_generator_seed_gives_the_same_weights_whatever_the_global_state():
