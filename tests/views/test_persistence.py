@@ -200,6 +200,26 @@ def test_rows_may_come_in_any_order_and_twice():
     torch.testing.assert_close(view(torch.zeros(4, 3, 100), some), every[some], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("at_a_time", "lots"), [(1, [1] * 11), (6, [2] * 5 + [1]), (14, [4, 4, 3]), (320, [11])])
+def test_images_drawn_in_lots_are_those_drawn_at_once(at_a_time, lots, monkeypatch):
+    windows, drawn = window_set(gait(10, 3, 600), length=100, step=50), []
+    view = persistence.view(SETTINGS, on_device(prepare(windows, SETTINGS)))
+    x, rows = torch.zeros(11, 3, 100), torch.tensor([4, 0, 4, 9, 10, 1, 2, 3, 8, 7, 5])
+    monkeypatch.setattr(persistence, "CPU_CHANNELS", 3 * 11)
+    at_once = view(x, rows)
+
+    def counted(points, present, settings):
+        drawn.append(len(points))
+        return render(points, present, settings)
+
+    monkeypatch.setattr(persistence, "CPU_CHANNELS", at_a_time)
+    monkeypatch.setattr(persistence, "render", counted)
+    in_lots = view(x, rows)
+    assert drawn == lots
+    # Another number of products at a time may take another kernel, which adds in another order.
+    torch.testing.assert_close(in_lots, at_once, rtol=0, atol=1e-6)
+
+
 def test_padding_is_not_drawn():
     points, offsets = torch.tensor([[-1.0, 0.0], [0.0, 0.5], [0.5, 0.9]]), torch.tensor([0, 2, 3, 3])
     block, present = gather(points, offsets, torch.tensor([1, 0, 2]), n_channels=1, n_points=2)
