@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from spkd.training import checkpoint
 
@@ -20,3 +21,64 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(tmp_path, mon
     tensors, state = checkpoint.load(path)
     assert state == {"epoch": 1} and tensors["w"].tolist() == [1.0, 1.0, 1.0]
     assert [p.name for p in path.parent.iterdir()] == ["c.safetensors"]
+
+
+def every_kind() -> dict[str, torch.Tensor]:
+    """Tensors of the types, shapes and layouts that a file may hold, the types taking turns."""
+    stream = torch.Generator().manual_seed(0)
+    weight, image = torch.randn(4, 6, generator=stream), torch.randn(2, 3, 4, 5, generator=stream)
+    return {
+        "weight": weight,
+        "double": torch.randn(3, generator=stream, dtype=torch.float64),
+        "the same again": weight,
+        "a row of it": weight[1],
+        "step": torch.tensor(7),
+        "transposed": weight.T,
+        "with gaps": weight[:, ::2],
+        "flags": torch.tensor([True, False, True]),
+        "expanded": weight[:, :1].expand(4, 3),
+        "rows": torch.arange(-2, 5),
+        "rate": torch.tensor(0.1, dtype=torch.float64),
+        "empty": torch.empty(0, 3),
+        "only empty of its type": torch.empty(2, 0, dtype=torch.int32),
+        "channels last": image.contiguous(memory_format=torch.channels_last),
+        "signal": image.flatten(2).movedim(1, -1).contiguous().movedim(-1, 1),
+        "half": image.half(),
+        "learning": torch.nn.Parameter(image[0]),
+        "odd values": torch.tensor([float("nan"), float("inf"), -0.0, 1e-45]),
+    }
+
+
+def test_what_is_moved_by_slices_is_a_copy_of_each_tensor():
+    tensors = every_kind()
+    expected = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    moved = checkpoint._on_cpu(tensors)
+    for tensor in tensors.values():
+        tensor.detach().zero_()
+    assert moved.keys() == tensors.keys()
+    for name, tensor in expected.items():
+        found = torch.from_numpy(moved[name])
+        assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape), name
+        assert moved[name].tobytes() == tensor.numpy().tobytes(), name
+
+
+def test_what_is_loaded_is_what_safetensors_itself_keeps(tmp_path):
+    tensors = every_kind()
+    checkpoint.save(tmp_path / "ours", tensors, {"epoch": 1})
+    # safetensors refuses tensors that share memory or are not contiguous.
+    apart = {n: t.detach().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+    save_file(apart, tmp_path / "theirs")
+    (found, state), expected = checkpoint.load(tmp_path / "ours"), load_file(tmp_path / "theirs")
+    assert state == {"epoch": 1} and found.keys() == expected.keys() == tensors.keys()
+    for name, tensor in expected.items():
+        assert (found[name].dtype, found[name].shape) == (tensors[name].dtype, tensors[name].shape), name
+        assert found[name].numpy().tobytes() == tensor.numpy().tobytes(), name
+
+
+def test_a_type_that_numpy_lacks_is_refused_before_anything_is_written(tmp_path):
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, {"w": torch.ones(3)}, {"epoch": 1})
+    with pytest.raises(TypeError, match="BFloat16"):
+        checkpoint.save(path, {"w": torch.zeros(3, dtype=torch.bfloat16)}, {"epoch": 2})
+    assert checkpoint.load(path)[1] == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
