@@ -84,7 +84,7 @@ def main(words: list[str]) -> None:
     rounds = int(words[0]) if words else 3
     with tempfile.TemporaryDirectory() as place:
         rows = mlflow_run(rounds, Path(place)) + starting(rounds)
-    _measure.keep("commands", rows, ("torch", "mlflow", "dvc"), "Wall clock.")
+    _measure.keep("commands", rows, ("torch", "mlflow", "dvc", "ruamel.yaml.clib"), "Wall clock.")
 
 
 if __name__ == "__main__":

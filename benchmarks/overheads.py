@@ -170,7 +170,7 @@ def main(words: list[str]) -> None:
             print(what, long, flush=True)
             rows.append(within(f"run of {LONG} epochs, tracked with maps ({what})", [long]))
             shutil.rmtree(folder)
-    _measure.keep("overheads", rows, ("torch", "mlflow"), NOTES)
+    _measure.keep("overheads", rows, ("torch", "mlflow", "safetensors"), NOTES)
 
 
 if __name__ == "__main__":

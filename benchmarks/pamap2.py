@@ -199,7 +199,7 @@ def main(words: list[str]) -> None:
         _measure.dearer("pandas to windows, peak memory", most, bound, "pandas", "bound", 1),
     ]
     notes = f"{round(sum(ROWS) * share)} rows of 9 subjects; {rounds} rounds; peak memory in GB"
-    _measure.keep("pamap2", rows, ("numpy", "pandas", "polars"), notes)
+    _measure.keep("pamap2", rows, ("numpy", "pandas", "polars", "isal", "scipy"), notes)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from spkd.views import gaf, persistence
 WINDOWS, SIZE = 64, 64
 LOT = 6  # images of a forward pass: remembered.fastest_batch of 40 channels of 64x64
 ROUNDS = 7  # of which a process gives the middle one
+PACKAGES = ("torch", "numpy", "pyts", "numba", "gudhi", "scikit-learn")
 
 
 def gramian(side: str) -> dict[str, float]:
@@ -104,7 +105,7 @@ def main(words: list[str]) -> None:
     repeats = int(words[0]) if words else 5
     _study.fair()
     rows = [*fields(repeats), images(repeats)]
-    _measure.keep("views", rows, ("torch", "numpy", "pyts", "gudhi"), f"{WINDOWS} windows of 40 x 100")
+    _measure.keep("views", rows, PACKAGES, f"{WINDOWS} windows of 40 x 100")
 
 
 if __name__ == "__main__":
