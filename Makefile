@@ -30,6 +30,7 @@ ui: setup
 	mlflow ui --host 127.0.0.1 --port $(PORT)
 
 bench: setup
+	pip install --quiet --no-deps -r requirements-bench.in
 	for file in benchmarks/[a-z]*.py; do python $$file || exit 1; done && python benchmarks/_report.py
 
 sample: setup

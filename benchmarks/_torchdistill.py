@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import torch
 from torch.utils.data import RandomSampler, TensorDataset
 
-MISSING = "torchdistill is not installed, its row is left out: pip install --no-deps -r requirements-bench.in"
+MISSING = "torchdistill is not installed, which a row stands beside: pip install --no-deps -r requirements-bench.in"
 
 
 def available() -> bool:

@@ -101,17 +101,13 @@ def students(repeats: int, folder: Path) -> list[dict]:
         "one": _study.epoch(one, settings), "usual": usual_loop(seen, rows, _study.plain(signal.network)),
         "usual alone": usual_loop(seen, rows),
     }  # fmt: skip
-    if _torchdistill.available():
-        data, own = (seen.batch(rows).contiguous(), seen.label[rows]), _study.plain(_study.network(16, 1, 1))
-        calls["peer"] = _torchdistill.epoch(*data, own, _study.plain(signal.network), _study.TAPS, BATCH)
-    else:
-        print(_torchdistill.MISSING)
+    data, own = (seen.batch(rows).contiguous(), seen.label[rows]), _study.plain(_study.network(16, 1, 1))
+    calls["peer"] = _torchdistill.epoch(*data, own, _study.plain(signal.network), _study.TAPS, BATCH)
     seconds = _measure.turns(calls, repeats)
     usual, ours = "DataLoader and a teacher's forward pass each step", "epoch of three WRN28-3 teachers, later"
     plain, own = "the student alone in plain layers", "SP's maps of the student alone: the bound"
-    peer = [_measure.faster("epoch of SPKD", "torchdistill", seconds, "one", "peer", 4)] if "peer" in calls else []
     return [
-        *peer,
+        _measure.faster("epoch of SPKD", "torchdistill", seconds, "one", "peer", 4),
         _measure.dearer(ours, "the student alone", seconds, "three", "alone", 1.15),
         _measure.dearer(own, "the student alone", seconds, "products", "alone", 1.15),
         _measure.dearer(ours, plain, seconds, "three", "usual alone", 1.15),
@@ -183,6 +179,8 @@ def multiplying(teacher, n: int):
 
 def main(words: list[str]) -> None:
     repeats = int(words[0]) if words else 5
+    if not _torchdistill.available():
+        raise SystemExit(_torchdistill.MISSING)
     _study.fair()
     with tempfile.TemporaryDirectory() as place:
         rows = students(repeats, Path(place)) + filling(max(2, repeats // 2), Path(place)) + with_workers(repeats)
@@ -190,7 +188,7 @@ def main(words: list[str]) -> None:
         f"{N} windows, batch {BATCH}; image teachers answer from products of {IMAGES} real windows repeated; "
         "a step reads the same number of bytes as it would of N."
     )
-    _measure.keep("distillation", rows, ("torch", "numpy"), notes)
+    _measure.keep("distillation", rows, ("torch", "numpy", "torchdistill"), notes)
 
 
 if __name__ == "__main__":
