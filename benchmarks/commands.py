@@ -1,4 +1,4 @@
-"""What the commands pay to start, in wall-clock seconds beside a bound in seconds.
+"""What the commands pay to start, in wall-clock seconds, and the most that it should be.
 
 `mlflow run` of the smallest training, one epoch of a scratch student on the sample, is beside what anybody's project
 pays that trains the same student on the same windows with MLflow (plain_project/): torch, MLflow, its store, and a
@@ -32,7 +32,7 @@ def starting(repeats: int) -> list[dict]:
     rows = []
     for words, bound in ((["python", "-m", "spkd", "--help"], 0.7), (["dvc", "repro", "--quiet"], 2.0)):
         taken = [_seconds(words, {"PYTHONPATH": str(_measure.ROOT / "src")}) for _ in range(repeats + 1)][1:]
-        rows.append(_row(" ".join(words), taken, bound))
+        rows.append(_measure.amount(" ".join(words), taken, "s", bound))
     return rows
 
 
@@ -41,11 +41,6 @@ def _seconds(words: list[str], changes: dict[str, str], folder: Path = _measure.
     started = time.perf_counter()
     subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True)
     return time.perf_counter() - started
-
-
-def _row(what: str, taken: list[float], bound: float) -> dict:
-    seconds = {"a": taken, "b": [bound] * len(taken)}
-    return _measure.dearer(f"{what}, {np.median(taken):.2f} s", f"{bound} s", seconds, "a", "b", 1)
 
 
 def mlflow_run(rounds: int, folder: Path) -> list[dict]:
@@ -67,9 +62,9 @@ def mlflow_run(rounds: int, folder: Path) -> list[dict]:
     steps = {side: _steps(MlflowClient(uri), side) for side in words}
     print("mlflow run", whole, "of which steps", steps, flush=True)
     rest = {side: np.array(whole[side][1:]) - steps[side][1:] for side in words}
-    what = "mlflow run, one epoch on the sample, beyond a plain project that"
+    what, plain = "mlflow run, one epoch on the sample", "a plain project that logs"
     return [
-        _row(f"{what} logs {logged}", [float(s) for s in rest["spkd"] - rest[name]], 1.0)
+        _measure.amount(what, [float(s) for s in rest["spkd"] - rest[name]], "s", 1, beyond=f"{plain} {logged}")
         for name, logged in PLAIN_LOGS.items()
     ]
 
