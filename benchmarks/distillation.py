@@ -45,7 +45,8 @@ def plain_kd(student, teacher, temperature=4.0):
 def usual_loop(seen, rows, teacher=None, workers: int = 0):
     """An epoch as public SPKD code has it: DataLoader over tensors, the teacher's forward pass in every step."""
     x, y = seen.batch(rows).contiguous().cpu(), seen.label[rows].cpu()
-    loader = DataLoader(TensorDataset(x, y), BATCH, shuffle=True, drop_last=True, num_workers=workers)
+    how = {"shuffle": True, "drop_last": True, "num_workers": workers, "persistent_workers": workers > 0}
+    loader = DataLoader(TensorDataset(x, y), BATCH, **how)
     student = _study.plain(_study.network(16, 1, 1)).to(seen.device)
     optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
 
