@@ -4,10 +4,15 @@ As many windows as PAMAP2 has, 28,949 of 40 channels x 100 samples of nine subje
 clock, the GPU waited for. Beside a step stand its bounds, measured in the same call: arithmetic in float32, memory, and
 how fast a GPU starts kernels that do nothing. Without a GPU it says so and ends.
 
-    python benchmarks/gpu.py [epochs]          epochs: also trains 27 students so long; the default table has 200
-    python benchmarks/gpu.py --rehearse        a few windows on the CPU, to see that it runs; keeps nothing
+    python benchmarks/gpu.py [epochs]                 epochs of the 27 runs: 200, as the table has; 0 leaves them out
+    python benchmarks/gpu.py --only whole [epochs]    nothing but the 27 runs
+    python benchmarks/gpu.py [...] --rehearse         a few windows on the CPU, to see that it runs; keeps nothing
+
+The 27 runs are kept in gpu_table.json, anew after every tenth of their epochs, the rest in gpu.json. They are evaluated
+and write checkpoints, but tell MLflow nothing.
 """
 
+import functools
 import sys
 import tempfile
 import time
@@ -215,11 +220,40 @@ def bounds(of: Study, each: float) -> list[dict]:
     ]  # fmt: skip
 
 
-def whole(of: Study, epochs: int, trials: int) -> list[dict]:
+class Table:
+    """Keeps the row of the whole table after every tenth of its epochs: a run that is killed leaves what it has."""
+
+    def __init__(self, of: Study, n_runs: int, epochs: int, keep: Callable[[list[dict]], None]) -> None:
+        self.of, self.epochs, self.keep = of, epochs, keep
+        self.done, self.kept = [0] * n_runs, 0
+        self.started, self.filled = of.clock(), 0.0
+
+    def told(self, k: int, state: loop.State) -> None:
+        """The k-th run has ended an epoch."""
+        self.done[k] = len(state.history)
+        last = min(self.done)
+        if self.kept + max(1, self.epochs // 10) <= last < self.epochs:
+            self.kept = last
+            self.keep([self.row(last, time.perf_counter() - self.started)])
+
+    def row(self, done: int, seconds: float) -> dict:
+        """What so many epochs of all runs took, beside their share of ten minutes, which all of them alone can meet."""
+        so_far = f"{self.epochs} epochs" if done == self.epochs else f"the first {done} of {self.epochs} epochs"
+        what = (
+            f"{len(self.done)} students of PAMAP2's {self.of.n} windows, {so_far}, with evaluation and checkpoints, "
+            f"without tracking, teachers' answers ({self.filled:.1f} s) included, {seconds:.0f} s"
+        )
+        goal = 600.0 * done / EPOCHS
+        peer = f"{goal:.0f} s ({EPOCHS} epochs in 10 minutes)"
+        row = _measure.dearer(what, peer, {"a": [seconds], "b": [goal]}, "a", "b", 1)
+        return row if done == self.epochs else {**row, "met": None}
+
+
+def whole(of: Study, epochs: int, trials: int, keep: Callable[[list[dict]], None]) -> None:
     """Nine folds of students, three seeds each, of a signal teacher of the fold; evaluated and kept every epoch."""
-    started = of.clock()
+    table = Table(of, SUBJECTS * trials, epochs, keep)
     subject = torch.arange(of.n, device=of.device) * SUBJECTS // of.n
-    runs = []
+    runs: list[Run] = []
     for fold in range(SUBJECTS):
         test, validation = subject == fold, subject == (fold + 1) % SUBJECTS
         rows = torch.nonzero(~test & ~validation).squeeze(1)
@@ -229,21 +263,22 @@ def whole(of: Study, epochs: int, trials: int) -> list[dict]:
             task = _study.task(of.seen, [teacher], rows)
             task = replace(task, validation=torch.nonzero(validation).squeeze(1), test=torch.nonzero(test).squeeze(1))
             task.network.load_state_dict(_study.network(16, 1, 1, seed=trial).state_dict())
-            runs.append(Run(task, trial, of.folder / f"c{fold}-{trial}", "key", lambda state: None))
-    filled = of.clock() - started
+            told = functools.partial(table.told, len(runs))
+            runs.append(Run(task, trial, of.folder / f"c{fold}-{trial}", "key", told))
+    table.filled = of.clock() - table.started
     ends = fit_many(runs, _study.train(batch=BATCH, epochs=epochs))
-    seconds = of.clock() - started
+    seconds = of.clock() - table.started
     assert all(isinstance(end, loop.State) and len(end.history) == epochs for end in ends)
-    what = f"{len(runs)} students of PAMAP2's size, {epochs} epochs, teachers' answers ({filled:.1f} s) included"
     peak = torch.cuda.max_memory_allocated() / GIB if of.device != "cpu" else 0
-    print(f"  {what}: {seconds:.1f} s, up to {peak:.1f} GiB", flush=True)
-    goal = 600.0 * epochs / EPOCHS
-    peer = f"{goal:.0f} s ({EPOCHS} epochs in 10 minutes)"
-    return [_measure.dearer(f"{what}, {seconds:.0f} s", peer, {"a": [seconds], "b": [goal]}, "a", "b", 1)]
+    print(f"  {len(runs)} students: up to {peak:.1f} GiB", flush=True)
+    keep([table.row(epochs, seconds)])
 
 
 def main(words: list[str]) -> None:
-    rehearse = "--rehearse" in words
+    rehearse, only = "--rehearse" in words, "--only" in words
+    if only and words[words.index("--only") + 1 :][:1] != ["whole"]:
+        raise SystemExit("gpu.py: --only takes one word, whole")
+    epochs = next((int(word) for word in words if word.isdigit()), 2 if rehearse else EPOCHS)
     if not rehearse and not torch.cuda.is_available():
         print("gpu.py: no GPU here; nothing was measured (--rehearse runs it on the CPU)")
         return
@@ -251,20 +286,21 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         of = Study("cpu" if rehearse else "cuda", 360 if rehearse else _study.PAMAP2_WINDOWS, Path(place))
         print("signal teacher answers", of.how, flush=True)
-        rows = students(of, 1 if rehearse else 3) + filling(of, 1 if rehearse else 3)
-        if not rehearse:
-            rows += together(of, 3)
-        if not rehearse:
-            keep(rows)
-        epochs = 2 if rehearse else int(words[0]) if words else 0
+        keep = keep_nothing if rehearse else keep_on_gpu
+        if not only:
+            rows = students(of, 1 if rehearse else 3) + filling(of, 1 if rehearse else 3)
+            keep("gpu", rows if rehearse else rows + together(of, 3))
         if epochs:
-            rows += whole(of, epochs, 1 if rehearse else TRIALS)
-        if not rehearse:
-            keep(rows)
+            whole(of, epochs, 1 if rehearse else TRIALS, functools.partial(keep, "gpu_table"))
 
 
-def keep(rows: list[dict]) -> None:
-    _measure.keep("gpu", rows, ("torch",), f"{torch.cuda.get_device_name()}; wall clock")
+def keep_nothing(name: str, rows: list[dict]) -> None:
+    """Of a rehearsal, the rows are printed."""
+    _measure.show(rows)
+
+
+def keep_on_gpu(name: str, rows: list[dict]) -> None:
+    _measure.keep(name, rows, ("torch",), f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; wall clock")
 
 
 if __name__ == "__main__":
