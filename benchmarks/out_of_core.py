@@ -5,13 +5,19 @@ signal is one random walk repeated. Steps are taken on windows drawn at random f
 cores; memory is what the process has for itself: pages of the mapped file are the system's, which may take them back.
 The answers are a WRN28-3 signal teacher's features for PAMAP2's training windows, spilled to disk and not.
 
+The files were just written: a machine with much memory still holds them. Before the cold steps the system is told to
+forget a file's pages, so that the disk is read.
+
     python benchmarks/out_of_core.py [times] [steps]
 """
 
+import ctypes
+import functools
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import _measure
@@ -27,6 +33,8 @@ from spkd.training.remembered import remember
 from spkd.training.teachers import Teacher
 
 WINDOWS, STEP, LENGTH, BATCH = _study.PAMAP2_TRAINING, 22, 100, 128
+ROUNDS = 3
+MADV_DONTNEED = 4
 
 
 def on_disk(folder: Path, times: int) -> WindowSet:
@@ -64,17 +72,43 @@ def main(words: list[str]) -> None:
         mapped = DeviceWindows(large, statistics, "cpu", memory_bytes=0)
         in_memory = DeviceWindows(small, statistics, "cpu")
         rng = torch.Generator().manual_seed(0)
-        calls = {
-            "mapped": _steps(mapped, settings, steps, rng), "in memory": _steps(in_memory, settings, steps, rng),
-        }  # fmt: skip
-        seconds = _measure.turns(calls, 3, time.perf_counter)
+        what = f"{steps} steps on windows of a file of {gib:.1f} GiB ({times} times PAMAP2)"
+        rows = beside_memory(
+            what, "the same steps on PAMAP2 in memory", _steps(mapped, settings, steps, rng),
+            _steps(in_memory, settings, steps, rng), [Path(place) / "signal.npy"],
+        )  # fmt: skip
         grown = own_gib() - before
-    what = f"{steps} steps on windows of a file of {gib:.1f} GiB ({times} times PAMAP2), wall clock"
-    rows = [_measure.dearer(what, "the same steps on PAMAP2 in memory", seconds, "mapped", "in memory", 2)]
     memory = {"a": [grown], "b": [gib]}
     rows.append(_measure.dearer(f"own memory, {grown:.2f} GiB", f"the file, {gib:.1f} GiB", memory, "a", "b", 0.5))
     rows += spilled(in_memory, settings, steps)
-    _measure.keep("out_of_core", rows, ("torch", "numpy"), "Written just before: partly in the page cache.")
+    notes = "Files were written just before: warm ones are in the page cache as far as memory allows."
+    _measure.keep("out_of_core", rows, ("torch", "numpy"), notes)
+
+
+def beside_memory(
+    what: str, peer: str, mapped: Callable[[], None], held: Callable[[], None], files: list[Path]
+) -> list[dict]:
+    """The rows of steps on mapped files, each beside the same in memory: all warm ones before a page is forgotten."""
+    rows = []
+    for side, before in (("warm", {}), ("cold", {"mapped": functools.partial(forget, files)})):
+        seconds = _measure.turns({"mapped": mapped, "held": held}, ROUNDS, time.perf_counter, before)
+        rows.append(_measure.dearer(f"{what}, {side}, wall clock", peer, seconds, "mapped", "held", 2))
+    return rows
+
+
+def forget(files: list[Path]) -> None:
+    """Have the system drop the files' pages from memory: from this process's maps first, as mapped pages stay."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if any(line.endswith(f" {file.resolve()}") for file in files):
+            first, last = (int(word, 16) for word in line.split()[0].split("-"))
+            if libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED):
+                raise OSError(ctypes.get_errno(), f"madvise of {line}")
+    for file in files:
+        handle = os.open(file, os.O_RDONLY)
+        os.fsync(handle)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
 
 
 def spilled(seen: DeviceWindows, settings, steps: int) -> list[dict]:
@@ -86,10 +120,9 @@ def spilled(seen: DeviceWindows, settings, steps: int) -> list[dict]:
             made = _study.teacher("signal", seen)
             teachers[name], how = remember(made, every, 512, memory, Path(place) / name, sp.Products)
             print(f"signal teacher answers {how}", flush=True)
-        calls = {name: _steps(seen, settings, steps, rng, [teacher]) for name, teacher in teachers.items()}
-        seconds = _measure.turns(calls, 3, time.perf_counter)
-    what = f"{steps} steps on a teacher's answers ({how.split(': ')[1].split(' in')[0]}) mapped from a file, wall clock"
-    return [_measure.dearer(what, "the same answers in memory", seconds, "mapped", "in memory", 2)]
+        mapped, held = (_steps(seen, settings, steps, rng, [teacher]) for teacher in teachers.values())
+        what = f"{steps} steps on a teacher's answers ({how.split(': ')[1].split(' in')[0]}) mapped from a file"
+        return beside_memory(what, "the same answers in memory", mapped, held, list(Path(place).rglob("*.npy")))
 
 
 def _steps(seen: DeviceWindows, settings, steps: int, rng: torch.Generator, teachers: Sequence[Teacher] = ()):
