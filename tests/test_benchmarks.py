@@ -1,0 +1,100 @@
+"""Benchmarks say what they measured, where and of which code, the page shows what their files hold, and they start."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+ROW = {"what": "a step, times faster than", "peer": "nothing", "target": ">= 1x", "met": True}
+
+# Of the others, which import a peer or MLflow, importing alone takes seconds.
+LIGHT = (
+    "coco_conversion", "distillation", "gpu", "growth", "kept_memory", "out_of_core", "pamap2", "side_by_side",
+)  # fmt: skip
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The two shared files of benchmarks/, as its scripts import them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _measure
+    import _report
+
+    return _measure, _report
+
+
+def test_a_record_says_what_was_measured_where_and_of_which_code(benchmarks, tmp_path, monkeypatch):
+    measure, _ = benchmarks
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/elsewhere/benchmarks/one.py", "8", "two words"])
+    measure.keep("one", [{**ROW, "ratio": measure.ratio([2.0, 4.0], [1.0, 1.0])}], ("numpy",), "wall clock")
+    made = json.loads((tmp_path / "one.json").read_text())
+    assert made["command"] == "python benchmarks/one.py 8 'two words'"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["date"])
+    assert {"commit", "changed"} <= set(made)
+    assert {"cpu", "cores", "memory_gib", "system", "load"} == set(made["machine"])
+    assert set(made["versions"]) == {"python", "numpy"}
+    assert made["rows"][0]["ratio"]["ratio"] == 3.0
+
+
+def test_a_record_names_the_commit_and_what_differs_from_it_but_for_what_benchmarks_write(
+    benchmarks, tmp_path, monkeypatch
+):
+    measure, _ = benchmarks
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    monkeypatch.delenv("SPKD_COMMIT", raising=False)
+    assert measure.code() == {"commit": None, "changed": None}
+    (tmp_path / "results" / "benchmarks").mkdir(parents=True)
+    for name in ("code.py", "results/benchmarks/one.json"):
+        (tmp_path / name).write_text("1")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (tmp_path / "results/benchmarks/one.json").write_text("2")
+    (tmp_path / "new.py").write_text("2")
+    clean = measure.code()
+    assert re.fullmatch("[0-9a-f]{40}", clean["commit"])
+    assert clean["changed"] == []
+    (tmp_path / "code.py").write_text("2")
+    assert measure.code()["changed"] == ["code.py"]
+
+
+def test_an_amount_has_its_unit_in_the_table_and_a_hidden_row_is_not_there(benchmarks, tmp_path, monkeypatch):
+    measure, report = benchmarks
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/one.py", "8"])
+    rows = [measure.amount("a run", [2.0, 3.0, 7.0], "s", 1, beyond="a peer's"), {**ROW, "shown": False}]
+    rows[1]["ratio"] = measure.ratio([2.0], [1.0])
+    measure.keep("another_name", rows, ())
+    shown = report.table()
+    assert "| a run, beyond a peer's | 3.00 s (sd 2.65, n=3) | <= 1 s beyond | no | `one.py` |" in shown
+    assert "times faster" not in shown
+    assert f"- `one.py 8`, {measure.BEGAN['date'][:10]}" in shown
+
+
+def test_the_page_shows_what_the_files_hold(benchmarks):
+    _, report = benchmarks
+    page = report.PAGE.read_text(encoding="utf-8")
+    assert report.filled(page) == page, "docs/performance.md is older: run python benchmarks/_report.py"
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_benchmark_starts(benchmarks, name):
+    assert callable(importlib.import_module(name).main)
+
+
+def test_every_curve_of_growth_has_its_points(benchmarks, monkeypatch):
+    growth = importlib.import_module("growth")
+    monkeypatch.setattr(growth, "N", 32)
+    monkeypatch.setattr(growth, "BATCH", 16)
+    assert growth.cache_mib("signal", 8) > growth.cache_mib("signal", 4) > 0
+    for points in (growth.epochs("teachers", (0, 1), 2), growth.filling((8, 16), 2)):
+        rows = growth.Curve("time", "us", "things", points).rows()
+        assert [row["ratio"]["n"] for row in rows] == [2]
+        assert rows[-1]["shown"]
