@@ -13,12 +13,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "benchmarks"
 WRITTEN = (":(exclude)results/benchmarks", ":(exclude)docs")  # by benchmarks: no change of what is measured
@@ -43,16 +45,16 @@ BEGAN = {"date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **code()}
 
 
 def turns(
-    what: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time,
-    before: Mapping[str, Callable[[], object]] = MappingProxyType({}),
-) -> dict[str, list[float]]:  # fmt: skip
+    what: Mapping[Key, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time,
+    before: Mapping[Key, Callable[[], object]] = MappingProxyType({}),
+) -> dict[Key, list[float]]:  # fmt: skip
     """Seconds of every call, {name: [repeats]}: a round without measuring, then all in turn, round after round.
 
     before: what is done ahead of every measured call of that name, not measured itself.
     """
     for call in what.values():
         call()
-    seconds: dict[str, list[float]] = {name: [] for name in what}
+    seconds: dict[Key, list[float]] = {name: [] for name in what}
     for _ in range(repeats):
         for name, call in what.items():
             if name in before:

@@ -73,7 +73,7 @@ def network(depth: int, width: int, dims: int, channels: int = 40, seed: int = 0
     return WideResNet(depth, width, channels, CLASSES, dims, torch.Generator().manual_seed(seed))
 
 
-def plain(of: WideResNet):
+def plain(of):
     """The same network and weights in plain layers of torch."""
     dims = 1 if isinstance(of.stem, torch.nn.Conv1d) else 2
     blocks, width = len(of.group1), of.head.in_features // 64
@@ -99,7 +99,8 @@ def task(seen: DeviceWindows, teachers: list, rows: torch.Tensor) -> step.Task:
 
 def epoch(of: step.Task, settings: Train, recorded: bool = False):
     """A function that trains one more epoch, without evaluation and tracking; recorded: as a CUDA graph."""
-    optimiser, sums = loop.optimiser_of(of.network.parameters(), settings), {}
+    optimiser = loop.optimiser_of(of.network.parameters(), settings)
+    sums: dict[str, torch.Tensor] = {}
     return every_batch(of, settings, lambda rows: step.train_step(of, optimiser, sums, rows), recorded)
 
 

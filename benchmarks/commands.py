@@ -71,7 +71,9 @@ def mlflow_run(rounds: int, folder: Path) -> list[dict]:
 
 def _steps(store: MlflowClient, experiment: str) -> np.ndarray:
     """Seconds of the steps of every run, as it logged them, the oldest first."""
-    found = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
+    kept = store.get_experiment_by_name(experiment)
+    assert kept is not None
+    found = store.search_runs([kept.experiment_id])
     return np.array([run.data.metrics["seconds"] for run in found][::-1])
 
 

@@ -12,6 +12,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import _measure
@@ -22,8 +24,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from spkd.losses import sp
-from spkd.training import loop
-from spkd.training.remembered import PRODUCTS, fastest_batch, remember
+from spkd.training import filling, loop
+from spkd.training.remembered import RememberedTeacher, layout, remember
 from spkd.training.taps import taps
 
 N, MANY, BATCH, IMAGES = 4096, 11_008, 128, 48
@@ -45,8 +47,8 @@ def plain_kd(student, teacher, temperature=4.0):
 def usual_loop(seen, rows, teacher=None, workers: int = 0):
     """An epoch as public SPKD code has it: DataLoader over tensors, the teacher's forward pass in every step."""
     x, y = seen.batch(rows).contiguous().cpu(), seen.label[rows].cpu()
-    how = {"shuffle": True, "drop_last": True, "num_workers": workers, "persistent_workers": workers > 0}
-    loader = DataLoader(TensorDataset(x, y), BATCH, **how)
+    data, kept = TensorDataset(x, y), workers > 0
+    loader = DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=kept)
     student = _study.plain(_study.network(16, 1, 1)).to(seen.device)
     optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
 
@@ -134,17 +136,21 @@ def with_workers(repeats: int) -> list[dict]:
 def _image_answers(name: str, few, like, folder: Path):
     """Answers as an image teacher's are kept, (n, n) products of every tap, of a few real windows repeated."""
     real, _ = remember(_study.teacher(name, few), torch.arange(IMAGES), 512, 8 * 2**30, folder, sp.Products)
+    assert isinstance(real, RememberedTeacher)
     real.name = name
     index = torch.arange(N) % IMAGES
-    real.answers = {k: a[index][:, index].contiguous() if k == PRODUCTS else a[index] for k, a in real.answers.items()}
+    real.answers = {
+        k: a[index][:, index].contiguous() if k == filling.PRODUCTS else a[index] for k, a in real.answers.items()
+    }
     real.place = like.place
     return real
 
 
-def filling(repeats: int, folder: Path) -> list[dict]:
+def fillings(repeats: int, folder: Path) -> list[dict]:
     """Remembering against nothing but forward passes over the same windows, by view; images in a smaller number.
 
-    Of a signal teacher, features are kept of many windows, and products of 1024.
+    Of a signal teacher, features are kept of many windows, and products of 1024. Of an image teacher also with memory
+    for a third of the features, the rest in a file, and worked out for as many windows as PAMAP2 trains on.
     """
     rows = []
     for name, n, kept in (("signal", MANY, "features"), ("signal", 1024, "products"), ("gaf", IMAGES, "products")):
@@ -156,26 +162,67 @@ def filling(repeats: int, folder: Path) -> list[dict]:
                 for part in torch.split(every, batch):
                     teacher.network(teacher.render(teacher.windows.batch(part), part))
 
-        calls = {f"pass {b}": lambda b=b: forward(b) for b in ((64, 256, 512) if name == "signal" else (8, 16, 64))}
-        calls["fill"] = lambda t=teacher, e=every: remember(t, e, 512, 8 * 2**30, folder, sp.Products)
+        sizes = (64, 256, 512) if name == "signal" else (8, 16, 64)
+        calls: dict[str, Callable[[], object]] = {f"pass {b}": partial(forward, b) for b in sizes}
+        calls["fill"] = partial(remember, teacher, every, 512, 8 * 2**30, folder, sp.Products)
         calls["multiplying"] = multiplying(teacher, n)
+        if name == "gaf":
+            calls["lots"], calls["block"] = partial(in_lots, teacher, every, folder), one_block(teacher)
         seconds = _measure.turns(calls, repeats)
         best = min((k for k in calls if k.startswith("pass")), key=lambda k: min(seconds[k]))
-        what = f"filling the cache with {kept}, {name} teacher, {n} windows"
-        rows.append(_measure.dearer(what, f"one {best} of windows at a time", seconds, "fill", best, 1.1))
+        what, windows = f"filling the cache with {kept}, {name} teacher", f"one {best} of windows at a time"
+        rows.append(_measure.dearer(f"{what}, {n} windows", windows, seconds, "fill", best, 1.1))
         if kept == "products":
             seconds["both"] = [a + b for a, b in zip(seconds[best], seconds["multiplying"], strict=True)]
-            what = f"that pass and the products' multiplications, {name} teacher, {n} windows: the bound"
-            rows.append(_measure.dearer(what, "the pass", seconds, "both", best, 1.1))
+            bound = f"that pass and the products' multiplications, {name} teacher, {n} windows: the bound"
+            rows.append(_measure.dearer(bound, "the pass", seconds, "both", best, 1.1))
+        if name == "gaf":
+            lots = f"{what}, {n} windows, memory for a third of the features"
+            rows.append(_measure.dearer(lots, windows, seconds, "lots", best, 1.1))
+            rows.append(worked_out(what, n, seconds[best], seconds["block"], block_of(teacher)))
     return rows
 
 
+def block_of(teacher) -> int:
+    """Windows of a block of products."""
+    lot = filling.fastest_batch(teacher, torch.arange(1), 512)
+    return lot * max(1, filling.BLOCK // lot)
+
+
 def multiplying(teacher, n: int):
-    """The multiplications behind (n, n) products of every tap, and nothing else: of each pair of windows once."""
-    lot = fastest_batch(teacher, torch.arange(1), n)
+    """The multiplications behind (n, n) products of every tap, and nothing else: of each pair of blocks once."""
+    size = block_of(teacher)
     features = [torch.randn(n, f.numel()) for f in teacher(torch.arange(1)).features.values()]
-    lots = [(min(s + lot, n), slice(s, s + lot)) for s in range(0, n, lot)]
-    return lambda: [f[:stop] @ f[own].T for f in features for stop, own in lots]
+    blocks = [slice(start, start + size) for start in range(0, n, size)]
+    return lambda: [f[own] @ f[new].T for f in features for k, new in enumerate(blocks) for own in blocks[: k + 1]]
+
+
+def one_block(teacher):
+    """One block of products of every tap."""
+    features = [torch.randn(block_of(teacher), f.numel()) for f in teacher(torch.arange(1)).features.values()]
+    return lambda: [f @ f.T for f in features]
+
+
+def in_lots(teacher, every, folder: Path) -> str:
+    """Filling in blocks of an eighth of the windows, of which memory holds three."""
+    before, filling.BLOCK = filling.BLOCK, len(every) // 8
+    try:
+        known = teacher(every[: filling.fastest_batch(teacher, every[:1], len(every) // 8)])
+        plan = layout(known, len(every), True)
+        answers = {name: torch.zeros(shape) for name, shape in plan.shapes.items()}
+        memory = 3.5 * 4 * len(every) / 8 * sum(plan.products.values())
+        return filling.fill(answers, plan.products, teacher, every, known, memory, folder)
+    finally:
+        filling.BLOCK = before
+
+
+def worked_out(what: str, n: int, passing: list[float], block: list[float], size: int) -> dict:
+    """The row of as many windows as PAMAP2 trains on: passes grow with them, blocks of products with their square."""
+    whole, blocks = _study.PAMAP2_TRAINING, -(-_study.PAMAP2_TRAINING // size)
+    passes = [p * whole / n for p in passing]
+    both = [p + b * blocks * (blocks + 1) / 2 for p, b in zip(passes, block, strict=True)]
+    long = f"{what}, {whole} windows, worked out from a pass of {n} and one block of {size} x {size} products"
+    return _measure.dearer(long, "the passes", {"passes": passes, "both": both}, "both", "passes", 1.1)
 
 
 def main(words: list[str]) -> None:
@@ -184,7 +231,7 @@ def main(words: list[str]) -> None:
         raise SystemExit(_torchdistill.MISSING)
     _study.fair()
     with tempfile.TemporaryDirectory() as place:
-        rows = students(repeats, Path(place)) + filling(max(2, repeats // 2), Path(place)) + with_workers(repeats)
+        rows = students(repeats, Path(place)) + fillings(max(2, repeats // 2), Path(place)) + with_workers(repeats)
     notes = (
         f"{N} windows, batch {BATCH}; image teachers answer from products of {IMAGES} real windows repeated; "
         "a step reads the same number of bytes as it would of N."

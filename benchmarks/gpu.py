@@ -30,8 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from spkd import seeding
 from spkd.losses import sp
 from spkd.training import loop, step
+from spkd.training.filling import PRODUCTS
 from spkd.training.loop import Run
-from spkd.training.remembered import PRODUCTS, remember
+from spkd.training.remembered import RememberedTeacher, remember
 from spkd.training.replay import Replay
 from spkd.training.side_by_side import fit_many
 from spkd.training.teachers import Teacher
@@ -64,6 +65,7 @@ class Study:
         few = _study.device_windows(_study.windows(48), self.device)
         all_ = torch.arange(48, device=self.device)
         real, _ = remember(_study.teacher(name, few), all_, 16, 8 * GIB, self.folder, sp.Products)
+        assert isinstance(real, RememberedTeacher) and isinstance(self.signal, RememberedTeacher)
         index = torch.arange(len(self.rows), device=self.device) % 48
         kept = {k: a[index][:, index] if k == PRODUCTS else a[index] for k, a in real.answers.items()}
         real.answers, real.place = kept, self.signal.place
@@ -81,7 +83,8 @@ class Study:
             with torch.cuda.stream(stream):
                 task = _study.task(self.seen, [self.signal], self.rows)
                 task.network.load_state_dict(_study.network(16, 1, 1, seed=k).state_dict())
-                optimiser, sums = loop.optimiser_of(task.network.parameters(), self.settings), {}
+                optimiser = loop.optimiser_of(task.network.parameters(), self.settings)
+                sums: dict[str, torch.Tensor] = {}
                 update = Replay(lambda r, t=task, o=optimiser, s=sums: step.train_step(t, o, s, r), True, f"{k}")
                 for _ in range(5):
                     update(self.rows[:BATCH])
@@ -126,7 +129,8 @@ def filling(of: Study, repeats: int) -> list[dict]:
             for part in torch.split(of.rows, batch):
                 of.teacher.network(of.teacher.render(of.seen.batch(part), part))
 
-    calls = {f"pass {b}": lambda b=b: forward(b) for b in (512, 2048, 4096)}
+    sizes = (512, 2048, 4096)
+    calls: dict[str, Callable[[], object]] = {f"pass {b}": functools.partial(forward, b) for b in sizes}
     calls["fill"] = lambda: remember(of.teacher, of.rows, 512, 8 * GIB, of.folder, sp.Products)
     seconds = _measure.turns(calls, repeats, of.clock)
     best = min((k for k in calls if k != "fill"), key=lambda k: min(seconds[k]))
@@ -179,7 +183,8 @@ class Traffic(TorchDispatchMode):
 def bounds(of: Study, each: float) -> list[dict]:
     """What a step takes beside what it would take at the measured peak of arithmetic, memory, and starting kernels."""
     task = _study.task(of.seen, [of.signal], of.rows)
-    optimiser, sums = loop.optimiser_of(task.network.parameters(), of.settings), {}
+    optimiser = loop.optimiser_of(task.network.parameters(), of.settings)
+    sums: dict[str, torch.Tensor] = {}
     with FlopCounterMode(display=False) as flops:
         step.train_step(task, optimiser, sums, of.rows[:BATCH])
     with Traffic() as traffic:
@@ -187,7 +192,7 @@ def bounds(of: Study, each: float) -> list[dict]:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         step.train_step(task, optimiser, sums, of.rows[:BATCH])
         torch.cuda.synchronize()
-    kernels = sum(e.device_type == torch.autograd.DeviceType.CUDA for e in profile.events())
+    kernels = sum(e.device_type.name == "CUDA" for e in profile.events())
     square, big = torch.randn(8192, 8192, device=of.device), torch.empty(2**28, device=of.device)
     source, tiny = torch.randn_like(big), torch.zeros(1, device=of.device)
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def epoch(seen: DeviceWindows, batch: int, n_teachers: int) -> Callable[[], None
 def epochs(name: str, values: tuple[int, ...], rounds: int, n_teachers: int = 0) -> Points:
     """Microseconds of one thread for each window of an epoch, by the value of one argument; the values take turns."""
     base = {"windows": N, "channels": N_CHANNELS, "batch": BATCH, "teachers": n_teachers}
-    calls, n = {}, {}
+    calls: dict[int, Callable[[], object]] = {}
+    n: dict[int, int] = {}
     for value in values:
         of = {**base, name: value}
         seen = _study.device_windows(_study.windows(of["windows"], of["channels"]))
@@ -96,12 +98,12 @@ def epochs(name: str, values: tuple[int, ...], rounds: int, n_teachers: int = 0)
 
 def filling(values: tuple[int, ...], rounds: int) -> Points:
     """Microseconds of one thread for each window of filling the cache, by the number of windows."""
-    calls = {}
+    calls: dict[int, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as place:
         for n in values:
             seen = _study.device_windows(_study.windows(n))
             live, rows = _study.teacher("signal", seen), torch.arange(n)
-            calls[n] = lambda t=live, r=rows: remember(t, r, 512, 2**33, Path(place), sp.Products)
+            calls[n] = partial(remember, live, rows, 512, 2**33, Path(place), sp.Products)
         return {n: [1e6 * s / n for s in taken] for n, taken in _measure.turns(calls, rounds).items()}
 
 

@@ -35,7 +35,7 @@ def main() -> None:
     x = torch.from_numpy(np.stack([signal[:, s : s + manifest["length"]] for s in starts]))
     x = (x - x.mean((0, 2), keepdim=True)) / (x.std((0, 2), keepdim=True) + 1e-6)
     y, test = torch.from_numpy(label.astype(np.int64)), torch.from_numpy(subject == 0)
-    loader = DataLoader(TensorDataset(x[~test], y[~test]), SETTINGS["batch"], shuffle=True, drop_last=True)
+    loader = DataLoader(TensorDataset(x[~test], y[~test]), int(SETTINGS["batch"]), shuffle=True, drop_last=True)
     network = PlainWideResNet(16, 1, x.shape[1], len(manifest["classes"]), 1)
     optimiser = torch.optim.SGD(
         network.parameters(), SETTINGS["lr"], SETTINGS["momentum"], weight_decay=SETTINGS["weight_decay"]
