@@ -254,6 +254,18 @@ def test_the_first_step_is_recorded_before_any_update(run_trainer: Callable[...,
     assert other["losses"] != pytest.approx(first["losses"], rel=1e-3)
 
 
+def test_images_are_augmented_in_as_many_processes_as_asked_for_on_a_cpu_as_on_a_gpu(
+    run_trainer: Callable[..., Path],
+) -> None:
+    plan = replace(PLAN, method="none")
+    none, one, two, again = (run_trainer(plan, epochs=1, workers=n) for n in (0, 1, 2, 2))
+    first = [json.loads((f / "first_step.json").read_text()) for f in (none, one, two, again)]
+    assert first[0]["images_sha256"] == first[1]["images_sha256"] and first[0]["losses"] != first[1]["losses"]
+    assert first[1] == first[2] == first[3]  # the first batch is the first worker's, however many there are
+    ended, repeated = (states(f / "weights/last.pt") for f in (two, again))
+    assert all(torch.equal(ended[k], repeated[k]) for k in ended)
+
+
 def test_what_a_follower_reads_while_the_trainer_writes_is_whole_or_not_there(
     run_trainer: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
