@@ -21,7 +21,7 @@ from spkd.data.batches import order
 from spkd.errors import SpkdError
 from spkd.evidence import bundle, judge, lock_file, outbox, portable, provenance, tracking, working_tree
 from spkd.experiment import checkout, har, record, repetition, reproduce
-from spkd.settings import Reproduce
+from spkd.settings import Reproduce, Settings
 from spkd.training import loop
 
 ROOT = Path(__file__).parents[2]
@@ -405,6 +405,18 @@ def detection(repo, tmp_path):
         return str(tmp_path / "detection.zip")
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("wanted", "indices"),
+    [("0", "0"), ("0,1", "0,1"), ("cuda", "0"), ("cuda:1", "1"), ("cpu", "cpu"), ("auto", "auto")],
+)
+def test_a_detector_is_repeated_on_the_device_that_is_named_in_its_words_or_in_torchs(wanted, indices):
+    tree = config.resolve(config.read(ROOT / "params.yaml"), {})
+    recorded = repetition.Recorded(Path(), {"kind": "detect"}, {"detect": tree["detect"], "run": tree["run"]})
+    planned = repetition.settings(recorded, tree, {}, {"device": wanted, "threads": 3})
+    made = config.check(Settings, planned, "")
+    assert (made.detect.device, made.run.threads) == (indices, 3)
 
 
 @pytest.mark.parametrize(

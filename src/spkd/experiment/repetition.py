@@ -133,8 +133,10 @@ def settings(recorded: Recorded, tree: dict[str, Any], stored: Mapping[str, str]
     """
     made, said = copy.deepcopy(tree), copy.deepcopy(dict(recorded.settings))
     said["run"].pop("folder", None)
-    made["run"] = _over(made["run"], said["run"]) | dict(machine)
-    if recorded.command == "detect":
+    is_detector = recorded.command == "detect"
+    own = {k: v for k, v in machine.items() if k != "device" or not is_detector}  # its GPU indices are no run.device
+    made["run"] = _over(made["run"], said["run"]) | own
+    if is_detector:
         made["detect"] = _over(made["detect"], said["detect"], whole=("train", "annotations"))
         if "teacher.detector" in stored:
             made["detect"]["distill"]["teacher"] = f"run:{stored['teacher.detector']}"

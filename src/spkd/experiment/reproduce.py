@@ -32,7 +32,7 @@ PROCESS = "process.json"
 class Choices:
     """What the user allows. build, here: of the environment, see checkout.interpreter. trust: see consent.
 
-    machine: `run` settings that may be others here: device, threads. check_teacher: see consent.
+    machine: settings that may be others here: device (of `run`, or of `detect`), threads. check_teacher: see consent.
     """
 
     build: bool
