@@ -266,6 +266,14 @@ def test_images_are_augmented_in_as_many_processes_as_asked_for_on_a_cpu_as_on_a
     assert all(torch.equal(ended[k], repeated[k]) for k in ended)
 
 
+@pytest.mark.parametrize("amp", ["bf16", "fp16", True])
+def test_a_cpu_trains_in_float32_whatever_precision_a_gpu_would_train_in(
+    run_trainer: Callable[..., Path], amp: str | bool
+) -> None:
+    folder = run_trainer(replace(PLAN, method="none"), epochs=1, amp=amp)
+    assert json.loads((folder / "started.json").read_text())["precision"] == "float32"
+
+
 def test_what_a_follower_reads_while_the_trainer_writes_is_whole_or_not_there(
     run_trainer: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ class SpkdTrainer(DetectionTrainer):
         super().__init__(cfg, overrides, _callbacks)
         if self.device.type == "cpu":  # ultralytics has just set 0: a GPU's augmentation is drawn in the workers
             self.args.workers = (overrides or {}).get("workers", self.args.workers)
+            self.args.amp = False  # bf16, about which no `check_amp` is asked, would raise
         if self.plan.threads:  # ultralytics has just set its own number: all cores but one
             torch.set_num_threads(self.plan.threads)
         self.first_images: list[str] | None = None
