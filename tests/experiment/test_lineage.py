@@ -2,6 +2,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from spkd.errors import SpkdError
@@ -93,6 +94,13 @@ def test_stale_windows_are_refused_with_the_command(trained):
 def test_a_run_on_an_absent_gpu_is_refused():
     with pytest.raises(SpkdError, match="run.device"):
         plan.device("cuda:7")
+
+
+def test_a_gpu_that_its_driver_counts_but_that_cannot_be_used_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SpkdError, match="got 0 CUDA devices .* a torch build for your driver"):
+        plan.device("cuda")
 
 
 def test_settings_that_change_numbers_change_the_fingerprint(trained):

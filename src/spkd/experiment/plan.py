@@ -69,7 +69,7 @@ def device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = torch.device(name)
     if chosen.type == "cuda":
-        n = torch.cuda.device_count()
+        n = torch.cuda.device_count() if torch.cuda.is_available() else 0  # an old driver counts GPUs it cannot use
         if (chosen.index or 0) >= n:
             do = "use run.device cpu or auto, or install a torch build for your driver"
             raise SpkdError("run.device", name, f"{n} CUDA devices (torch {torch.__version__})", do)
