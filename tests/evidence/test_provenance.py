@@ -1,5 +1,6 @@
 import hashlib
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -18,6 +19,17 @@ def test_the_environment_names_machine_packages_lock_and_flags(tmp_path):
     ten = provenance.compared(found)
     assert len(ten) == 10 and ten["flags"] == "deterministic_algorithms=True"
     assert (ten["gpu"] == "none") == (not torch.cuda.is_available())
+
+
+@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("nvidia-smi", 30), PermissionError("nvidia-smi")])
+def test_a_driver_that_does_not_answer_is_not_known_and_ends_no_run(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(provenance.shutil, "which", lambda name: name)
+    monkeypatch.setattr(provenance.subprocess, "run", fail)
+    assert provenance._driver() is None
 
 
 def test_the_hash_of_weights_does_not_depend_on_order_layout_or_device_copy():

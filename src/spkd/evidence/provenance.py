@@ -122,7 +122,10 @@ def _driver() -> str | None:
     if not torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return answer.stdout.split("\n", 1)[0].strip() or None
 
 
