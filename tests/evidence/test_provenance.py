@@ -21,6 +21,18 @@ def test_the_environment_names_machine_packages_lock_and_flags(tmp_path):
     assert (ten["gpu"] == "none") == (not torch.cuda.is_available())
 
 
+def test_all_cards_are_named_in_the_order_of_their_indices(tmp_path):
+    big = {"name": "H100", "capability": "90", "sms": 132, "memory_gib": 80.0}
+    small = {"name": "L4", "capability": "89", "sms": 58, "memory_gib": 23.0}
+    here = provenance.environment({}, tmp_path)
+    told = [provenance.compared(here | {"gpus": cards})["gpu"] for cards in ([big, big], [big, small], [small, big])]
+    assert told == [
+        "2 x H100 (sm_90, 132 SMs)",
+        "1 x H100 (sm_90, 132 SMs), 1 x L4 (sm_89, 58 SMs)",
+        "1 x L4 (sm_89, 58 SMs), 1 x H100 (sm_90, 132 SMs)",
+    ]
+
+
 @pytest.mark.parametrize("error", [subprocess.TimeoutExpired("nvidia-smi", 30), PermissionError("nvidia-smi")])
 def test_a_driver_that_does_not_answer_is_not_known_and_ends_no_run(monkeypatch, error):
     def fail(*_, **__):

@@ -5,6 +5,7 @@ on stderr and recorded as such.
 """
 
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -51,12 +52,14 @@ def environment(flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]
 
 def compared(found: Mapping[str, Any]) -> dict[str, Any]:
     """The ten facts of an environment that are compared most, for `run.params(..., prefix="env/")`."""
-    gpu = found["gpus"][0] if found["gpus"] else None
+    cards = [f"{gpu['name']} (sm_{gpu['capability']}, {gpu['sms']} SMs)" for gpu in found["gpus"]]
+    # In the order of their indices: with the flag `device` it says which of them a run used.
+    gpus = ", ".join(f"{len(list(alike))} x {card}" for card, alike in itertools.groupby(cards))
     return {
         "os": found["os"],
         "python": found["python"],
         "cpu": f"{found['cpu']}, {found['cores']} cores",
-        "gpu": f"{len(found['gpus'])} x {gpu['name']} (sm_{gpu['capability']}, {gpu['sms']} SMs)" if gpu else "none",
+        "gpu": gpus or "none",
         "driver": found["driver"] or "none",
         "cuda": found["cuda"] or "none",
         "cudnn": found["cudnn"] or "none",
