@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spkd.__main__ import run
-from spkd.detect import networks, versions
+from spkd.detect import evaluate, hardware, networks, versions
 from spkd.errors import SpkdError
 
 
@@ -75,6 +75,26 @@ def test_every_round_times_every_model_once_and_two_rounds_before_are_not_counte
     times = versions.time_in_turns({name: Clocked(name, calls) for name in "ab"}, 64, 3, "cpu")
     assert calls == ["a", "b"] * 5
     assert {name: (len(wall), len(cpu)) for name, (wall, cpu) in times.items()} == {"a": (3, 3), "b": (3, 3)}
+
+
+def test_a_time_ends_when_the_device_of_the_image_has_ended_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(hardware, "wait", lambda device: calls.append(str(device)))
+    versions.time_in_turns({"a": Clocked("a", calls)}, 64, 1, "cpu")
+    assert calls == ["cpu", "a", "cpu"] * 3
+    calls.clear()
+    monkeypatch.setattr(evaluate, "fused", lambda model, device: Clocked("a", calls))
+    monkeypatch.setattr(evaluate, "get_flops", lambda *_: 0)
+    evaluate.cost(torch.nn.Identity(), 64, "cpu", rounds=1)
+    assert calls == ["cpu", "a", "cpu"] * 4
+
+
+def test_the_gpu_that_is_waited_for_is_the_one_that_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    for indices in ("1", "2,3", "cpu"):
+        hardware.wait(hardware.first(indices))
+    assert waited == [torch.device("cuda:1"), torch.device("cuda:2")]
 
 
 def test_the_table_compares_with_the_reference_cpu_time_where_there_is_one(

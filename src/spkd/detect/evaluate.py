@@ -18,7 +18,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.torch_utils import get_flops
 
 from spkd import atomic
-from spkd.detect import coco_metric, hermetic
+from spkd.detect import coco_metric, hardware, hermetic
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
 
@@ -119,12 +119,10 @@ def cost(model: nn.Module, imgsz: int, device: str | torch.device, rounds: int =
         image = torch.zeros(1, 3, imgsz, imgsz, device=device)
         times = []
         for _ in range(rounds + 3):
-            if image.is_cuda:
-                torch.cuda.synchronize()
+            hardware.wait(image.device)
             start = time.perf_counter()
             lean(image)
-            if image.is_cuda:
-                torch.cuda.synchronize()
+            hardware.wait(image.device)
             times.append(time.perf_counter() - start)
     return {"parameters": parameters, "gflops": gflops, "latency_ms": min(times[3:]) * 1e3}
 

@@ -25,3 +25,9 @@ def device(wanted: str, key: str) -> str:
 def first(indices: str) -> torch.device:
     """torch's device of what `device` returned: the first of several."""
     return torch.device("cpu" if indices == "cpu" else f"cuda:{indices.split(',')[0]}")
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU has. Without a name torch waits for its current GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from ultralytics.utils.torch_utils import get_flops
 
-from spkd.detect import evaluate
+from spkd.detect import evaluate, hardware
 
 BLOCKS = (
     "Bottleneck",
@@ -107,12 +107,10 @@ def time_in_turns(
         times: dict[str, Timing] = {name: ([], []) for name in fused}
         for turn in range(rounds + 2):
             for name in fused:
-                if image.is_cuda:
-                    torch.cuda.synchronize()
+                hardware.wait(image.device)
                 start, start_cpu = time.perf_counter(), time.process_time()
                 fused[name](image)
-                if image.is_cuda:
-                    torch.cuda.synchronize()
+                hardware.wait(image.device)
                 if turn >= 2:
                     times[name][0].append((time.perf_counter() - start) * 1e3)
                     times[name][1].extend([] if image.is_cuda else [(time.process_time() - start_cpu) * 1e3])
