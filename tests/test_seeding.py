@@ -40,6 +40,12 @@ def test_every_flag_is_what_was_asked_for_and_what_is_recorded(flags, determinis
     }  # fmt: skip
 
 
+def test_where_an_operation_may_only_warn_the_record_says_so(flags):
+    assert seeding.set_flags(True, False, 1, warn_only=True)["deterministic_algorithms"] == "warn_only"
+    assert torch.get_deterministic_debug_mode() == 1
+    assert seeding.set_flags(False, False, 1, warn_only=True)["deterministic_algorithms"] is False
+
+
 def test_no_thread_count_means_all_cores_and_a_workspace_of_ones_own_stays(flags, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     recorded = seeding.set_flags(True, False, 0)

@@ -31,23 +31,25 @@ def torch_stream(seed: int, *purpose: object, device: str | torch.device = "cpu"
     return generator
 
 
-def set_flags(deterministic: bool, tf32: bool, threads: int) -> dict[str, Any]:
+def set_flags(deterministic: bool, tf32: bool, threads: int, warn_only: bool = False) -> dict[str, Any]:
     """Set every flag that changes numbers; returns them for the run's environment record. Freed memory is kept.
 
     threads: CPU threads, 0 = all cores. The thread count changes the order of sums, so it is part of the record.
+    warn_only: an operation that has no deterministic algorithm warns instead of raising; the record says so.
     """
     memory.keep()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads or os.cpu_count() or 1)
     # The same as use_deterministic_algorithms, which also loads torch's compiler: 0.8 s before the first step.
-    torch.set_deterministic_debug_mode("error" if deterministic else "default")
+    strict = "warn" if warn_only else "error"
+    torch.set_deterministic_debug_mode(strict if deterministic else "default")
     # A debugging aid that comes with the line above: it fills every new tensor, which costs a student's step 10 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
     return {
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "deterministic_algorithms": (False, "warn_only", True)[torch.get_deterministic_debug_mode()],
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
         "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
         "matmul.allow_tf32": torch.backends.cuda.matmul.allow_tf32,

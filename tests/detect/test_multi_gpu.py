@@ -41,13 +41,14 @@ class Trainer(state["trainer"]):
 
 
 trainer = Trainer(cfg=DEFAULT_CFG_DICT | {{"save_dir": ""}}, overrides=state["args"], _callbacks=state["callbacks"])
+flags = f"{{torch.backends.cudnn.allow_tf32}} {{torch.get_deterministic_debug_mode()}}"
 trainer.model = state["model"]
 trainer.train()
 from spkd.evidence.provenance import state_sha256
 
 model = unwrap_model(trainer.model)
 weights = {{k: v for k, v in model.named_parameters()}}
-print(f"rank {{RANK}} {{type(model.criterion).__name__}} {{state_sha256(weights)}}", flush=True)
+print(f"rank {{RANK}} {{type(model.criterion).__name__}} {{state_sha256(weights)}} {{flags}}", flush=True)
 dist.destroy_process_group()
 """
 
@@ -58,7 +59,7 @@ def test_two_workers_distil_and_end_with_the_same_weights(
     import cloudpickle
     from ultralytics.utils.patches import torch_save
 
-    plan = Plan("sp", str(tiny_teacher), ("P3", "P4", "P5"), "object", 20.0, 64, 1, 4, 8, 1)
+    plan = Plan("sp", str(tiny_teacher), ("P3", "P4", "P5"), "object", 20.0, 64, 1, 4, 8, 1, False)
     folder = tmp_path / "train"
     arguments = {
         "model": str(tiny_yaml), "data": str(tiny_set), "epochs": 1, "batch": 4, "imgsz": 64, "device": "cpu", "nbs": 4,
@@ -76,6 +77,7 @@ def test_two_workers_distil_and_end_with_the_same_weights(
     ranks = sorted(line.split() for line in done.stdout.splitlines() if line.startswith("rank "))
     assert [r[:3] for r in ranks] == [["rank", "0", "SpCriterion"], ["rank", "1", "SpCriterion"]]
     assert ranks[0][3] == ranks[1][3]
+    assert ranks[0][4:] == ranks[1][4:] == ["False", "1"]  # a new process has TF32 in cuDNN, and no such mode
     lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
     assert len(lines) == 1 and lines[0]["values"]["train/sp_loss"] > 0
     assert (folder / "trained").is_file() and (folder / "maps/00001.npz").is_file()

@@ -19,7 +19,7 @@ from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
 from spkd.errors import SpkdError
 
-PLAN = Plan("sp", "", ("P3", "P4", "P5"), "pooled", 20.0, 64, 1, 4, 8, 1)
+PLAN = Plan("sp", "", ("P3", "P4", "P5"), "pooled", 20.0, 64, 1, 4, 8, 1, False)
 
 
 class Flat:

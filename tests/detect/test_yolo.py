@@ -102,7 +102,7 @@ def train(job: Job, run: Recorder) -> dict[str, float]:
 def make_job(
     tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Job]:
-    plan = Plan("sp", str(tiny_teacher), ("P3", "P4", "P5"), "object", 20.0, 64, 1, 4, 8, 1)
+    plan = Plan("sp", str(tiny_teacher), ("P3", "P4", "P5"), "object", 20.0, 64, 1, 4, 8, 1, False)
     limits = {"max_missing": 0.0, "max_background": 0.9, "max_duplicates": 0.01}
     extra = {"plots": False, "nbs": 4, "warmup_epochs": 0.0, "verbose": False}
     base = Job(
@@ -181,6 +181,20 @@ def test_the_final_map_is_that_of_the_trainers_own_validation_on_images_that_are
     metrics = run.logged["metrics"][1]
     assert metrics["val/mAP50"] > 0.1  # 0.012 more on squares; the weights are stored in half precision
     assert metrics["best/mAP50"] == pytest.approx(metrics["val/mAP50"], abs=0.003)
+
+
+def test_the_final_evaluation_is_under_the_flags_that_the_run_recorded(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, measure, job = [], evaluate.validate, make_job(epochs=1)
+
+    def flags() -> tuple[int, bool, int]:
+        return torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32, torch.get_num_threads()
+
+    monkeypatch.setattr(evaluate, "validate", lambda *given: seen.append(flags()) or measure(*given))
+    train(job, Recorder())
+    train(job, Recorder())  # as after a kill between training and evaluation
+    assert seen == [(1, False, 1)] * 2
 
 
 def test_a_training_that_patience_ended_says_so_and_its_last_epoch_is_the_one_that_was_trained(
@@ -349,6 +363,20 @@ def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> N
     for wanted in ("97", "0,97", "cuda:97"):
         with pytest.raises(SpkdError, match=r"params\.yaml: a\.key: expected (GPU indices below|cpu or auto)"):
             hardware.device(wanted, "a.key")
+
+
+@pytest.mark.parametrize(("wanted", "recorded"), [(0, min(8, max(1, (os.cpu_count() or 1) - 1))), (3, 3)])
+def test_the_threads_on_record_are_those_that_a_cpu_trains_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: int, recorded: int
+) -> None:
+    told, before = [], torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracked, "run", lambda job, session, _: told.append((job, session)) or ("id", {}))
+    shutil.copy(REPO / "params.yaml", tmp_path)
+    main_run("detect", ["--detect.device", "cpu", "--run.threads", str(wanted)])
+    torch.set_num_threads(before)
+    ((job, session),) = told
+    assert (session.flags["threads"], job.plan.threads) == (recorded, recorded)
 
 
 def test_one_gpu_has_one_name_in_ultralytics_and_one_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:

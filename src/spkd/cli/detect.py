@@ -16,16 +16,18 @@ SECTIONS = ("preset", "detect", "run", "tracking", "coco")
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """One detection run from preflight to evidence."""
     from spkd import seeding
-    from spkd.detect import tracked
+    from spkd.detect import hardware, tracked
     from spkd.evidence import machine, tracking
 
     run = settings.run
     tracking.sweep(Path(run.folder))
     chosen = {"detect": tree["detect"], "run": tree["run"]}
-    flags = seeding.set_flags(run.deterministic, run.tf32, run.threads)
     key = hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:8]
     begins = Path(settings.detect.model).stem.replace(":", "-")
     job = make_job(settings, Path(run.folder) / "detect" / f"{begins}-{key}")
+    # ultralytics lets an operation without a deterministic algorithm pass with a warning.
+    threads = hardware.threads(run.threads, job.device)
+    flags = seeding.set_flags(run.deterministic, run.tf32, threads, warn_only=True)
     print(machine.line(job.device, settings.detect.device), flush=True)
     session = tracked.Session(settings.tracking.experiment, chosen, flags)
     run_id, numbers = tracked.run(job, session, settings.detect.distill.teacher)
@@ -40,10 +42,12 @@ def make_job(settings: Settings, folder: Path) -> Any:
     d, run = settings.detect, settings.run
     distill = d.distill.model_dump(exclude={"teacher", "dis", "levels"})
     maps: dict[str, Any] = {"probe_images": d.maps.images, "probe_objects": d.maps.objects, "maps_every": d.maps.every}
-    chosen = plan.Plan(**distill, **maps, teacher="", levels=tuple(d.distill.levels), threads=run.threads)
+    device = hardware.device(d.device, "detect.device")
+    threads = hardware.threads(run.threads, device)
+    chosen = plan.Plan(**distill, **maps, teacher="", levels=tuple(d.distill.levels), threads=threads, tf32=run.tf32)
     plain = d.model_dump(include={"model", "epochs", "batch", "imgsz", "workers"})
     return plan.Job(
-        **plain, folder=folder.absolute(), data=Path(d.data), device=hardware.device(d.device, "detect.device"),
+        **plain, folder=folder.absolute(), data=Path(d.data), device=device,
         dis=d.distill.dis, annotations=truth.annotations(settings), extra=d.train,
         limits=d.preflight.model_dump(), seed=run.seed, deterministic=run.deterministic, plan=chosen,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """The device of a detection run in ultralytics' words and in torch's. Nothing falls back in silence."""
 
 import torch
+from ultralytics.utils import NUM_THREADS
 
 from spkd.errors import SpkdError
 
@@ -25,6 +26,11 @@ def device(wanted: str, key: str) -> str:
 def first(indices: str) -> torch.device:
     """torch's device of what `device` returned: the first of several."""
     return torch.device("cpu" if indices == "cpu" else f"cuda:{indices.split(',')[0]}")
+
+
+def threads(wanted: int, indices: str) -> int:
+    """The CPU threads of a run: those wanted. 0 = all cores; on a CPU ultralytics' number, one less and at most 8."""
+    return wanted or (NUM_THREADS if indices == "cpu" else 0)
 
 
 def wait(device: torch.device) -> None:

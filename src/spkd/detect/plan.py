@@ -9,8 +9,8 @@ from typing import Any
 class Plan:
     """What our trainer does beyond ultralytics' arguments.
 
-    teacher: path of weights, "" = none. threads: CPU threads, 0 = ultralytics' choice, all cores but one.
-    maps_every: epochs between similarity maps.
+    teacher: path of weights, "" = none. threads: CPU threads, 0 = those that the process has.
+    maps_every: epochs between similarity maps. tf32: as seeding.set_flags takes it.
     """
 
     method: str
@@ -23,6 +23,7 @@ class Plan:
     probe_images: int
     probe_objects: int
     maps_every: int
+    tf32: bool
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from spkd import atomic
+from spkd import atomic, seeding
 from spkd.detect import hermetic, probe
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
@@ -51,8 +51,9 @@ class SpkdTrainer(DetectionTrainer):
         if self.device.type == "cpu":  # ultralytics has just set 0: a GPU's augmentation is drawn in the workers
             self.args.workers = (overrides or {}).get("workers", self.args.workers)
             self.args.amp = False  # bf16, about which no `check_amp` is asked, would raise
-        if self.plan.threads:  # ultralytics has just set its own number: all cores but one
-            torch.set_num_threads(self.plan.threads)
+        # A worker of multi-GPU training is a new process, and on a CPU ultralytics has just set threads of its own.
+        threads = self.plan.threads or torch.get_num_threads()
+        seeding.set_flags(bool(self.args.deterministic), self.plan.tf32, threads, warn_only=True)
         self.first_images: list[str] | None = None
         self.batch_of_epoch = (-1, 0)
         self.add_callback("on_train_batch_end", refuse_non_finite)

@@ -13,7 +13,7 @@ import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from spkd import atomic
+from spkd import atomic, seeding
 from spkd.detect import evaluate, follow, hardware, hermetic, networks, preflight, sheet, spkd_trainer
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
@@ -74,6 +74,8 @@ def train(job: Job, report: preflight.Report, run: "Run") -> dict[str, float]:
     """
     follower = follow.Follower(run, job.train_folder, list(report.names.values()), report.origin)
     _train(job, follower)
+    # ultralytics has unset them: evaluation is the same whether or not it follows its training in one process.
+    seeding.set_flags(job.deterministic, job.plan.tf32, job.plan.threads, warn_only=True)
     follower.finish()
     spkd_trainer.require_distilled(job.train_folder, job.plan)
     return log_result(job, run, plots=bool(job.extra.get("plots", True)))
