@@ -22,10 +22,11 @@ from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from spkd import atomic, seeding
-from spkd.detect import hermetic, probe
+from spkd.detect import hermetic, probe, workers
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
 from spkd.errors import SpkdError
+from spkd.evidence import outbox
 from spkd.evidence.provenance import state_sha256
 
 GUARD = "needs_spkd_detect"  # unknown to ultralytics: its own resume stops at it instead of dropping the distillation
@@ -34,18 +35,22 @@ OF_TRAINING = (f"val/{KEY}", "val/dis_loss")  # no validation computes these ter
 
 
 def planned(plan: Plan) -> type["SpkdTrainer"]:
-    """A trainer class that carries its plan; picklable by value, as multi-GPU training needs."""
-    return type("PlannedTrainer", (SpkdTrainer,), {"plan": plan, "__module__": __name__})
+    """A trainer class that carries its plan, and whose it is; picklable by value, as multi-GPU training needs."""
+    carried = {"plan": plan, "command": outbox.this_process(), "__module__": __name__}
+    return type("PlannedTrainer", (SpkdTrainer,), carried)
 
 
 class SpkdTrainer(DetectionTrainer):
     """DetectionTrainer with a plan; made by `planned`. The teacher lives beside the model, never in it."""
 
     plan: ClassVar[Plan]
+    command: ClassVar[dict[str, Any]]
 
     def __init__(
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
+        if RANK != -1:
+            workers.end_with(self.command)
         hermetic.quiet()
         super().__init__(cfg, overrides, _callbacks)
         if self.device.type == "cpu":  # ultralytics has just set 0: a GPU's augmentation is drawn in the workers
