@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
-from spkd.detect import spkd_trainer
+from spkd.detect import spkd_trainer, yolo
 from spkd.detect.plan import Plan
+from spkd.errors import SpkdError
 from spkd.evidence import outbox
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -136,3 +139,19 @@ def test_a_worker_ends_where_its_command_was_killed() -> None:
         worker.kill()
         worker.communicate()
         command.wait()
+
+
+def test_a_failed_worker_is_a_message_that_says_where_its_own_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        ddp = True
+
+        def train(self) -> None:
+            raise subprocess.CalledProcessError(1, ["torchrun"])
+
+    job: Any = SimpleNamespace(train_folder=tmp_path, plan=None, device="0,1", overrides=dict)
+    monkeypatch.setattr(spkd_trainer, "planned", lambda plan: lambda overrides: Failing())
+    follower: Any = SimpleNamespace(drain=lambda: None)
+    with pytest.raises(SpkdError, match="workers on GPUs 0,1 .* first of them that failed is above; mend"):
+        yolo._train(job, follower)

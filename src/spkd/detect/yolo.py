@@ -6,6 +6,7 @@ Contract: tracks through the `Run` it is given and nothing else; a killed traini
 import json
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +98,13 @@ def _train(job: Job, follower: follow.Follower) -> None:
     resume = {} if last is None else {"resume": str(last)}
     trainer = spkd_trainer.planned(job.plan)(overrides=job.overrides() | resume)
     if trainer.ddp:
-        with follow.alongside(follower):
-            trainer.train()
+        try:
+            with follow.alongside(follower):
+                trainer.train()
+        except subprocess.CalledProcessError as error:
+            got = f"exit status {error.returncode}: the message of the first of them that failed is above"
+            do = "mend what it names; the same command goes on from the last checkpoint"
+            raise SpkdError(job.train_folder, f"workers on GPUs {job.device} that end well", got, do) from None
     else:
         trainer.add_callback("on_train_start", follower.drain)
         trainer.add_callback("on_fit_epoch_end", follower.drain)
