@@ -95,6 +95,22 @@ def test_ray_says_how_to_get_it_where_it_is_not_installed(monkeypatch):
         executor.Ray(work, 1, 0.0)
 
 
+@pytest.mark.parametrize(("gpus", "share", "refused"), [(0, 0.25, True), (0, 0.0, False), (1, 0.25, False)])
+def test_a_share_of_a_gpu_is_refused_where_the_ray_cluster_has_none(monkeypatch, gpus, share, refused):
+    left = []
+    ray = SimpleNamespace(
+        init=lambda **_: None, shutdown=lambda: left.append(1), remote=lambda **_: lambda function: function,
+        cluster_resources=lambda: {"CPU": 2.0} | ({"GPU": float(gpus)} if gpus else {}),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    if refused:
+        with pytest.raises(SpkdError, match=r"table\.gpu_share: expected 0 on a cluster without a GPU, got 0.25"):
+            executor.Ray(work, 1, share)
+    else:
+        executor.Ray(work, 1, share)
+    assert len(left) == refused
+
+
 def test_no_worker_outlives_a_parent_that_was_killed(tmp_path):
     note = tmp_path / "pid"
     code = f"""

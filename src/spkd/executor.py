@@ -171,6 +171,10 @@ class Ray:
         passed = ("PYTHONPATH", "OMP_", "MLFLOW_", "CUBLAS_", "MKL_")
         variables = {key: value for key, value in os.environ.items() if key.startswith(passed)}
         ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": variables}, **own)
+        if gpu_share and not ray.cluster_resources().get("GPU"):
+            ray.shutdown()
+            do = "set table.gpu_share 0, or start Ray where there is a GPU"
+            raise SpkdError("table.gpu_share", "0 on a cluster without a GPU", gpu_share, do)  # else each job waits
         self._task = ray.remote(num_cpus=1, num_gpus=gpu_share, max_retries=0)(_attempt)
         self._function = function
         self._busy: dict[Any, str] = {}
