@@ -114,13 +114,9 @@ def refuse_non_finite(task: Task, state: State, path: Path) -> None:
     sums = _read(state.sums)
     step = int(sums.get("good_steps", state.step))
     if step < state.step:
-        broken = [n for n, v in sums.items() if not math.isfinite(v)]
-        raise SpkdError(
-            f"{task.title}: epoch {state.epoch + 1}, step {step}",
-            "a finite loss",
-            f"{', '.join(broken)} not finite",
-            f"lower train.lr or the weight of that term; the last good weights are in {path}",
-        )
+        broken = ", ".join(n for n, v in sums.items() if not math.isfinite(v))
+        where, do = f"{task.title}: epoch {state.epoch + 1}, step {step}", "lower train.lr or the weight of that term"
+        raise SpkdError(where, "a finite loss", f"{broken} not finite", f"{do}; the last good weights are in {path}")
 
 
 def _read(sums: dict[str, torch.Tensor]) -> dict[str, float]:
