@@ -10,14 +10,12 @@ the table shows the last of each, docs/growth.png all.
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -33,7 +31,7 @@ from spkd.training.remembered import layout, remember
 
 WINDOWS, CHANNELS = (512, 1024, 2048, 4096), (5, 10, 20, 40, 80)
 BATCHES, TEACHERS = (32, 64, 128, 256, 512), (0, 1, 2, 3)
-N, BATCH, N_CHANNELS, ROUNDS = 1024, 128, 40, 5
+N, BATCH, N_CHANNELS, ROUNDS = 1024, 128, 40, 9
 FILLED, FILLINGS = (256, 1024, 4096, 8192), 3
 HELD, PROCESSES = (1024, 2048, 4096, 8192), 2
 CACHE = (256, 1024, 4096, 16_384, 65_536)
@@ -84,26 +82,26 @@ def epoch(seen: DeviceWindows, batch: int, n_teachers: int) -> Callable[[], None
     return _study.epoch(_study.task(seen, taught, rows), _study.train(batch=batch))
 
 
-def epochs(name: str, values: tuple[int, ...], rounds: int, n_teachers: int = 0) -> Points:
-    """Microseconds of one thread for each window of an epoch, by the value of one argument; the values take turns."""
-    base = {"windows": N, "channels": N_CHANNELS, "batch": BATCH, "teachers": n_teachers}
-    calls: dict[int, Callable[[], object]] = {}
-    n: dict[int, int] = {}
-    for value in values:
-        of = {**base, name: value}
-        seen = _study.device_windows(_study.windows(of["windows"], of["channels"]))
-        calls[value], n[value] = epoch(seen, of["batch"], of["teachers"]), len(seen)
-    return {value: [1e6 * s / n[value] for s in taken] for value, taken in _measure.turns(calls, rounds).items()}
+def epochs(name: str, values: tuple[int, ...], rounds: int, sides: Iterable[int] = (0,)) -> dict[int, Points]:
+    """Microseconds of one thread for each window of an epoch, by teachers and one argument; all take turns."""
+    calls, n = {}, {}
+    for n_teachers in sides:
+        for value in values:
+            of = {"windows": N, "channels": N_CHANNELS, "batch": BATCH, "teachers": n_teachers, name: value}
+            seen = _study.device_windows(_study.windows(of["windows"], of["channels"]))
+            calls[n_teachers, value], n[n_teachers, value] = epoch(seen, of["batch"], of["teachers"]), len(seen)
+    seconds = _measure.turns(calls, rounds)
+    return {k: {value: [1e6 * s / n[k, value] for s in seconds[k, value]] for value in values} for k in sides}
 
 
 def filling(values: tuple[int, ...], rounds: int) -> Points:
     """Microseconds of one thread for each window of filling the cache, by the number of windows."""
-    calls: dict[int, Callable[[], object]] = {}
+    calls = {}
     with tempfile.TemporaryDirectory() as place:
         for n in values:
             seen = _study.device_windows(_study.windows(n))
             live, rows = _study.teacher("signal", seen), torch.arange(n)
-            calls[n] = partial(remember, live, rows, 512, 2**33, Path(place), sp.Products)
+            calls[n] = lambda t=live, r=rows: remember(t, r, 512, 2**33, Path(place), sp.Products)
         return {n: [1e6 * s / n for s in taken] for n, taken in _measure.turns(calls, rounds).items()}
 
 
@@ -123,10 +121,14 @@ def memory(values: tuple[int, ...], rounds: int) -> dict[int, Points]:
 
 
 def child(folder: Path, n_teachers: int) -> float:
-    """GiB that this process has held at most after an epoch on the windows of a folder."""
+    """GiB that this process has held at most after an epoch on the windows of a folder.
+
+    Not as getrusage says, which counts what the process that started this one had held.
+    """
     _study.fair()
     epoch(_study.device_windows(windowset.load(folder)), BATCH, n_teachers)()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
 
 
 def cache_mib(view: str, n: int) -> float:
@@ -157,13 +159,14 @@ def draw(curves: list[Curve]) -> None:
 def measured(rounds: int) -> list[Curve]:
     """All curves, in the order of the panels."""
     time, fill, most = "CPU time a window", "CPU time a window of filling", "most memory of a training"
+    windows = epochs("windows", WINDOWS, rounds, SIDES)
     held = memory(HELD, min(rounds, PROCESSES))
     caches = {view: {n: [cache_mib(view, n)] for n in CACHE} for view in ("signal", "gaf")}
     return [
-        *(Curve(time, "us", "windows", epochs("windows", WINDOWS, rounds, k), side) for k, side in SIDES.items()),
-        Curve(time, "us", "channels", epochs("channels", CHANNELS, rounds)),
-        Curve(time, "us", "windows a batch", epochs("batch", BATCHES, rounds)),
-        Curve(time, "us", "remembered teachers", epochs("teachers", TEACHERS, rounds)),
+        *(Curve(time, "us", "windows", windows[k], side) for k, side in SIDES.items()),
+        Curve(time, "us", "channels", epochs("channels", CHANNELS, rounds)[0]),
+        Curve(time, "us", "windows a batch", epochs("batch", BATCHES, rounds)[0]),
+        Curve(time, "us", "remembered teachers", epochs("teachers", TEACHERS, rounds)[0]),
         Curve(fill, "us", "windows", filling(FILLED, min(rounds, FILLINGS)), "signal teacher"),
         *(Curve(most, "GiB", "windows", held[k], side) for k, side in SIDES.items()),
         *(Curve("cache of one teacher", "MiB", "windows", found, view, True) for view, found in caches.items()),
