@@ -131,6 +131,14 @@ def test_answers_take_a_share_of_what_is_free_and_what_is_more_goes_to_a_file(ma
         assert remembers(task.teachers[0], task.train)[1].endswith(where)
 
 
+@pytest.mark.parametrize(("fits", "device"), [(True, "meta"), (False, "cpu")])
+def test_answers_in_a_file_are_read_onto_a_gpu_that_they_fit(make_task, remembers, tmp_path, fits, device):
+    teacher, _ = remembers(make_task(teachers=1).teachers[0], make_task().train, key="k")
+    plan = remembered.Layout({name: tuple(kept.shape) for name, kept in teacher.answers.items()}, teacher.products)
+    found = remembered._of_file(tmp_path / "answers" / "t0-k", plan, torch.device("meta"), fits)
+    assert {kept.device.type for kept in found.values()} == {device}
+
+
 def test_features_lie_in_a_file_where_the_disk_has_room_and_a_gpu_makes_them_again(tmp_path, monkeypatch):
     plan = remembered.Layout({"products": (10, 10, 1)}, {"a": 100})  # 400 and 4000 bytes
     usage = namedtuple("usage", "free")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from spkd import config
 from spkd.data import windowset
 from spkd.errors import SpkdError
@@ -190,6 +192,7 @@ def run(job: dict[str, Any]) -> str:
     wanted = [_wanted(one) for one in jobs]
     with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         ends = side_by_side.train_many(wanted) if len(wanted) > 1 else [wanted[0].alone()]
+    torch.cuda.empty_cache()  # for the other workers on that GPU
     failures = [str(end) for end in ends if isinstance(end, Exception)]
     if failures:
         text = f"{len(failures)} failed: {'; '.join(failures)}"

@@ -30,8 +30,7 @@ def most(settings: Settings) -> int:
     chosen = settings.table
     if chosen.side_by_side:
         return chosen.side_by_side
-    device = plan.device(settings.run.device)
-    if device.type == "cpu" or chosen.executor == "ray":
+    if chosen.executor == "ray" or (device := plan.device(settings.run.device)).type == "cpu":
         return 1
     return max(1, torch.cuda.get_device_properties(device).total_memory // (chosen.workers * RUN_BYTES))
 
@@ -65,6 +64,7 @@ def train_many(wanted: Sequence[Wanted]) -> list[str | Exception]:
     ends: dict[int, str | Exception] = {}
     while len(ends) < len(wanted):
         ends |= _at_once(wanted, [k for k in range(len(wanted)) if k not in ends])
+        torch.cuda.empty_cache()
     return [ends[k] for k in range(len(wanted))]
 
 

@@ -117,10 +117,12 @@ def remember(
     first = teacher(rows[: 1 if found else fastest_batch(teacher, rows[:1], batch)])
     plan = layout(first, len(rows), wrap is not None)
     size = f"{plan.n_bytes / 2**20:.1f} MiB"
-    if found:
-        return RememberedTeacher(teacher, rows, _mapped(place, plan), plan.products, wrap), f"found: {size} in {place}"
     free, (of_answers, of_features) = memory.free_bytes(rows.device), OF_FREE_MEMORY[rows.device.type]
-    if not key and plan.n_bytes <= min(memory_bytes, of_answers * free):
+    fits = plan.n_bytes <= min(memory_bytes, of_answers * free)
+    if found:
+        answers = _of_file(place, plan, rows.device, fits)
+        return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"found: {size} in {place}"
+    if not key and fits:
         answers = {name: torch.zeros(shape, device=rows.device) for name, shape in plan.shapes.items()}
         held = min(memory_bytes, of_features * (free - plan.n_bytes))
         passes = fill(answers, plan.products, teacher, rows, first, held, _scratch(folder, plan, rows))
@@ -133,9 +135,8 @@ def remember(
         answers = {name: torch.from_numpy(file) for name, file in files.items()}
         held = min(memory_bytes, of_features * free)
         passes = fill(answers, plan.products, teacher, rows, first, held, _scratch(folder, plan, rows))
-    return RememberedTeacher(
-        teacher, rows, _mapped(place, plan), plan.products, wrap
-    ), f"once ({passes}): {size} on disk"
+    answers = _of_file(place, plan, rows.device, fits)
+    return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} on disk"
 
 
 def _scratch(folder: Path, plan: Layout, rows: torch.Tensor) -> Path | None:
@@ -146,10 +147,13 @@ def _scratch(folder: Path, plan: Layout, rows: torch.Tensor) -> Path | None:
     return folder if rows.device.type == "cpu" and roomy else None
 
 
-def _mapped(place: Path, plan: Layout) -> dict[str, torch.Tensor]:
-    """The answers in a folder, mapped privately: torch wants to be able to write, the file stays as it is."""
+def _of_file(place: Path, plan: Layout, device: torch.device, fits: bool) -> dict[str, torch.Tensor]:
+    """The answers in a folder: on a GPU that they fit, else mapped privately, since torch wants to be able to write."""
     do = f"rm -r {place}"
     found, _ = arrays.load(place, do)
     if {name: array.shape for name, array in found.items()} != plan.shapes:
         raise SpkdError(place, f"answers of shapes {plan.shapes}", {n: a.shape for n, a in found.items()}, do)
-    return {name: torch.from_numpy(np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False)) for name in found}
+    mapped = {
+        name: torch.from_numpy(np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False)) for name in found
+    }
+    return {name: answers.to(device) for name, answers in mapped.items()} if fits else mapped
