@@ -237,6 +237,7 @@ def test_a_run_that_a_gpu_has_no_memory_for_is_alone_in_that(make_tasks, setting
     runs[1] = replace(runs[1], task=replace(runs[1].task, render=full))
     ends = fit_many(runs, settings)
     assert isinstance(ends[1], SpkdError) and ends[1].__context__.__traceback__ is None  # which would hold tensors
+    assert ends[1].__traceback__ is None
     assert "run 1: expected what fits the memory of the GPU, got CUDA out of memory; lower train.batch" in str(ends[1])
     wanted = expected(settings)
     for k in (0, 2, 3):

@@ -86,7 +86,7 @@ def _at_once(wanted: Sequence[Wanted], waiting: Sequence[int]) -> dict[int, str 
             try:
                 opened[k] = own, own.enter_context(wanted[k].begun(shared))
             except Exception as error:  # this run has failed and says so; the others go on
-                ends[k] = error
+                ends[k] = error.with_traceback(None)  # whose frames hold what lies on the device
                 continue
             begins.append(free - memory.free_bytes(device))
             steps.append(cost.step_bytes(opened[k][1].task, settings.train))
@@ -119,7 +119,7 @@ def _ended(own: contextlib.ExitStack, begun: har.Begun, state: Any) -> str | Exc
                 raise state
             begun.end(state)
     except Exception as error:  # as above
-        return error
+        return error.with_traceback(None)
     return begun.run.id
 
 

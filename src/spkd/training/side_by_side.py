@@ -31,7 +31,7 @@ def fit_many(runs: Sequence[Run], settings: Train) -> list[State | SpkdError]:
         try:
             going[k] = Learner(run, settings)
         except SpkdError as error:
-            ends[k] = error
+            ends[k] = error.with_traceback(None)  # whose frames hold tensors
     n_windows = sum(learner.n_windows for learner in going.values())
     done = min((learner.state.epoch for learner in going.values()), default=0)
     title = f"{len(runs)} side by side"
@@ -46,7 +46,7 @@ def fit_many(runs: Sequence[Run], settings: Train) -> list[State | SpkdError]:
                         while learner.state.step < ahead and not stop:
                             learner.advance(progress)
                 except SpkdError as error:
-                    ends[k] = error
+                    ends[k] = error.with_traceback(None)
                 if not learner.open:
                     ends[k] = learner.state
                 if k in ends:
