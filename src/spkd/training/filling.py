@@ -80,15 +80,21 @@ def fill(
                 if len(held) < lot:
                     held.append((block, new))
                 for own, features in held if products else []:
-                    made = torch.stack([features[tap] @ flat.T for tap, flat in new.items()], dim=2)
-                    made = made.to(answers[PRODUCTS].device)
-                    answers[PRODUCTS][block, own, : len(new)] = made.transpose(0, 1)
-                    answers[PRODUCTS][own, block, : len(new)] = made
+                    _multiply(answers[PRODUCTS], own, features, block, new)
     lots = -(-len(blocks) // lot)
     if lots == 1:
         return "one pass"
     fit = f"features of {lot * size} windows fit in memory"
     return f"one pass, {lots} lots from a file, as {fit}" if scratch else f"{(lots + 1) / 2:.1f} passes, as {fit}"
+
+
+def _multiply(
+    kept: torch.Tensor, own: slice, features: Mapping[str, torch.Tensor], block: slice, new: Mapping[str, torch.Tensor]
+) -> None:
+    """Keep the products of all pairs of two blocks' windows, in either order of the two."""
+    made = torch.stack([features[tap] @ flat.T for tap, flat in new.items()], dim=2).to(kept.device)
+    kept[block, own, : len(new)] = made.transpose(0, 1)
+    kept[own, block, : len(new)] = made
 
 
 @contextmanager
