@@ -78,8 +78,8 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_key_path():
 
 def test_a_wrong_value_below_a_chosen_kind_is_named_as_the_file_has_it():
     tree = config.read(Path(__file__).parents[1] / "params.yaml")
-    tree["datasets"]["pamap2"]["split"]["validation_subjects"] = 0
-    with pytest.raises(SpkdError, match=r"datasets\.pamap2\.split\.validation_subjects: expected .*got 0"):
+    tree["datasets"]["pamap2"]["split"]["validation_subjects"] = -1
+    with pytest.raises(SpkdError, match=r"datasets\.pamap2\.split\.validation_subjects: expected .*got -1"):
         config.part("datasets", "pamap2", tree)
 
 

@@ -51,6 +51,13 @@ def test_the_parts_of_a_fold_share_no_subject_and_lose_no_window(seed):
         assert {EVERYBODY.subjects[s] for s in EVERYBODY.subject[part]} == set(subjects)
 
 
+def test_without_validation_subjects_all_others_train():
+    found = splits.leave_one_subject_out(EVERYBODY, 2, 0, stream())
+    assert found.train_subjects == [f"s{i}" for i in range(8) if i != 2]
+    assert (found.validation_subjects, found.validation.shape, found.validation.dtype) == ([], (0,), np.int64)
+    assert len(found.train) + len(found.test) == len(EVERYBODY) and found.missing == []
+
+
 def test_the_same_stream_gives_the_same_split_and_another_one_another():
     chosen = [
         tuple(splits.leave_one_subject_out(EVERYBODY, 0, 2, stream(s)).validation_subjects) for s in (0, 0, *range(9))

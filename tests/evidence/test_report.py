@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from scipy import stats
@@ -178,6 +179,17 @@ def test_what_all_rows_share_stands_in_every_form_of_the_report():
             "folds 0 8, trials 0 1 2."
         ) in text
         assert "Published:" not in text
+
+
+@pytest.mark.parametrize(("n", "said"), [
+    ("0", "networks that learned from every training subject, as here."),
+    ("1", "Here validation subjects (1) are held out of those to choose the epoch"),
+])  # fmt: skip
+def test_beside_published_values_it_says_whether_as_many_subjects_train(n, said):
+    own = {**HOW, "dataset.pamap2.split.validation_subjects": n}
+    published = [replace(record("a", 0, 0, 0.5, context=FACTS, settings=own), published=82.99)]
+    for text in forms(published, About("t", "words")):
+        assert said in text
 
 
 def test_what_the_rows_do_not_share_is_named_with_all_its_values_and_what_is_not_known_is_left_out():

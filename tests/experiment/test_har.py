@@ -208,6 +208,23 @@ def test_annealing_starts_from_the_scratch_student(trained):
     assert "annealed" in run.name
 
 
+def test_by_the_published_protocol_all_others_train_and_the_last_weights_are_kept(trained, capfd):
+    part = {"datasets__chest__split__validation_subjects": 0, "distill__teachers": []}
+    with pytest.raises(SpkdError, match=r"train.headline: expected last or paper, as no subjects validate"):
+        trained.plan("student", **part)
+    run = get(trained.train("student", **part, train__headline="paper"))
+    assert "val accuracy" not in capfd.readouterr().err
+    subjects = trained.plan("student").windows.subjects
+    assert run.tags["train_subjects"].split() == [s for s in subjects if s != run.tags["test_subjects"]]
+    assert run.tags["validation_subjects"] == "none" and run.tags["weights.epoch"] == "3"
+    assert not [key for key in run.metrics if key.startswith(("validation/", "val/")) or "val_accuracy" in key]
+    columns = read(run.id, "predictions.json")
+    columns = dict(zip(columns["columns"], zip(*columns["data"], strict=True), strict=True))
+    accuracy = np.mean(np.array(columns["true"]) == np.array(columns["predicted"]))
+    assert accuracy == pytest.approx(run.metrics["last/accuracy"])
+    assert run.metrics["headline/accuracy"] == run.metrics["best/accuracy"] >= run.metrics["last/accuracy"]
+
+
 def test_a_finished_run_leaves_no_folder(trained, student):
     kept = {box.delivery.run_id for box in outbox.find(trained.places.runs)}
     assert not kept & {student.id, trained.scratch, student.tags["teacher.signal-wrn16-1.run_id"]}

@@ -1,5 +1,6 @@
 """What a finished run reports: which epoch stands behind which result."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,14 @@ def test_only_the_paper_rule_takes_its_headline_from_the_best_test_epoch(rule, h
     history = [epoch(1, 0.5, 0.9), epoch(2, 0.7, 0.1), epoch(3, 0.7, 0.2)]
     found = {name: chosen.number for name, chosen in outcome.chosen(made, history).items()}
     assert found == {"validation": 2, "last": 3, "best": 1, "headline": headline}
+
+
+@pytest.mark.parametrize(("rule", "headline"), [("last", 3), ("paper", 1)])
+def test_where_nobody_validates_the_last_epoch_or_the_best_on_test_is_the_headline(rule, headline):
+    made = SimpleNamespace(settings=SimpleNamespace(train=SimpleNamespace(headline=rule)))
+    history = [replace(epoch(k, 0, test), validation={}) for k, test in ((1, 0.9), (2, 0.1), (3, 0.2))]
+    found = {name: chosen.number for name, chosen in outcome.chosen(made, history).items()}
+    assert found == {"last": 3, "best": 1, "headline": headline}
 
 
 class Kept:

@@ -124,6 +124,8 @@ def test_the_kept_weights_of_the_last_epoch_have_the_accuracy_of_the_last_epoch(
     run = replace(candidate.run, tags={**candidate.run.tags, "weights.epoch": "3"})
     run = replace(run, metrics={**run.metrics, "validation/epoch": 2.0, "last/accuracy": 0.123})
     assert robustness.recorded(run) == 0.123
+    alone = replace(run, tags={**run.tags, "validation_subjects": "none"}, metrics={"last/accuracy": 0.5})
+    assert robustness.recorded(alone) == 0.5
 
 
 def test_the_command_leaves_curves_table_and_markdown(trained, monkeypatch, capsys):

@@ -10,13 +10,15 @@ from pydantic import Field
 from spkd.config import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+# 0 = all training subjects train, as in the published protocol; no epoch can then be chosen on validation subjects.
+ValidationSubjects = Annotated[int, Field(ge=0)]
 
 
 class LeaveOneSubjectOut(Section):
     """Fold k tests on subject k."""
 
     rule: Literal["leave_one_subject_out"]
-    validation_subjects: Annotated[int, Field(ge=1)]
+    validation_subjects: ValidationSubjects
 
 
 class SubjectFractions(Section):
@@ -25,7 +27,7 @@ class SubjectFractions(Section):
     rule: Literal["subject_fractions"]
     train_fraction: Share
     test_fraction: Share
-    validation_subjects: Annotated[int, Field(ge=1)]
+    validation_subjects: ValidationSubjects
 
 
 SplitSettings = Annotated[LeaveOneSubjectOut | SubjectFractions, Field(discriminator="rule")]

@@ -1,6 +1,7 @@
 """Which windows train, validate and test: always whole subjects, never one subject in two parts (asserted).
 
-Validation subjects are held out of the TRAINING subjects to choose the epoch; the test subjects choose nothing.
+Validation subjects are held out of the TRAINING subjects to choose the epoch; the test subjects choose nothing. The
+published protocol has none: that part is then empty.
 The caller gives the random stream, derived from the fold alone, so that the trials of a fold share one split.
 """
 
@@ -85,7 +86,7 @@ def _parts(
     parts = {"train": np.setdiff1d(train, validation), "validation": validation, "test": test}
     rows = {name: np.flatnonzero(np.isin(windows.subject, part)).astype(np.int64) for name, part in parts.items()}
     names = {name: [windows.subjects[s] for s in part] for name, part in parts.items()}
-    empty = [name for name in parts if not len(rows[name])]
+    empty = [name for name in parts if not len(rows[name]) and (name != "validation" or n_validation)]
     if empty:
         got = f"none in {', '.join(empty)}"
         raise SpkdError("split", "windows in every part", got, "lower split.validation_subjects or add recordings")

@@ -53,10 +53,12 @@ def sentences(records: Sequence[Record]) -> list[str]:
         found.append(CHOICE)
     if any(r.published is not None for r in done):
         n = " | ".join(values(done, "settings", "dataset.*.split.validation_subjects"))
+        published = "Published: the best TEST epoch of networks that learned from every training subject"
         found.append(
-            "Published: the best TEST epoch of networks that learned from every training subject. Here validation "
-            f"subjects{f' ({n})' if n else ''} are held out of those to choose the epoch: each row learns from fewer "
-            "subjects than the value beside it."
+            f"{published}, as here."
+            if n == "0"
+            else f"{published}. Here validation subjects{f' ({n})' if n else ''} "
+            "are held out of those to choose the epoch: each row learns from fewer subjects than the value beside it."
         )
     return found
 

@@ -20,11 +20,11 @@ def ending(
 ) -> None:
     """Log everything that is known after the last epoch. code: what record.beginning returned.
 
-    The weights that are kept, and reported on, are those of the last epoch where that is the headline, and those of
-    the epoch chosen on validation subjects otherwise: never those of the best test epoch.
+    The weights that are kept, and reported on, are those of the last epoch where that is the headline or no subjects
+    validate, and those of the epoch chosen on validation subjects otherwise: never those of the best test epoch.
     """
     epochs = chosen(made, state.history)
-    last = made.settings.train.headline == "last"
+    last = made.settings.train.headline == "last" or "validation" not in epochs
     if not last:
         task.network.load_state_dict(state.chosen)
     kept = epochs["last" if last else "validation"]
@@ -37,21 +37,19 @@ def ending(
 
 
 def chosen(made: Plan, history: list[loop.Epoch]) -> dict[str, loop.Epoch]:
-    """The epoch behind each result: validation, last, best (on test), and the headline, which is one of them."""
-    found = {
-        "validation": loop.best_epoch(history, "validation"),
-        "last": history[-1],
-        "best": loop.best_epoch(history, "test"),
-    }
+    """The epoch behind each result: validation (where subjects validate), last, best (on test), and the headline."""
+    found = {"validation": loop.best_epoch(history, "validation")} if history[-1].validation else {}
+    found |= {"last": history[-1], "best": loop.best_epoch(history, "test")}
     rule = made.settings.train.headline
     return {**found, "headline": found["best" if rule == "paper" else rule]}
 
 
 def results(run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch]) -> None:
-    """Accuracy and macro-F1 on test subjects, and accuracy on validation subjects, at the chosen epochs."""
+    """Accuracy and macro-F1 on test subjects, and accuracy on validation subjects if any, at the chosen epochs."""
     for name, epoch in epochs.items():
         numbers = {key: epoch.test[key] for key in ("accuracy", "macro_f1")}
-        numbers |= {"val_accuracy": epoch.validation["accuracy"], "epoch": float(epoch.number)}
+        numbers |= {"val_accuracy": epoch.validation["accuracy"]} if epoch.validation else {}
+        numbers |= {"epoch": float(epoch.number)}
         run.metrics({f"{name}/{key}": value for key, value in numbers.items()}, made.settings.train.epochs)
 
 

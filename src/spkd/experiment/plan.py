@@ -82,6 +82,9 @@ def make(role: Role, settings: Settings, raw: dict[str, Any], places: Places) ->
     part = config.part("datasets", name, raw)
     windows = windowset.load(places.data / "windows" / name)
     split = splits.split(windows, part.split, settings.fold, seeding.numpy_stream(settings.fold, "split"))
+    if settings.train.headline == "validation" and not len(split.validation):
+        do = f"choose one of these, or set datasets.{name}.split.validation_subjects"
+        raise SpkdError("train.headline", "last or paper, as no subjects validate", "validation", do)
     statistics = scaling.measure(windows, split.train, part.scaling)
     model = settings.teacher if role == "teacher" else settings.student
     return Plan(role, settings, raw, places, device(settings.run.device), windows, split, statistics, model)

@@ -66,7 +66,7 @@ def tags(made: Plan) -> dict[str, Any]:
         "data.origin": made.origin,
         "data.window": f"{made.windows.length} samples at {made.windows.rate_hz:g} Hz",
         "train_subjects": " ".join(made.split.train_subjects),
-        "validation_subjects": " ".join(made.split.validation_subjects),
+        "validation_subjects": " ".join(made.split.validation_subjects) or "none",
         "test_subjects": " ".join(made.split.test_subjects),
         "test_windows": len(made.split.test),
         "headline": HEADLINES[made.settings.train.headline],

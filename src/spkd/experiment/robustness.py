@@ -166,8 +166,9 @@ def load(run: RunInfo, data: Path, folder: Path, device: torch.device) -> Candid
 
 def recorded(run: RunInfo) -> float:
     """The accuracy that the run logged for the weights it kept: of the validation-chosen epoch, or of the last."""
-    name = "validation" if run.tags["weights.epoch"] == f"{run.metrics['validation/epoch']:.0f}" else "last"
-    return run.metrics[f"{name}/accuracy"]
+    validated = run.tags["validation_subjects"] != "none"
+    chosen = validated and run.tags["weights.epoch"] == f"{run.metrics['validation/epoch']:.0f}"
+    return run.metrics["validation/accuracy" if chosen else "last/accuracy"]
 
 
 def measure(own: Candidate, levels: Mapping[str, Sequence[float]], draws: int, seed: int) -> Iterator[Result]:

@@ -113,7 +113,7 @@ def _facts(
         "data set": f"{made.settings.dataset}, digest `{made.windows.digest}`",
         "window": f"{made.windows.length} samples at {made.windows.rate_hz:g} Hz, rule {manifest['rule']}",
         "test subjects": ", ".join(made.split.test_subjects),
-        "validation subjects": ", ".join(made.split.validation_subjects),
+        "validation subjects": ", ".join(made.split.validation_subjects) or "none",
         "scaling": made.scaling.rule,
     }
     return description.Facts(

@@ -44,7 +44,8 @@ class Epoch:
 
 @dataclass
 class State:
-    """Everything that a checkpoint holds besides the weights. chosen: the weights of the best validation epoch.
+    """Everything that a checkpoint holds besides the weights. chosen: the weights of the best validation epoch, or of
+    the last one where no subjects validate.
 
     sums: of the epoch's losses so far, by name, `correct`, and `good_steps`, the number of steps before the first whose
     loss was not finite. They are float64 scalars that stay in their place on the device: no step waits for the GPU.
@@ -204,10 +205,10 @@ class Learner:
             self.optimiser, self.state = begin(run.task, settings, run.path, run.key, run.on_epoch)
             self._begin_epoch()
         self.n_windows = sum(len(rows) for rows in self.batches)
-        parts, title = (run.task.validation, run.task.test), run.task.title
-        graphs = settings.cuda_graphs and _stays_on_gpu(run.task)
+        graphs, title = settings.cuda_graphs and _stays_on_gpu(run.task), run.task.title
         optimiser, state = self.optimiser, self.state  # not self: a circle would keep the GPU's memory after the run
         self.update = Replay(lambda *x: train_step(run.task, optimiser, state.sums, *x), graphs, title)
+        self.parts = parts = [rows for rows in (run.task.validation, run.task.test) if len(rows)]
         self.judge = Replay(lambda: [judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
 
     @property
@@ -252,7 +253,7 @@ class Learner:
         refuse_non_finite(run.task, state, run.path)
         state.seconds += time.monotonic() - self.since
         epoch = self._finished()
-        progress.epoch(epoch.number, epoch.losses["total"], epoch.validation["accuracy"], epoch.windows_per_s)
+        progress.epoch(epoch.number, epoch.losses["total"], epoch.validation.get("accuracy"), epoch.windows_per_s)
         run.on_epoch(state)
         if state.epoch % self.settings.checkpoint_every == 0 or not self.open:
             save(run.path, run.task, self.optimiser, state, run.key)
@@ -264,15 +265,16 @@ class Learner:
     def _finished(self) -> Epoch:
         """Evaluate the epoch, remember the weights if they are the best so far, and count the epoch as done."""
         task, state = self.task, self.state
-        validation, test = (
+        found = [
             {**asdict(scores(task.windows.label[rows].cpu().numpy(), predicted.cpu().numpy())), "loss": float(loss)}
-            for rows, (predicted, loss) in zip((task.validation, task.test), self.judge(), strict=True)
-        )
+            for rows, (predicted, loss) in zip(self.parts, self.judge(), strict=True)
+        ]
+        test, validation = found.pop(), found.pop() if found else {}
         means = {name: value / len(self.batches) for name, value in _read(state.sums).items() if name != "good_steps"}
         accuracy, rate = means.pop("correct"), self.n_windows / max(state.seconds, 1e-9)
         epoch = Epoch(state.epoch + 1, self.lr, means, accuracy, validation, test, state.seconds, rate)
         state.history.append(epoch)
-        if best_epoch(state.history, "validation") is epoch:
+        if not validation or best_epoch(state.history, "validation") is epoch:
             state.chosen = {n: t.detach().clone() for n, t in task.network.state_dict().items()}
         state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
         for value in state.sums.values():

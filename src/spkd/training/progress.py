@@ -37,19 +37,21 @@ class Progress:
         if self.bar is not None:
             self.bar.update(n_windows)
 
-    def epoch(self, epoch: int, loss: float, accuracy: float, windows_per_s: float) -> None:
-        """One more epoch is done: epoch counts from 1; accuracy is on validation subjects, in [0, 1]."""
+    def epoch(self, epoch: int, loss: float, accuracy: float | None, windows_per_s: float) -> None:
+        """One more epoch is done: epoch counts from 1; accuracy is on validation subjects, in [0, 1], None = none."""
         if self.bar is not None:
-            self.bar.set_postfix(epoch=f"{epoch}/{self.epochs}", loss=f"{loss:.4f}", val_accuracy=f"{accuracy:.3f}")
+            shown: dict[str, object] = {"epoch": f"{epoch}/{self.epochs}", "loss": f"{loss:.4f}"}
+            self.bar.set_postfix(shown if accuracy is None else {**shown, "val_accuracy": f"{accuracy:.3f}"})
             return
         now = time.monotonic()
         if epoch < self.epochs and now - self.said < QUIET_S:
             return
         self.said = now
+        validated = "" if accuracy is None else f"val accuracy {accuracy:.3f}  "
         left = (now - self.started) / max(epoch - self.first, 1) * (self.epochs - epoch)
         print(
-            f"{self.title}: epoch {epoch}/{self.epochs}  loss {loss:.4f}  val accuracy {accuracy:.3f}  "
-            f"{windows_per_s:.0f} windows/s  {left:.0f} s left",
+            f"{self.title}: epoch {epoch}/{self.epochs}  loss {loss:.4f}  {validated}{windows_per_s:.0f} windows/s  "
+            f"{left:.0f} s left",
             file=sys.stderr,
             flush=True,
         )
