@@ -1,8 +1,8 @@
 """What a run pays beside its training: tracking, and a checkpoint every epoch.
 
-Tracking: everything that `spkd distill` tells MLflow, from opening the run to its last report (maps every 5 epochs, as
+Tracking: everything that `spkd distill` tells MLflow, from opening the run to its last report (maps every 20 epochs, as
 params.yaml has it), around 10 epochs of a student of one remembered teacher; beside the same 10 epochs alone. Half as
-many windows as PAMAP2 has: 86 steps an epoch. The hard case is a study of 8 steps an epoch. CPU seconds of the process
+many windows as PAMAP2 has: 86 steps of 128 an epoch. The hard case is a study of 8 steps an epoch. CPU seconds of the process
 (its sender thread included), one thread; the sides take turns. `within` rows come from the clock of the tracked run
 itself: noise of the training cannot hide them; so does the one run of 200 epochs, the default, of 86 steps.
 
@@ -37,7 +37,7 @@ EPOCHS, SUBJECTS = 10, 9
 LONG = 200
 NOTES = "the run of 200 epochs is one run; load of the machine: see machine"
 STEPS = {"86 steps an epoch": 14_148, "the hard case, 8 steps an epoch": 1_332}  # windows, of which 7 / 9 train
-CHANGES = {"teacher.view": "signal", "distill.teachers": ["signal:wrn16-3"], "run.threads": 1}
+CHANGES = {"preset": "none", "teacher.view": "signal", "distill.teachers": ["signal:wrn16-3"], "run.threads": 1}
 
 
 class Project:
