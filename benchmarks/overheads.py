@@ -2,9 +2,9 @@
 
 Tracking: everything that `spkd distill` tells MLflow, from opening the run to its last report (maps every 20 epochs, as
 params.yaml has it), around 10 epochs of a student of one remembered teacher; beside the same 10 epochs alone. Half as
-many windows as PAMAP2 has: 86 steps of 128 an epoch. The hard case is a study of 8 steps an epoch. CPU seconds of the process
-(its sender thread included), one thread; the sides take turns. `within` rows come from the clock of the tracked run
-itself: noise of the training cannot hide them; so does the one run of 200 epochs, the default, of 86 steps.
+many windows as PAMAP2 has: 86 steps of 128 an epoch. The hard case is a study of 8 steps an epoch. CPU seconds of the
+process (its sender thread included), one thread; the sides take turns. `within` rows come from the clock of the tracked
+run itself: noise of the training cannot hide them; so does the one run of 200 epochs, the default, of 86 steps.
 
     python benchmarks/overheads.py [rounds]
 """
