@@ -480,6 +480,7 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
     warm = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
     assert warm.returncode == 0, warm.stderr[-2000:]
     assert "its teacher is trained first" not in warm.stdout
+    assert "set yolov8n-tiny (from yolov8n-tiny.pt) <- builtin t0 (run" in warm.stdout
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         (run,) = store.execute("select run_uuid from runs where name like '%(from yolov8n-tiny.pt)%'").fetchall()
         tags = dict(store.execute("select key, value from tags where run_uuid = ?", run).fetchall())

@@ -16,7 +16,7 @@ SECTIONS = ("preset", "detect", "run", "tracking", "coco")
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """One detection run from preflight to evidence."""
     from spkd import seeding
-    from spkd.detect import hardware, tracked
+    from spkd.detect import hardware, stored, tracked
     from spkd.evidence import machine, tracking
 
     run = settings.run
@@ -31,7 +31,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     print(machine.line(job.device, settings.detect.device), flush=True)
     session = tracked.Session(settings.tracking.experiment, chosen, flags)
     run_id, numbers = tracked.run(job, session, settings.detect.distill.teacher)
-    print(f"{job.title} (run {run_id}): " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+    print(f"{stored.begun(job).title} (run {run_id}): " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
     return 0
 
 
