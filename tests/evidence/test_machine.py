@@ -48,7 +48,9 @@ def test_a_training_says_its_device_before_it_begins(door, blind, monkeypatch, t
         from spkd.detect import tracked
 
         monkeypatch.setattr(tracked, "run", lambda *_: said.append(capsys.readouterr().out) or ("id", {}))
-        monkeypatch.setattr(command, "make_job", lambda *_: type("Job", (), {"device": "cpu", "title": "t"}))
+        monkeypatch.setattr(
+            command, "make_job", lambda *_: type("Job", (), {"device": "cpu", "title": "t", "model": "yolov8n.yaml"})
+        )
     else:
         monkeypatch.setattr(command.har, "train", lambda *_: said.append(capsys.readouterr().out))
     tree = config.resolve(config.read(ROOT / "params.yaml"), {"run.threads": torch.get_num_threads()})
