@@ -10,11 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from spkd import atomic, seeding
+from spkd import atomic, memory, seeding
 from spkd.detect import evaluate, follow, hardware, hermetic, networks, preflight, sheet, spkd_trainer
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
@@ -108,11 +107,8 @@ def _train(job: Job, follower: follow.Follower) -> None:
     else:
         trainer.add_callback("on_train_start", follower.drain)
         trainer.add_callback("on_fit_epoch_end", follower.drain)
-        try:
+        with memory.enough("params.yaml: detect.batch", spkd_trainer.SMALLER):
             trainer.train()
-        except torch.cuda.OutOfMemoryError as error:
-            got, do = str(error).split(". ")[0], spkd_trainer.SMALLER
-            raise SpkdError("params.yaml: detect.batch", "a batch that fits the GPU", got, do) from error
     if not (job.train_folder / "trained").is_file():
         raise SpkdError(
             job.train_folder, "a completed training", "none", "look at the messages above, then start again"
