@@ -1,20 +1,58 @@
-"""What a log is told while a network trains."""
+"""What a log is told while a network trains, and while its teachers are asked."""
 
 import io
 from types import SimpleNamespace
 
+import pytest
+
 from spkd.training import progress
 
 
-def test_a_log_has_a_line_now_and_then_and_one_at_the_end_with_the_time_left(monkeypatch):
-    now, log = SimpleNamespace(s=100.0), io.StringIO()
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.s))
-    monkeypatch.setattr(progress.sys, "stderr", log)
+@pytest.fixture
+def now(monkeypatch):
+    """The clock, at 100 s; `log` is what was said."""
+    clock = SimpleNamespace(s=100.0, log=io.StringIO())
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.s))
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=clock.log))
+    return clock
+
+
+def test_a_log_has_a_line_now_and_then_and_one_at_the_end_with_the_time_left(now):
     with progress.Progress("net", 10, 48, 2) as shown:  # two of ten epochs were done by an earlier start
         for epoch, s in ((5, 130.0), (6, 134.9), (7, 135.0), (10, 136.0)):
             now.s = s
+            shown.step(48 * (epoch - 2) - (shown.seen - shown.first))
             shown.epoch(epoch, 0.25, 0.5, 480.0)
     start, end = "net: epoch ", "  loss 0.2500  val accuracy 0.500  480 windows/s  "
-    assert log.getvalue().splitlines() == [
+    assert now.log.getvalue().splitlines() == [
         f"{start}5/10{end}50 s left", f"{start}7/10{end}21 s left", f"{start}10/10{end}0 s left"
     ]  # fmt: skip
+
+
+def test_a_long_epoch_is_heard_of_every_minute(now):
+    with progress.Progress("net", 4, 1000, 1) as shown:
+        for s in range(110, 240, 10):  # 10 windows/s
+            now.s = float(s)
+            shown.step(100)
+    assert now.log.getvalue().splitlines() == [
+        "net: 40.0% of 4 epochs  10 windows/s  4 min left",  # 60 of 300 s
+        "net: 55.0% of 4 epochs  10 windows/s  3 min left",
+    ]
+
+
+def test_work_of_several_kinds_is_judged_by_the_pace_of_each(now):
+    with progress.Work("answers", {"asked": 10, "multiplied": 55}) as work:
+        for block in range(1, 5):
+            now.s += 40
+            work.did("asked")
+            now.s += 2 * block
+            work.did("multiplied", block)
+    # After 82 s 8 * 40 + 54 * 2 s are left, after 172 s 6 * 40 + 49 * 2 s.
+    assert now.log.getvalue().splitlines() == ["answers: 16%  7 min left", "answers: 34%  6 min left"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(89.4, "89 s"), (90, "2 min"), (5369, "89 min"), (12_000, "3 h 20 min"), (190_000, "2 d 5 h")]
+)
+def test_a_length_of_time_is_said_as_people_say_it(seconds, said):
+    assert progress.spoken(seconds) == said

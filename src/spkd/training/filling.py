@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spkd.training.progress import Work
 from spkd.training.teachers import Knowledge, LiveTeacher
 
 LOGITS, PRODUCTS = "logits", "products"
@@ -52,6 +53,13 @@ def fill(
     blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     bytes_of_block = 4 * size * sum(products.values())
     lot = max(1, int(memory_bytes / bytes_of_block)) if bytes_of_block else len(blocks)
+    starts = range(0, len(blocks), lot)
+    again = sum(len(blocks) - first for first in starts[1:])  # blocks that later lots meet once more
+    to_do = {
+        "asked": len(blocks) + (0 if scratch else again),
+        "read": again if scratch else 0,
+        "multiplied": len(blocks) * (len(blocks) + 1) // 2 if products else 0,
+    }
 
     def passed(block: slice) -> dict[str, torch.Tensor]:
         """The features that products are made of, (b, d) by tap; everything else is kept on the way."""
@@ -67,21 +75,26 @@ def fill(
                     answers[name][own] = kept
         return flat
 
-    with _file(scratch if lot < len(blocks) else None, products, n) as file:
-        for first in range(0, len(blocks), lot):
+    in_file = _file(scratch if len(starts) > 1 else None, products, n)
+    with in_file as file, Work(f"answers of {teacher.name}", to_do) as work:
+        for first in starts:
             held: list[tuple[slice, dict[str, torch.Tensor]]] = []
             for block in blocks[first:]:
                 if file and first > 0:
                     new = {tap: whole[block].to(rows.device, copy=True) for tap, whole in file.items()}
+                    work.did("read")
                 else:
                     new = passed(block)
                     for tap, whole in file.items():
                         whole[block] = new[tap]
+                    work.did("asked")
                 if len(held) < lot:
                     held.append((block, new))
-                for own, features in held if products else []:
-                    _multiply(answers[PRODUCTS], own, features, block, new)
-    lots = -(-len(blocks) // lot)
+                if products:
+                    for own, features in held:
+                        _multiply(answers[PRODUCTS], own, features, block, new)
+                    work.did("multiplied", len(held))
+    lots = len(starts)
     if lots == 1:
         return "one pass"
     fit = f"features of {lot * size} windows fit in memory"
