@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import pytest
 
 from spkd import __main__ as front
 from spkd import plugin
+from spkd.errors import SpkdError
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,6 +87,22 @@ def test_sigterm_and_ctrl_c_end_a_command_with_130_and_a_word(told_to, capsys):
     told_to(lambda: signal.raise_signal(signal.SIGINT))
     assert front.main(["distill"]) == 130
     assert capsys.readouterr().err == "spkd distill: stopped (Ctrl-C)\n"
+
+
+def test_only_a_commands_imports_look_for_no_garbage(monkeypatch, capsys):
+    """A learner's reference circles hold a GPU's memory: they must go as ever."""
+    seen = []
+
+    def load(shelf, name):
+        seen.append(gc.isenabled())
+        raise SpkdError("here", "a part", "none", "put one there")
+
+    monkeypatch.setattr(plugin, "load", load)
+    frozen = gc.get_freeze_count()
+    assert front.main(["inspect", "pamap2"]) == 2
+    assert seen == [False] and gc.isenabled()
+    assert gc.get_freeze_count() > frozen + 10_000
+    gc.unfreeze()
 
 
 def test_a_reader_that_has_gone_ends_a_command_with_141_and_without_a_word(told_to, tmp_path, monkeypatch, capsys):

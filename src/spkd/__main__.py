@@ -3,9 +3,12 @@
 `--help` reads files as text and imports no command, so that it answers at once.
 """
 
+import contextlib
+import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +79,23 @@ def run(command: str, words: list[str]) -> int:
     settings = config.check(Settings, tree, "")
     if line:
         print(line, flush=True)
-    module = plugin.load("cli", name)
+    with _importing():
+        module = plugin.load("cli", name)
     if "RESOLVES" in constants:  # it puts further keys between the file's and the command line's
         return int(module.main(plain, raw, given) or 0)
     arguments = (plain, settings, tree, own) if "OPTIONS" in constants else (plain, settings, tree)
     return int(module.main(*arguments) or 0)
+
+
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Imports make a million objects that stay: looking for garbage among them takes a sixth of a short run."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _interrupt(number: int, frame: object) -> None:
