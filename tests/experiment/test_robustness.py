@@ -164,6 +164,38 @@ def test_a_run_that_cannot_be_tested_is_said_and_the_others_are_logged(trained, 
     assert [run.tags["tested"] for run in new] == [trained.scratch, trained.scratch]
 
 
+def test_a_stopped_call_goes_on_behind_the_runs_it_had_tested(trained, monkeypatch):
+    monkeypatch.chdir(trained.folder)
+    small = {f"robustness__{kind}": [0.5] for kind in disturb.KINDS}
+    runs = f"{trained.student},{trained.scratch}"
+    measured, original = [], robustness.measure
+
+    def stopping(own, levels, draws, seed):
+        measured.append(own.run.id)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        yield from original(own, levels, draws, seed)
+
+    def call(**changes):
+        return command.main([], *trained.settings(robustness__runs=runs, robustness__draws=1, **small, **changes))
+
+    monkeypatch.setattr(robustness, "measure", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    assert call() == 0
+    assert measured == [trained.student, trained.scratch, trained.scratch]
+    found = tracking.artifact(tracking.find("tags.kind = 'robustness'")[0].id, "robustness.json").read_text("utf-8")
+    assert call() == 0  # nothing is kept of a call that came to its end
+    assert measured[3:] == [trained.student, trained.scratch]
+    again = tracking.artifact(tracking.find("tags.kind = 'robustness'")[0].id, "robustness.json").read_text("utf-8")
+    assert again == found
+    measured.clear()
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    assert call(run__seed=1) == 0  # other settings: from the beginning
+    assert measured == 2 * [trained.student, trained.scratch]
+
+
 def test_a_run_without_a_result_is_an_error_that_names_what_is_missing(trained):
     run = get(trained.student)
     metrics = {key: value for key, value in run.metrics.items() if not key.startswith("validation/")}

@@ -4,6 +4,8 @@ Normalisation, view and class order are those of the weights' card; what a view 
 disturbed windows. Every run meets the same disturbances. Level 0 must be the result that the run recorded.
 """
 
+import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spkd import config, plugin, seeding
+from spkd import atomic, config, plugin, seeding
 from spkd.data import disturb, scaling, windowset
 from spkd.data.batches import DeviceWindows
 from spkd.data.scaling import Scaling
@@ -22,12 +24,15 @@ from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
 from spkd.evidence import machine, provenance, robustness_report, selection, tracking
 from spkd.evidence.tracking import RunInfo
-from spkd.experiment import plan
+from spkd.experiment import plan, source
 from spkd.experiment.lineage import WEIGHTS
 from spkd.experiment.plan import Places
 from spkd.settings import Settings
 from spkd.training import metrics, weights
+from spkd.training.progress import Work
 from spkd.training.weights import Card
+
+TESTED = "robustness-tested"  # below the runs' folder: what a stopped call has measured, run by run
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,11 @@ def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
         print(selection.nothing(settings.dataset, settings.fold))
         return False
     names = unique([run.name for run in runs], [run.id for run in runs])
-    results = _each(runs, names, settings, here.data, device)
+    results = _each(runs, names, settings, here, device)
     tested = [run for run in runs if run.id in {r.run.id for r in results}]
     if tested:
         opened = _tell(results, tested, names, settings, tree, here, {**flags, "device": str(device)})
+        shutil.rmtree(here.runs / TESTED, ignore_errors=True)
         print(f"curves: plots/robustness.png of run {opened}")
     if tested and (left_out := len(runs) - len(tested)):
         print(f"{left_out} of {len(runs)} runs could not be tested: the reasons are above", file=sys.stderr)
@@ -90,7 +96,7 @@ def chosen(settings: Settings, here: Places) -> list[RunInfo]:
 
 
 def _each(
-    runs: Sequence[RunInfo], names: Mapping[str, str], settings: Settings, data: Path, device: torch.device
+    runs: Sequence[RunInfo], names: Mapping[str, str], settings: Settings, here: Places, device: torch.device
 ) -> list[Result]:
     """Every test of every run, said as it goes; a run that cannot be tested is said and left out."""
     wanted = settings.robustness
@@ -100,16 +106,43 @@ def _each(
         for number, run in enumerate(runs):
             place = f"{number + 1}/{len(runs)} {names[run.id]}"
             try:
-                candidate = load(run, data, Path(scratch), device)
+                candidate = load(run, here.data, Path(scratch), device)
             except SpkdError as error:
                 print(f"{place} is left out: {error}", file=sys.stderr, flush=True)
                 continue
-            own = list(measure(candidate, levels, wanted.draws, settings.run.seed))
+            own = _kept(candidate, levels, settings, here.runs / TESTED / f"{run.id}.json", place)
             results += own
             worst = min(own, key=lambda r: r.accuracy)
             undisturbed = f"{100 * own[0].accuracy:.2f} % undisturbed (recorded {100 * candidate.recorded:.2f})"
             told = f"worst {100 * worst.accuracy:.2f} at {worst.kind} {worst.level:g}"
             print(f"{place}: {undisturbed}, {told}", flush=True)
+    return results
+
+
+def _kept(
+    own: Candidate, levels: Mapping[str, Sequence[float]], settings: Settings, file: Path, place: str
+) -> list[Result]:
+    """Every test of one run, measured, or found in the file where a stopped call of the same settings and code left it.
+
+    place: how a log calls the run.
+    """
+    device = next(own.network.parameters()).device
+    parts = [part for shelf in ("views", "models") for part in (source.ROOT / shelf).glob("*.py")]
+    key = {
+        "levels": levels, "draws": settings.robustness.draws, "seed": settings.run.seed, "device": str(device),
+        "code": source.code_digest(source.closure([Path(__file__), *parts])),
+    }  # fmt: skip
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["key"] == key:
+            return [Result(own.run, **result) for result in found["results"]]
+    results = []
+    with Work(place, {"tests": sum(1 + settings.robustness.draws * len(values) for values in levels.values())}) as work:
+        for result in measure(own, levels, settings.robustness.draws, settings.run.seed):
+            results.append(result)
+            work.did("tests")
+    told = [{name: value for name, value in vars(result).items() if name != "run"} for result in results]
+    atomic.write_text(file, json.dumps({"key": key, "results": told}))
     return results
 
 

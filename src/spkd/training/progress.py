@@ -1,4 +1,4 @@
-"""Shows how far training is, and what comes before it: a bar on a terminal, a plain line now and then in a log."""
+"""Shows how far training and other long work are: a bar on a terminal, a plain line now and then in a log."""
 
 import sys
 import time
