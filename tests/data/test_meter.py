@@ -1,6 +1,9 @@
-"""What a log is told of a long download."""
+"""What a log is told of a long download, and of other long work."""
 
+import io
 from types import SimpleNamespace
+
+import pytest
 
 from spkd.data import meter
 
@@ -17,3 +20,39 @@ def test_rate_and_time_left_are_of_what_came_since_the_start(monkeypatch, capsys
     shown.add(30_000_000)
     assert capsys.readouterr().err == "val2017.zip: 150 of 816 MB, 8.7 MB/s, 77 s left\n"
     assert meter.Meter("a.bin", None).line().startswith("a.bin: 0 MB, ")
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The clock, at 100 s; `log` is what was said."""
+    clock = SimpleNamespace(s=100.0, log=io.StringIO())
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: clock.s))
+    monkeypatch.setattr(meter, "sys", SimpleNamespace(stderr=clock.log))
+    return clock
+
+
+def test_work_of_several_kinds_is_judged_by_the_pace_of_each(now):
+    with meter.Work("answers", {"asked": 10, "multiplied": 55}) as work:
+        for block in range(1, 5):
+            now.s += 40
+            work.did("asked")
+            now.s += 2 * block
+            work.did("multiplied", block)
+    # After 82 s 8 * 40 + 54 * 2 s are left, after 172 s 6 * 40 + 49 * 2 s.
+    assert now.log.getvalue().splitlines() == ["answers: 16%  7 min left", "answers: 34%  6 min left"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(89.4, "89 s"), (90, "2 min"), (5369, "89 min"), (12_000, "3 h 20 min"), (190_000, "2 d 5 h")]
+)
+def test_a_length_of_time_is_said_as_people_say_it(seconds, said):
+    assert meter.spoken(seconds) == said
+
+
+def test_items_are_given_in_order_and_heard_of(now):
+    seen = []
+    for item in meter.each("device files", ["a", "b", "c"]):
+        now.s += 35
+        seen.append(item)
+    assert seen == ["a", "b", "c"]
+    assert now.log.getvalue() == "device files: 67%  35 s left\n"

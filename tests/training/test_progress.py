@@ -1,10 +1,11 @@
-"""What a log is told while a network trains, and while its teachers are asked."""
+"""What a log is told while a network trains."""
 
 import io
 from types import SimpleNamespace
 
 import pytest
 
+from spkd.data import meter
 from spkd.training import progress
 
 
@@ -13,7 +14,8 @@ def now(monkeypatch):
     """The clock, at 100 s; `log` is what was said."""
     clock = SimpleNamespace(s=100.0, log=io.StringIO())
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.s))
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=clock.log))
+    for module in (progress, meter):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=clock.log))
     return clock
 
 
@@ -38,21 +40,3 @@ def test_a_long_epoch_is_heard_of_every_minute(now):
         "net: 40.0% of 4 epochs  10 windows/s  4 min left",  # 60 of 300 s
         "net: 55.0% of 4 epochs  10 windows/s  3 min left",
     ]
-
-
-def test_work_of_several_kinds_is_judged_by_the_pace_of_each(now):
-    with progress.Work("answers", {"asked": 10, "multiplied": 55}) as work:
-        for block in range(1, 5):
-            now.s += 40
-            work.did("asked")
-            now.s += 2 * block
-            work.did("multiplied", block)
-    # After 82 s 8 * 40 + 54 * 2 s are left, after 172 s 6 * 40 + 49 * 2 s.
-    assert now.log.getvalue().splitlines() == ["answers: 16%  7 min left", "answers: 34%  6 min left"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(89.4, "89 s"), (90, "2 min"), (5369, "89 min"), (12_000, "3 h 20 min"), (190_000, "2 d 5 h")]
-)
-def test_a_length_of_time_is_said_as_people_say_it(seconds, said):
-    assert progress.spoken(seconds) == said

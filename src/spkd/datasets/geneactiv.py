@@ -26,6 +26,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from spkd.config import Section
+from spkd.data.meter import each
 from spkd.data.recordings import Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
 from spkd.datasets import _geneactiv_bin, _geneactiv_csv, _wrist_device
@@ -117,7 +118,7 @@ def _mat_windows(folder: Path, index: dict[int, int], length: int, report: Repor
     found: dict[str, list[tuple[int, int, np.ndarray]]] = defaultdict(list)
     by_name: dict[tuple[str, int, int], Path] = {}
     by_content: dict[bytes, tuple[Path, tuple[str, int]]] = {}
-    for path in _files(folder, ".mat"):
+    for path in each("geneactiv: .mat windows", _files(folder, ".mat")):
         match = NAME.fullmatch(path.name)
         if match is None:
             report.drop(".mat file not named ID-<subject>_CLASS-<class>_Window-<number>.mat", str(path))
@@ -192,7 +193,8 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
     intervals = [row for path in intervals_files for row in _wrist_device.read_intervals(path)]
     _wrist_device.check_overlaps(intervals)
     items, used = [], set()
-    for path in sorted([*_files(folder, ".bin"), *(path for path in tables if path not in intervals_files)]):
+    devices = sorted([*_files(folder, ".bin"), *(path for path in tables if path not in intervals_files)])
+    for path in each("geneactiv: device files", devices):
         recording = _decoded(path, report)
         rows = _intervals_of(path, recording.subject_code, intervals)
         used.update(rows)

@@ -19,6 +19,7 @@ import torch
 from spkd import atomic, config, plugin, seeding
 from spkd.data import disturb, scaling, windowset
 from spkd.data.batches import DeviceWindows
+from spkd.data.meter import Work
 from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
@@ -29,7 +30,6 @@ from spkd.experiment.lineage import WEIGHTS
 from spkd.experiment.plan import Places
 from spkd.settings import Settings
 from spkd.training import metrics, weights
-from spkd.training.progress import Work
 from spkd.training.weights import Card
 
 TESTED = "robustness-tested"  # below the runs' folder: what a stopped call has measured, run by run

@@ -1,7 +1,7 @@
 """Which source files decide a run's numbers, and one hash of them. Reads files as text, imports none.
 
 Comments, docstrings and layout do not count: the hash is of the syntax trees. Machinery that only reports (evidence/,
-record, run_report, cost, progress), finds out what memory there is, reads settings or writes files is left out: it
+record, run_report, cost, progress, meter), finds out what memory there is, reads settings or writes files is left out: it
 changes no number.
 """
 
@@ -26,6 +26,7 @@ REPORTING = (
     "experiment/run_report.py",
     "experiment/source.py",
     "training/cost.py",
+    "data/meter.py",
     "training/progress.py",
     "memory.py",
     "atomic.py",

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spkd.config import Section
+from spkd.data.meter import each
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
 
@@ -57,7 +58,7 @@ def prepare(windows: WindowSet, settings: Settings) -> dict[str, np.ndarray]:
     n_channels = len(windows.signal)
     per_chunk = max(1, CHUNK_SAMPLES // (n_channels * windows.length))
     points, counts = [np.empty((0, 2), np.float32)], [np.zeros(1, np.int64)]
-    for first in range(0, len(windows), per_chunk):
+    for first in each("persistence diagrams", range(0, len(windows), per_chunk)):
         rows = np.arange(first, min(first + per_chunk, len(windows)))
         series = windows.windows(rows).reshape(len(rows) * n_channels, windows.length)
         if not np.isfinite(series).all():
