@@ -1,8 +1,8 @@
 """Which source files decide a run's numbers, and one hash of them. Reads files as text, imports none.
 
 Comments, docstrings and layout do not count: the hash is of the syntax trees. Machinery that only reports (evidence/,
-record, run_report, cost, progress, meter), finds out what memory there is, reads settings or writes files is left out: it
-changes no number.
+record, run_report, cost, progress, meter), finds out what memory there is, reads settings or writes files is left out:
+it changes no number.
 """
 
 import ast
