@@ -7,7 +7,7 @@ import pytest
 
 from spkd.cli import reproduce as command
 from spkd.evidence import tracking
-from spkd.evidence.judge import Verdict
+from spkd.evidence.reproduction.judge import Verdict
 from spkd.experiment import reproduce
 
 

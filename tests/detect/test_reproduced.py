@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from spkd import config
-from spkd.evidence import bundle, portable, tracking
+from spkd.evidence import tracking
+from spkd.evidence.reproduction import bundle, portable
 
 REPO = Path(__file__).parents[2]
 CHOSEN = {

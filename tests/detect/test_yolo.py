@@ -26,8 +26,8 @@ from spkd.__main__ import run as main_run
 from spkd.detect import evaluate, follow, hardware, hermetic, networks, stored, tracked, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
-from spkd.evidence import portable
 from spkd.evidence.provenance import state_sha256
+from spkd.evidence.reproduction import portable
 
 REPO = Path(__file__).parents[2]
 

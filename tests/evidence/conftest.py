@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from spkd.evidence import tracking_store
+from spkd.evidence.tracking import store
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite store with its tables and nothing else."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking_store.client(f"sqlite:///{path}")
+    store.client(f"sqlite:///{path}")
     return path
 
 

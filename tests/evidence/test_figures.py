@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from spkd.evidence import colours, figures
+from spkd.evidence import figures
+from spkd.evidence.charts import colours
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLASSES = ["lie", "sit", "walk"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spkd.evidence import colours, panel, similarity
+from spkd.evidence import panel, similarity
+from spkd.evidence.charts import colours
 from spkd.evidence.similarity import Layer
 
 SVG = "{http://www.w3.org/2000/svg}"

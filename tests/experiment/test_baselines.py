@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spkd.errors import SpkdError
-from spkd.evidence.tracking_reading import get
+from spkd.evidence.tracking.reading import get
 from spkd.experiment import har, lineage, plan, source, student, table
 from spkd.settings import TableDefinition, TableRow
 from spkd.training import loop

@@ -5,13 +5,15 @@ import pytest
 
 from spkd.cli import compare
 from spkd.errors import SpkdError
-from spkd.evidence import compare_reading, selection, tracking, tracking_store
-from spkd.evidence.tracking_reading import get
+from spkd.evidence import selection, tracking
+from spkd.evidence.comparison import reading
+from spkd.evidence.tracking import store
+from spkd.evidence.tracking.reading import get
 
 
 @pytest.fixture(scope="module")
 def record(trained):
-    return compare_reading.read(get(trained.student))
+    return reading.read(get(trained.student))
 
 
 def test_a_record_holds_what_the_run_logged(record):
@@ -42,7 +44,7 @@ def test_confusion_and_subjects_agree_with_the_accuracy_of_the_run(record):
 
 
 def test_runs_of_one_data_set_show_the_same_windows(trained, record):
-    assert compare_reading.read(get(trained.scratch)).rows == record.rows != ""
+    assert reading.read(get(trained.scratch)).rows == record.rows != ""
 
 
 def test_ids_keep_their_order_and_may_be_short(trained):
@@ -69,7 +71,7 @@ def orphan(trained, tmp_path):
 
     yield make
     for run_id in made:
-        tracking_store.client().delete_run(run_id)
+        store.client().delete_run(run_id)
 
 
 def test_a_repetition_that_was_left_alone_does_not_stand_for_the_run_it_repeats(trained, orphan):
@@ -85,8 +87,8 @@ def test_a_repetition_that_was_left_alone_does_not_stand_for_the_run_it_repeats(
 def test_a_search_leaves_out_runs_that_are_not_finished_and_says_so_and_ids_do_not(trained, orphan, capsys):
     failed = orphan({"kind": "student", "of": "this test"})
     finished = orphan({"kind": "student", "of": "this test"})
-    tracking_store.client().update_run(failed, status="FAILED")
-    tracking_store.client().update_run(finished, status="FINISHED")
+    store.client().update_run(failed, status="FAILED")
+    store.client().update_run(finished, status="FINISHED")
     assert [run.id for run in selection.chosen("tags.of = 'this test'")] == [finished]
     assert "1 of 2 runs of the search are not finished" in capsys.readouterr().out
     assert [run.id for run in selection.chosen(failed)] == [failed]
@@ -142,4 +144,4 @@ def test_a_damaged_artifact_is_an_error_with_its_name(trained, tmp_path):
     with tracking.open_run("broken", tmp_path / "run", "spkd", tags={"kind": "broken"}) as run:
         run.file(broken, "environment.json")
     with pytest.raises(SpkdError, match=r"environment\.json"):
-        compare_reading.read(get(run.id))
+        reading.read(get(run.id))

@@ -14,7 +14,7 @@ from spkd.data import scaling
 from spkd.errors import SpkdError
 from spkd.evidence import outbox, provenance, tracking
 from spkd.evidence.outbox import Delivery, Outbox
-from spkd.evidence.tracking_reading import get
+from spkd.evidence.tracking.reading import get
 from spkd.experiment import har, lineage, plan, record, run_report
 from spkd.training import loop
 

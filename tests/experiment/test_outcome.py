@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from spkd.evidence import compare_reading
+from spkd.evidence.comparison import reading
 from spkd.experiment import outcome, plan, run_report
 from spkd.training import loop, step
 
@@ -61,7 +61,7 @@ def test_rows_of_the_confusion_matrix_are_the_truth_in_the_run_and_in_the_compar
     assert (counts != counts.T).any()
     rows = [[name, *row] for name, row in zip("abc", counts.tolist(), strict=True)]
     assert run.tables["confusion"] == {"columns": ["true", "a", "b", "c"], "data": rows}
-    classes, read = compare_reading._confusion(run.tables["confusion"])
+    classes, read = reading._confusion(run.tables["confusion"])
     assert classes == ["a", "b", "c"] and read.tolist() == counts.tolist()
     right = dict(
         zip(run.tables["predictions"]["columns"], zip(*run.tables["predictions"]["data"], strict=True), strict=True)

@@ -2,7 +2,7 @@
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.evidence.report import Record
+from spkd.evidence.reports.findings import Record
 from spkd.experiment import table_report
 
 

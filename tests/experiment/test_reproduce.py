@@ -19,7 +19,8 @@ from spkd.cli import reproduce as reproduce_command
 from spkd.data import windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, lock_file, outbox, portable, provenance, tracking, working_tree
+from spkd.evidence import lock_file, outbox, provenance, tracking, working_tree
+from spkd.evidence.reproduction import bundle, judge, portable
 from spkd.experiment import checkout, har, record, repetition, reproduce
 from spkd.settings import Reproduce, Settings
 from spkd.training import loop

@@ -10,8 +10,9 @@ import torch
 from spkd.cli import robustness as command
 from spkd.data import arrays, disturb, prepared, windowset
 from spkd.errors import SpkdError
-from spkd.evidence import tracking, tracking_store
-from spkd.evidence.tracking_reading import get
+from spkd.evidence import tracking
+from spkd.evidence.tracking import store
+from spkd.evidence.tracking.reading import get
 from spkd.experiment import robustness
 from spkd.views import persistence
 
@@ -159,7 +160,7 @@ def test_a_run_that_cannot_be_tested_is_said_and_the_others_are_logged(trained, 
             assert command.main([], settings, tree) == status
             assert ("empty is left out" in capsys.readouterr().err) == (empty.id in runs)
     finally:
-        tracking_store.client().delete_run(empty.id)
+        store.client().delete_run(empty.id)
     new = [run for run in tracking.find("tags.kind = 'robustness'") if run.id not in before]
     assert [run.tags["tested"] for run in new] == [trained.scratch, trained.scratch]
 

@@ -6,7 +6,7 @@ import torch
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.evidence.tracking_reading import get
+from spkd.evidence.tracking.reading import get
 from spkd.experiment import har, side_by_side
 from spkd.experiment.side_by_side import Wanted, train_many
 from spkd.training import cost

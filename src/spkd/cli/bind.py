@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from spkd.evidence import tracking_project
+from spkd.evidence.tracking import environment
 from spkd.settings import Settings
 
 SECTIONS = ()
@@ -11,5 +11,5 @@ SECTIONS = ()
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Bind and say where."""
-    print(f"mlflow run . uses this environment ({tracking_project.bind(Path.cwd())})")
+    print(f"mlflow run . uses this environment ({environment.bind(Path.cwd())})")
     return 0

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from spkd import atomic
-from spkd.evidence import compare_page, compare_reading, comparison, selection, tracking
+from spkd.evidence import selection, tracking
+from spkd.evidence.comparison import document, plain_text, reading
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan
 from spkd.settings import Settings
@@ -22,7 +23,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     if found and not asked:
         runs = [*selection.newest(found), *selection.newest(selection.detectors())]
     if "csv" in options:
-        atomic.write_text(Path(options["csv"]), comparison.csv_text(found, FACTS))
+        atomic.write_text(Path(options["csv"]), plain_text.csv_text(found, FACTS))
         print(f"{options['csv']}: {len(found)} runs")
     if not runs:
         print(selection.nothing(settings.dataset, settings.fold))
@@ -32,7 +33,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     if len(shown) < len(runs):
         print(f"the page shows the first {len(shown)} of {len(runs)} (compare.most): narrow compare.runs")
     title = asked or f"{settings.dataset}, fold {settings.fold}: the newest run of each kind"
-    text = compare_page.page([compare_reading.read(run) for run in shown], title)
+    text = document.page([reading.read(run) for run in shown], title)
     write(text, shown, settings, tree, here.runs)
     return 0
 
@@ -44,13 +45,13 @@ def tell(runs: list[RunInfo]) -> None:
     if har:
         subjects = " | ".join(dict.fromkeys(run.tags.get("test_subjects", "?") for run in har))
         print(f"\n{har[0].tags.get('data.dataset', '?')}: accuracy on test subjects {subjects}")
-        print(comparison.text(har, comparison.HAR))
+        print(plain_text.text(har, plain_text.HAR))
         rules = " | ".join(dict.fromkeys(run.tags.get("headline", "?") for run in har))
         print(f"headline: {rules}. `best on test` looks at the answer: never report it alone.")
     if detectors:
-        print("\ndetection\n" + comparison.text(detectors, comparison.DETECTION))
+        print("\ndetection\n" + plain_text.text(detectors, plain_text.DETECTION))
     if any(run.simulated for run in runs):
-        print(f"\n{compare_page.SIMULATED}")
+        print(f"\n{document.SIMULATED}")
 
 
 def write(text: str, shown: list[RunInfo], settings: Settings, tree: dict[str, Any], folder: Path) -> None:

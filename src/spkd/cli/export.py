@@ -14,7 +14,8 @@ OPTIONS = ("out",)
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Settings, lock, commit and patch, data digests, weights, teachers, metrics, maps, predictions; --out FILE.zip."""
-    from spkd.evidence import bundle, portable, selection
+    from spkd.evidence import selection
+    from spkd.evidence.reproduction import bundle, portable
 
     run_id = selection.by_id(words[0]).id
     out = Path(options.get("out", f"{run_id}.zip"))

@@ -18,7 +18,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     let its detection settings name files, addresses and weights of their own.
     --device, --threads: of the repeated run, where they are to be others than recorded.
     """
-    from spkd.evidence import judge, tracking
+    from spkd.evidence import tracking
+    from spkd.evidence.reproduction import judge
     from spkd.experiment import reproduce
 
     source = words[0] if words else settings.reproduce.run_id

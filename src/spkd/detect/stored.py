@@ -11,8 +11,9 @@ from typing import Any
 from spkd import atomic
 from spkd.detect import evaluate
 from spkd.detect.plan import Job
-from spkd.evidence import imported, selection, tracking
+from spkd.evidence import selection, tracking
 from spkd.evidence.provenance import state_sha256
+from spkd.evidence.reproduction import imported
 
 BEST, TENSORS = "weights/best.pt", "model/weights.safetensors"
 RUN, BEGUN, RESTORED = "run:", "begun", "restored.pt"

@@ -15,7 +15,8 @@ from typing import Any, Self
 from spkd.detect import networks, preflight, stored, yolo
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
-from spkd.evidence import imported, provenance, tracking
+from spkd.evidence import provenance, tracking
+from spkd.evidence.reproduction import imported
 
 LATEST, FILE = "latest", "none"
 KEY = "detect.distill.teacher"

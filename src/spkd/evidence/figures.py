@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from spkd.evidence import chart_tables, charts, colours
-from spkd.evidence.chart_document import document
-from spkd.evidence.chart_maps import colour_bar
-from spkd.evidence.charts import Chart, Series
+from spkd.evidence.charts import colours, named_rows, plots
+from spkd.evidence.charts.document import document
+from spkd.evidence.charts.heatmaps import colour_bar
+from spkd.evidence.charts.plots import Chart, Series
 
 FULL, WEAK, OTHER = "#3b6ea5", "#b9cbe0", "#6a7383"
 SPLITS = {"train": "#2563a8", "val": "#c2571a", "test": "#2b8a4b"}
@@ -25,15 +25,15 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str, origin: st
     counts: (k, k) windows. The row of a class without windows is grey.
     """
     counts = np.asarray(counts)
-    shares = chart_tables.shares(counts)
-    written = len(classes) <= chart_tables.MOST_WRITTEN
+    shares = named_rows.shares(counts)
+    written = len(classes) <= named_rows.MOST_WRITTEN
     texts = np.array([[str(n) if n and written else "" for n in row] for row in counts.tolist()], dtype=object)
     told = np.array(
         [[f"{n} windows ({share:.1f} %)" if n else "0" for n, share in zip(*rows, strict=True)]
          for rows in zip(counts.tolist(), shares.tolist(), strict=True)], dtype=object,
     )  # fmt: skip
-    drawn = chart_tables.matrix(told, texts, colours.shades(shares, (0, 100), "Blues"), classes, title)
-    height = max(110, len(classes) * chart_tables.cell_px(texts))
+    drawn = named_rows.matrix(told, texts, colours.shades(shares, (0, 100), "Blues"), classes, title)
+    height = max(110, len(classes) * named_rows.cell_px(texts))
     scale = colour_bar((0.0, 100.0), "Blues", height, "% of the true class")
     return document(title, origin, [[drawn, scale]])
 
@@ -66,7 +66,7 @@ def _bars(
     ]
     counted = [float(v) for v, s in zip(values, solid, strict=True) if s and math.isfinite(v)]
     line = (mean, float(np.mean(counted))) if counted else None
-    return chart_tables.bars(f"{what} of {title}", groups, 1.0, f"{what} [%] (number of windows in brackets)", line)
+    return named_rows.bars(f"{what} of {title}", groups, 1.0, f"{what} [%] (number of windows in brackets)", line)
 
 
 def curves(history: Mapping[str, Points], title: str, origin: str, chosen: int | None = None) -> str:
@@ -75,20 +75,20 @@ def curves(history: Mapping[str, Points], title: str, origin: str, chosen: int |
     history: "train/loss" -> (epoch, value) pairs; a key of no split has a plot of its own, after the others.
     chosen: the epoch of the headline, drawn as a dashed line. A plot without a finite value is left out and named.
     """
-    plots: dict[str, list[Series]] = {}
+    quantities: dict[str, list[Series]] = {}
     for key, points in sorted(history.items(), key=lambda item: item[0].partition("/")[0] not in SPLITS):
         split, _, quantity = key.partition("/")
         known = split in SPLITS
-        series = Series(len(plots), key, "", SPLITS.get(split, OTHER), "", points)
-        plots.setdefault(quantity if known else key, []).append(series)
-    drawn = {name: charts.lines(name, "epoch", series, chosen) for name, series in plots.items()}
+        series = Series(len(quantities), key, "", SPLITS.get(split, OTHER), "", points)
+        quantities.setdefault(quantity if known else key, []).append(series)
+    drawn = {name: plots.lines(name, "epoch", series, chosen) for name, series in quantities.items()}
     shown = [chart for chart in drawn.values() if chart is not None]
     splits = {key.partition("/")[0] for key in history}
     entries = [(split, colour, "") for split, colour in SPLITS.items() if split in splits]
     entries += [] if chosen is None else [(f"epoch {chosen}, chosen", "#444", "5 3")]
-    rows = [[charts.legend(entries)]] if entries else []
+    rows = [[plots.legend(entries)]] if entries else []
     rows += [shown[k : k + ABREAST] for k in range(0, len(shown), ABREAST)]
     without = [name for name, chart in drawn.items() if chart is None]
     if without or not rows:
-        rows.append([charts.note(f"Without a finite value: {', '.join(without) or 'everything'}.")])
+        rows.append([plots.note(f"Without a finite value: {', '.join(without) or 'everything'}.")])
     return document(title, origin, rows)

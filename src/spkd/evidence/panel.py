@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from spkd.evidence import similarity
-from spkd.evidence.chart_document import document
-from spkd.evidence.chart_maps import DIFFERENCE_COLOURS, MAP_COLOURS, NAMES_PX, colour_bar, row_names, square
-from spkd.evidence.chart_text import esc, shortened
-from spkd.evidence.charts import Chart
-from spkd.evidence.colours import Limits
+from spkd.evidence.charts.colours import Limits
+from spkd.evidence.charts.document import document
+from spkd.evidence.charts.heatmaps import DIFFERENCE_COLOURS, MAP_COLOURS, NAMES_PX, colour_bar, row_names, square
+from spkd.evidence.charts.plots import Chart
+from spkd.evidence.charts.text import esc, shortened
 from spkd.evidence.similarity import Layer
 
 SIDE, BETWEEN, SCALE_PX = 180.0, 12.0, 62.0

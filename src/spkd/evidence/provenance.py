@@ -22,7 +22,7 @@ import torch
 from spkd.evidence import lock_file, working_tree
 
 if TYPE_CHECKING:
-    from spkd.evidence.tracking_run import Run
+    from spkd.evidence.tracking.run import Run
 
 
 def environment(flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spkd.evidence import colours
-from spkd.evidence.chart_maps import DIFFERENCE_COLOURS, MAP_COLOURS, edges
-from spkd.evidence.colours import Limits
+from spkd.evidence.charts import colours
+from spkd.evidence.charts.colours import Limits
+from spkd.evidence.charts.heatmaps import DIFFERENCE_COLOURS, MAP_COLOURS, edges
 
 SHORTEST_ROW = 1e-12
 SMALLEST_IMAGE = 256

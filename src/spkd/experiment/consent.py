@@ -12,7 +12,7 @@ from typing import Any
 
 from spkd import config
 from spkd.errors import SpkdError
-from spkd.evidence import portable
+from spkd.evidence.reproduction import portable
 from spkd.experiment.repetition import Recorded
 
 MODEL = re.compile(r"\w[\w.-]*\.yaml", re.ASCII)

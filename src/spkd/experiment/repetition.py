@@ -17,7 +17,8 @@ import yaml
 from spkd import atomic, config
 from spkd.data import arrays, windowset
 from spkd.errors import SpkdError
-from spkd.evidence import imported, lock_file, portable, tracking
+from spkd.evidence import lock_file, tracking
+from spkd.evidence.reproduction import imported, portable
 from spkd.experiment import checkout
 
 FILES_OF_DVC = ("params.yaml", "dvc.lock", "data.dvc")

@@ -19,8 +19,9 @@ import yaml
 
 from spkd import atomic, config
 from spkd.errors import SpkdError
-from spkd.evidence import bundle, judge, lock_file, outbox, portable, selection, tracking, working_tree
-from spkd.evidence.judge import Record, Row, Verdict
+from spkd.evidence import lock_file, outbox, selection, tracking, working_tree
+from spkd.evidence.reproduction import bundle, judge, portable
+from spkd.evidence.reproduction.judge import Record, Row, Verdict
 from spkd.experiment import checkout, consent, repetition
 from spkd.experiment.repetition import Recorded, Wrong
 from spkd.settings import Reproduce, Settings

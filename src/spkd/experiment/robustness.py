@@ -23,7 +23,8 @@ from spkd.data.meter import Work
 from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
-from spkd.evidence import machine, provenance, robustness_report, selection, tracking
+from spkd.evidence import machine, provenance, selection, tracking
+from spkd.evidence.reports import robustness
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan, source
 from spkd.experiment.lineage import WEIGHTS
@@ -151,10 +152,10 @@ def _tell(
     settings: Settings, tree: dict[str, Any], here: Places, flags: Mapping[str, Any],
 ) -> str:  # fmt: skip
     """Print the tables and log them, with the curves, as a run of their own; returns its id."""
-    found = robustness_report.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
+    found = robustness.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
     simulated = any(run.simulated for run in tested)
     recorded = {names[r.run.id]: r.recorded for r in results}
-    text = robustness_report.markdown(found, recorded, settings.robustness.draws, simulated)
+    text = robustness.markdown(found, recorded, settings.robustness.draws, simulated)
     tags = {"kind": "robustness", "tested": " ".join(run.id for run in tested)}
     tags["data.origin"] = "simulated" if simulated else "recorded"
     name, folder = f"robustness of {len(tested)} runs", here.runs / "robustness"
@@ -162,7 +163,7 @@ def _tell(
         opened.params({"robustness": tree["robustness"], "run": tree["run"]})
         provenance.tell(opened, flags, here.project)
         opened.table("robustness", columns(results))
-        opened.figure(robustness_report.figure(found, simulated), "plots/robustness.png")
+        opened.figure(robustness.figure(found, simulated), "plots/robustness.png")
         opened.text(text, "robustness.md")
         opened.note(text)
     tracking.forget(folder)

@@ -5,16 +5,17 @@ from pathlib import Path
 
 from spkd import atomic, config
 from spkd.errors import SpkdError
-from spkd.evidence import published, report, report_html, report_text, tracking
-from spkd.evidence.report import Record
-from spkd.evidence.report_text import About
+from spkd.evidence import published, tracking
+from spkd.evidence.reports import blocks, document, findings
+from spkd.evidence.reports.blocks import About
+from spkd.evidence.reports.findings import Record
 from spkd.experiment import cells, table_run
 from spkd.experiment.cells import Board, State
 from spkd.experiment.table import Cell
 
 MOST_MAPS = 12
 LONGEST = 60
-KEYS = (*(f"{k}/{s}" for k in report.RESULTS for s in report.SCORES), report.VALIDATION)
+KEYS = (*(f"{k}/{s}" for k in findings.RESULTS for s in findings.SCORES), findings.VALIDATION)
 CURVES = ("test/accuracy", "val/accuracy")
 PLACE = ("run.seed", "fold")
 CONTEXT = ["data.dataset", "data.digest", "data.window", "code.commit", "code.dirty", "headline"]
@@ -29,10 +30,10 @@ def write(board: Board, states: dict[str, State], failures: dict[str, str], fold
     records = rows(board, states, failures)
     about = describe(board)
     files = {
-        "report.md": report_text.markdown(records, about),
-        "cells.csv": report_text.csv_trials(records),
-        "summary.tex": report_text.latex(records, about),
-        "report.html": report_html.page(records, about, maps(records)),
+        "findings.md": blocks.markdown(records, about),
+        "cells.csv": blocks.csv_trials(records),
+        "findings.tex": blocks.latex(records, about),
+        "findings.html": document.page(records, about, maps(records)),
     }
     for name, text in files.items():
         atomic.write_text(folder / name, text)
@@ -41,8 +42,8 @@ def write(board: Board, states: dict[str, State], failures: dict[str, str], fold
     parent.metrics({f"cells/{name}": float(n) for name, n in counts.items()}, 0)
     origins = sorted({r.origin for r in records if r.origin})
     parent.tags({"data.origin": " ".join(origins), **{f"cells.{name}": n for name, n in counts.items()}})
-    parent.note(report_text.markdown_summary(records, about))
-    return folder / "report.html"
+    parent.note(blocks.markdown_summary(records, about))
+    return folder / "findings.html"
 
 
 def describe(board: Board) -> About:

@@ -1,0 +1,279 @@
+"""Charts as SVG: lines, scatter with Pareto front, their legend. Every text that goes in is escaped here.
+
+Contract: marks of run number k carry the class `r<k>`, by which the page hides a run everywhere. A page that shows
+charts holds STYLE.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from spkd.evidence.charts.text import esc, text_px
+
+WIDTH, HEIGHT = 400, 250
+LEFT, RIGHT, TOP, BOTTOM = 50, 26, 14, 36
+MOST_POINTS = 300
+MOST_HOVERED = 60
+INK, SOFT = "#1c2330", "#6a7383"
+STYLE = f"""
+svg text{{font-family:inherit}}
+svg .title{{font-size:13px;font-weight:600;fill:{INK}}}
+svg .tick{{font-size:11px;fill:{SOFT}}}
+svg .letter{{font-size:12px;font-weight:700}}
+svg .grid{{stroke:#eceff3;fill:none}}
+svg .edge{{stroke:#b6bdc9;fill:none}}
+svg .line{{fill:none;stroke-width:1.8;stroke-linejoin:round}}
+svg .hover{{fill:transparent}}
+svg .hover:hover{{fill:#0002}}
+svg .front{{fill:none;stroke:#c4cad4;stroke-width:1.5}}
+svg .chosen{{fill:none;stroke:#444;stroke-width:1.2;stroke-dasharray:5 3}}
+svg .cell{{font-size:9.5px;letter-spacing:-.2px;fill:#111}}
+svg .light{{fill:#fff}}
+svg .over{{stroke:#fff;stroke-width:3;stroke-linejoin:round;paint-order:stroke}}
+svg image{{image-rendering:pixelated}}
+svg .edges{{stroke:#fff9;stroke-width:.5;fill:none}}
+svg .diff .edges,svg.diff .edges{{stroke:#0006}}
+"""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of its own coordinates, (0, 0) to (width, height) pixels. kind: its CSS class. fluid: as wide as fits.
+
+    As text it stands in a page; `at` puts it into another drawing.
+    """
+
+    kind: str
+    title: str
+    width: float
+    height: float
+    inside: str
+    fluid: bool = False
+
+    def __str__(self) -> str:
+        size = "" if self.fluid else f' width="{self.width:g}"'
+        return self._open(size) + self.inside + "</svg>"
+
+    def at(self, x: float, y: float) -> str:
+        """The drawing with its upper left corner at a place of another one."""
+        return (
+            self._open(f' x="{x:g}" y="{y:g}" width="{self.width:g}" height="{self.height:g}"') + self.inside + "</svg>"
+        )
+
+    def _open(self, place: str) -> str:
+        named = f'role="img" aria-label="{esc(self.title)}"'
+        return f'<svg class="{self.kind}" viewBox="0 0 {self.width:g} {self.height:g}"{place} {named}>'
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one run. number: of the run. points: (x, y), finite. marked: the x of the point to stress."""
+
+    number: int
+    name: str
+    letter: str
+    colour: str
+    dash: str
+    points: Sequence[tuple[float, float]]
+    marked: float | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values low..high laid on pixels start..end; logarithmic where log. whole: no ticks between whole numbers."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    whole: bool = False
+
+    def at(self, value: float) -> float:
+        """The pixel of a value."""
+        low, high, v = (math.log10(x) if self.log else x for x in (self.low, self.high, value))
+        return self.start + (v - low) / (high - low) * (self.end - self.start)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round values inside the axis: 1, 2 and 5 times powers of ten."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            steps = (1, 2, 5) if self.high / self.low < 100 else (1,)
+            found = [m * 10.0**d for d in decades for m in steps if self.low <= m * 10.0**d <= self.high]
+            return (
+                found
+                if len(found) > 1
+                else [float(f"{self.low * (self.high / self.low) ** q:.2g}") for q in (0.2, 0.8)]
+            )
+        step = max(_round_step((self.high - self.low) / 5.5), 1.0 if self.whole else 0.0)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [k * step for k in range(first, last + 1)]
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return float(next(m for m in (1, 2, 5, 10) if m * power >= rough * 0.999) * power)
+
+
+def axis(values: Sequence[float], start: float, end: float, log: bool = False, pad: float = 0.06) -> Axis:
+    """An axis that holds the values with some room at both ends."""
+    low, high = min(values), max(values)
+    if log:
+        room = max(10 ** (pad * math.log10(high / low)), 1.25)
+        return Axis(low / room, high * room, start, end, True)
+    room = pad * (high - low) or (0.0 if high > low else 0.1 * abs(high) or 0.5)
+    return Axis(low - room, high + room, start, end)
+
+
+def label(value: float, digits: int = 3) -> str:
+    """A tick's text: 1200000 as 1.2M, short decimals otherwise."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.{digits + 1}g}{unit}"
+    return f"{value:.{digits}g}" if abs(value) > 1e-12 else "0"
+
+
+def labels(values: Sequence[float]) -> list[str]:
+    """The texts of an axis' ticks, with as many digits as tell them apart."""
+    for digits in range(3, 9):
+        found = [label(value, digits) for value in values]
+        if len(set(found)) == len(values):
+            break
+    return found if values else []
+
+
+def frame(across: Axis, up: Axis, title: str, below: str, inside: str) -> Chart:
+    """A whole chart: title, grid, ticks, and what is drawn inside."""
+    lines = [f'<text x="{LEFT}" y="12" class="title">{esc(title)}</text><g transform="translate(0 18)">']
+    for value, words in zip(up.ticks, labels(up.ticks), strict=True):
+        y = f"{up.at(value):.1f}"
+        lines.append(f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" class="grid"/>')
+        lines.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" class="tick" text-anchor="end">{words}</text>')
+    for value, words in zip(across.ticks, labels(across.ticks), strict=True):
+        x = f"{across.at(value):.1f}"
+        lines.append(f'<path d="M{x} {HEIGHT - BOTTOM}v4" class="edge"/>')
+        lines.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" class="tick" text-anchor="middle">{words}</text>')
+    lines.append(f'<path d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}" class="edge"/>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    lines.append(f'<text x="{middle}" y="{HEIGHT - 3}" class="tick" text-anchor="middle">{esc(below)}</text>')
+    return Chart("chart", title, WIDTH, HEIGHT + 18, "".join([*lines, inside, "</g>"]), fluid=True)
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most MOST_POINTS of the finite points, the last among them."""
+    finite = [p for p in points if math.isfinite(p[1])]
+    step = -(-len(finite) // MOST_POINTS) or 1
+    kept = finite[::step]
+    return kept if not finite or kept[-1] == finite[-1] else [*kept, finite[-1]]
+
+
+def lines(title: str, below: str, series: Sequence[Series], chosen: float | None = None) -> Chart | None:
+    """Curves over each other, the marked point of each as a dot; None where no point is finite.
+
+    below: what runs across, in whole numbers. chosen: where a dashed line stands, if inside.
+    """
+    drawn = [(s, thinned(s.points)) for s in series]
+    drawn = [(s, points) for s, points in drawn if points]
+    if not drawn:
+        return None
+    across = axis([x for _, points in drawn for x, _ in points], LEFT, WIDTH - RIGHT, pad=0.0)
+    across = replace(across, whole=True)
+    up = axis([y for _, points in drawn for _, y in points], HEIGHT - BOTTOM, TOP)
+    ends = apart([up.at(points[-1][1]) for _, points in drawn], 12.0)
+    parts = []
+    if chosen is not None and across.low <= chosen <= across.high:
+        note = f"<title>{esc(below)} {chosen:g}, chosen</title>"
+        parts.append(f'<path d="M{across.at(chosen):.1f} {TOP}V{HEIGHT - BOTTOM}" class="chosen">{note}</path>')
+    for (s, points), end in zip(drawn, ends, strict=True):
+        parts.append(f'<g class="r{s.number}"><title>{esc(s.name)}</title>')
+        parts.append(_curve(s, points, across, up, (title, below)))
+        parts.append(letter(WIDTH - RIGHT + 5, end + 4, s) + "</g>")
+    return frame(across, up, title, below, "".join(parts))
+
+
+def _curve(s: Series, points: Sequence[tuple[float, float]], across: Axis, up: Axis, names: tuple[str, str]) -> str:
+    place = [f"{across.at(x):.1f} {up.at(y):.1f}" for x, y in points]
+    dash = f' stroke-dasharray="{s.dash}"' if s.dash else ""
+    parts = [f'<path d="M{"L".join(place)}" class="line" stroke="{s.colour}"{dash}/>']
+    for x, y in points if len(points) <= MOST_HOVERED else []:
+        note = esc(f"{s.name}\n{names[0]} {y:.4g}, {names[1]} {x:g}")
+        parts.append(f'<circle cx="{across.at(x):.1f}" cy="{up.at(y):.1f}" r="6" class="hover">')
+        parts.append(f"<title>{note}</title></circle>")
+    stressed = dict(points).get(s.marked) if s.marked is not None else None
+    if s.marked is not None and stressed is not None:
+        parts.append(f'<circle cx="{across.at(s.marked):.1f}" cy="{up.at(stressed):.1f}" r="4" fill="{s.colour}"/>')
+    elif len(points) == 1:  # a line of one point would not be seen
+        parts.append(
+            f'<circle cx="{across.at(points[0][0]):.1f}" cy="{up.at(points[0][1]):.1f}" r="3" fill="{s.colour}"/>'
+        )
+    return "".join(parts)
+
+
+def apart(places: Sequence[float], distance: float) -> list[float]:
+    """The places, moved as little as need be until neighbours are `distance` apart; their order and mean stay."""
+    order = sorted(range(len(places)), key=lambda k: places[k])
+    blocks: list[list[float]] = []  # [mean place, how many] of runs of touching labels, from the top down
+    for k in order:
+        blocks.append([places[k], 1])
+        while len(blocks) > 1 and blocks[-1][0] - blocks[-2][0] < distance * (blocks[-1][1] + blocks[-2][1]) / 2:
+            (b, m), (a, n) = blocks.pop(), blocks.pop()
+            blocks.append([(a * n + b * m) / (n + m), n + m])
+    moved = [mean + distance * (j - (n - 1) / 2) for mean, n in blocks for j in range(int(n))]
+    return [place for _, place in sorted(zip(order, moved, strict=True))]
+
+
+def letter(x: float, y: float, s: Series) -> str:
+    """The mark of a run beside what is drawn of it; "" for a series without one."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="letter" fill="{s.colour}">{esc(s.letter)}</text>' if s.letter else ""
+
+
+def legend(entries: Sequence[tuple[str, str, str]]) -> Chart:
+    """What lines mean, side by side. entries: (name, colour, dashes as SVG has them)."""
+    parts, x = [], 0.0
+    for name, colour, dash in entries:
+        dashes = f' stroke-dasharray="{dash}"' if dash else ""
+        parts.append(f'<path d="M{x:g} 8h22" stroke="{colour}" stroke-width="2"{dashes}/>')
+        parts.append(f'<text x="{x + 28:g}" y="12" class="tick">{esc(name)}</text>')
+        x += 28 + text_px(name) + 18
+    return Chart("legend", "legend", x, 16, "".join(parts))
+
+
+def note(words: str) -> Chart:
+    """One line of text."""
+    return Chart("note", words, text_px(words), 16, f'<text y="12" class="tick">{esc(words)}</text>')
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points (cost, worth) that no other beats: none costs less or the same and is worth more.
+
+    In order of cost. Of equal points the first.
+    """
+    best, found = -math.inf, []
+    for k in sorted(range(len(points)), key=lambda k: (points[k][0], -points[k][1])):
+        if points[k][1] > best:
+            best = points[k][1]
+            found.append(k)
+    return found
+
+
+def scatter(title: str, below: str, series: Sequence[Series]) -> Chart | None:
+    """One point a run on a logarithmic cost axis, the Pareto front as steps; None where there is no run.
+
+    title: what is good. below: what it costs. series: each with one point (cost > 0, worth).
+    """
+    if not series:
+        return None
+    points = [s.points[0] for s in series]
+    across = axis([x for x, _ in points], LEFT, WIDTH - RIGHT, log=True, pad=0.1)
+    up = axis([y for _, y in points], HEIGHT - BOTTOM, TOP, pad=0.12)
+    front = [points[k] for k in pareto(points)]
+    path = f"M{across.at(front[0][0]):.1f} {up.at(front[0][1]):.1f}"
+    path += "".join(f"H{across.at(x):.1f}V{up.at(y):.1f}" for x, y in front[1:]) + f"H{WIDTH - RIGHT}"
+    parts = [f'<path d="{path}" class="front"/>']
+    for s, (x, y) in zip(series, points, strict=True):
+        note = esc(f"{s.name}\n{y:.4g}, {below} {x:.4g}")
+        circle = f'<circle cx="{across.at(x):.1f}" cy="{up.at(y):.1f}" r="5.5" fill="{s.colour}"/>'
+        parts.append(f'<g class="r{s.number}"><title>{note}</title>{circle}')
+        parts.append(letter(across.at(x) + 8, up.at(y) + 4, s) + "</g>")
+    return frame(across, up, f"{title} against {below}", below, "".join(parts))

@@ -1,0 +1,145 @@
+"""The similarity maps of several runs, side by side: one colour scale for everything of one layer at one step.
+
+Maps of runs with another probe (other windows, other data) are not comparable and stand in a block of their own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spkd.evidence import similarity
+from spkd.evidence.charts import colours, heatmaps
+from spkd.evidence.charts.colours import Limits
+from spkd.evidence.charts.text import esc
+from spkd.evidence.comparison.record import Entry, Map
+
+LAST = -1
+SIDE = 150
+
+
+@dataclass
+class Card:
+    """One map. product: (b, b). letters: the runs that it is of, or, for a teacher, that learned from it."""
+
+    title: str
+    product: np.ndarray
+    entry: Entry | None
+    learners: list[Entry] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)
+
+
+def section(shown: Sequence[Entry]) -> str:
+    """A block for every probe; "" where no run has maps."""
+    probes: dict[str, list[Entry]] = {}
+    for entry in shown:
+        if entry.record.maps:
+            probes.setdefault(entry.record.rows, []).append(entry)
+    blocks = [_block(group) for group in probes.values()]
+    without = [e.letter for e in shown if not e.record.maps]
+    if blocks and without:
+        blocks.append(f'<p class="quiet">Without maps: {esc(", ".join(without))}.</p>')
+    return "".join(blocks)
+
+
+def steps(group: Sequence[Entry]) -> list[int]:
+    """The steps to choose from, LAST first where the runs do not all end with the same one."""
+    every = sorted({step for e in group for step in e.record.maps})
+    ends = {max(e.record.maps) for e in group}
+    return every if len(ends) == 1 else [LAST, *every]
+
+
+def _block(group: Sequence[Entry]) -> str:
+    choice = steps(group)
+    start = LAST if LAST in choice else choice[-1]
+    options = "".join(
+        f'<option value="{s}"{" selected" if s == start else ""}>{"last of each" if s == LAST else s}</option>'
+        for s in choice
+    )
+    first = group[0]
+    bar = (
+        f'<div class="bar"><label>epoch <select data-steps>{options}</select></label>'
+        f'<label><input type="checkbox" data-class="diffs"> difference to {esc(first.letter)}</label>'
+        '<span class="quiet">sorted by class; each row of a map is scaled to length 1, as the SP loss does; '
+        "one colour scale a row</span></div>"
+    )
+    parts = [f'<div class="maps">{bar}']
+    for step in choice:
+        hidden = "" if step == start else " hidden"
+        parts.append(f'<div data-step="{step}"{hidden}>{_at_step(group, step)}</div>')
+    return "".join([*parts, "</div>"])
+
+
+def _at_step(group: Sequence[Entry], step: int) -> str:
+    found: dict[str, list[tuple[Entry, Map, int]]] = {}
+    absent = []
+    for entry in group:
+        at = max(entry.record.maps) if step == LAST else step
+        if at not in entry.record.maps:
+            absent.append(entry.letter)
+        for layer, drawn in entry.record.maps.get(at, {}).items():
+            found.setdefault(layer, []).append((entry, drawn, at))
+    rows = [_row(layer, parts, step == LAST) for layer, parts in found.items()]
+    note = f'<p class="quiet">No map at this epoch: {esc(", ".join(absent))}.</p>' if absent else ""
+    return "".join(rows) + note
+
+
+def cards(parts: Sequence[tuple[Entry, Map, int]], name_steps: bool) -> list[Card]:
+    """Teachers first, one card for equal maps of several runs, then the runs."""
+    teachers: dict[bytes, Card] = {}
+    own = []
+    for entry, drawn, step in parts:
+        student = drawn.products["student"]
+        within, between = similarity.contrast(student, drawn.labels)
+        numbers = [f"contrast {within - between:.3f}"]
+        for name, product in drawn.products.items():
+            if name != "student":
+                card = teachers.setdefault(product.tobytes(), Card(name, product, None))
+                card.learners.append(entry)
+                numbers.append(f"distance to {name}: {similarity.distance(student, product):.2g}")
+                if not card.numbers:
+                    low, high = similarity.contrast(product, drawn.labels)[::-1]
+                    card.numbers = [f"contrast {high - low:.3f}"]
+        at = f", epoch {step}" if name_steps else ""
+        own.append(Card(entry.title + at, student, entry, numbers=numbers))
+    return [*teachers.values(), *own]
+
+
+def _row(layer: str, parts: Sequence[tuple[Entry, Map, int]], name_steps: bool) -> str:
+    labels = parts[0][1].labels
+    shown = cards(parts, name_steps)
+    maps = [similarity.normalised(card.product) for card in shown]
+    limits = similarity.spread(maps)
+    reference = next(m for m, card in zip(maps, shown, strict=True) if card.entry is not None)
+    differences = [m - reference for m in maps]
+    signed = similarity.symmetric(differences)
+    names = heatmaps.row_names(labels, parts[0][0].record.classes, SIDE)
+    lines = [f'<div class="layer"><div class="side"><b>{esc(layer)}</b>{names or ""}</div>']
+    lines.append(_scale(limits, heatmaps.MAP_COLOURS, "map") + _scale(signed, heatmaps.DIFFERENCE_COLOURS, "diff"))
+    lines.append('<div class="cards">')
+    for card, entries, difference in zip(shown, maps, differences, strict=True):
+        lines.append(_card(card, entries, difference, limits, signed, labels))
+    return "".join([*lines, "</div></div>"])
+
+
+def _card(
+    card: Card, entries: np.ndarray, difference: np.ndarray,
+    limits: Limits, signed: Limits, labels: np.ndarray,
+) -> str:  # fmt: skip
+    if card.entry is None:
+        of = ", ".join(dict.fromkeys(e.letter for e in card.learners))
+        name = "teacher" if card.title == "teacher" else f"teacher {card.title}"
+        head, hide = f"{esc(name)} <span class='quiet'>of {esc(of)}</span>", ""
+    else:
+        head = f'<b style="color:{card.entry.colour}">{card.entry.letter}</b> {esc(card.title)}'
+        hide = f" r{card.entry.number}"
+    pictures = str(heatmaps.square(entries, limits, card.title, labels, SIDE, signed=False))
+    pictures += str(heatmaps.square(difference, signed, f"difference: {card.title}", labels, SIDE, signed=True))
+    numbers = "".join(f"<div>{esc(line)}</div>" for line in card.numbers)
+    return f'<figure class="card{hide}"><figcaption>{head}</figcaption>{pictures}<small>{numbers}</small></figure>'
+
+
+def _scale(limits: Limits, colour_map: str, kind: str) -> str:
+    gradient = ",".join(colours.shades(np.linspace(1, 0, 9), (0, 1), colour_map))
+    ends = f"<span>{limits[1]:.2f}</span><span>{limits[0]:.2f}</span>"
+    return f'<div class="scale {kind}"><i style="background:linear-gradient({gradient})"></i><div>{ends}</div></div>'

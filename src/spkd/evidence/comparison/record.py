@@ -1,0 +1,118 @@
+"""One run as the comparison page knows it: plain values, read once, with nothing of a store or a file in it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from spkd import config
+from spkd.evidence.charts.colours import of_line
+from spkd.evidence.charts.text import without_shared_words
+from spkd.evidence.selection import DETECTION
+from spkd.evidence.tracking.reading import RunInfo
+
+
+@dataclass(frozen=True)
+class Map:
+    """Products G = F F^T of one layer at one step, {"student" or a teacher's name: (b, b)}. labels: (b,) classes."""
+
+    labels: np.ndarray
+    products: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that the page shows of one run. What the run did not record is empty.
+
+    settings, data, environment, code: flat, dotted key -> value. curves: metric -> (step, value) pairs by step.
+    maps: step -> layer -> Map. rows: which windows the maps show, as one text. classes: names by class index.
+    confusion: (k, k) windows, rows = truth. subjects: name -> (accuracy, windows).
+    """
+
+    run: RunInfo
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    maps: Mapping[int, Mapping[str, Map]] = field(default_factory=dict)
+    rows: str = ""
+    classes: Sequence[str] = ()
+    confusion: np.ndarray | None = None
+    subjects: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    @property
+    def detection(self) -> bool:
+        """Whether it found boxes rather than activities."""
+        return self.run.tags.get("kind") == DETECTION
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        """{name of the teacher: run id}."""
+        ends = {k: v for k, v in self.run.tags.items() if k.startswith("teacher.") and k.endswith(".run_id")}
+        return {k.removeprefix("teacher.").removesuffix(".run_id"): v for k, v in ends.items()}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record with its place on the page. title: its name without what all names share.
+
+    number: for its letter and colour, and for hiding it.
+    """
+
+    number: int
+    record: Record
+    title: str
+
+    @property
+    def letter(self) -> str:
+        """A ... Z, AA, AB ..."""
+        high, low = divmod(self.number, 26)
+        return (chr(64 + high) if high else "") + chr(65 + low)
+
+    @property
+    def colour(self) -> str:
+        """One of ten."""
+        return of_line(self.number)[0]
+
+    @property
+    def dash(self) -> str:
+        """Tells runs of one colour apart."""
+        return of_line(self.number)[1]
+
+    @property
+    def name(self) -> str:
+        """Letter and name."""
+        return f"{self.letter}: {self.title}"
+
+
+def entries(records: Sequence[Record]) -> tuple[list[Entry], list[Entry]]:
+    """(runs on recordings, detection runs), each in the given order, with one numbering."""
+    ordered = [r for r in records if not r.detection] + [r for r in records if r.detection]
+    shared = [without_shared_words([r.run.name for r in ordered if r.detection == kind]) for kind in (False, True)]
+    titles = [title for titles in shared for title in titles]
+    found = [Entry(k, record, title) for k, (record, title) in enumerate(zip(ordered, titles, strict=True))]
+    return [e for e in found if not e.record.detection], [e for e in found if e.record.detection]
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of every leaf."""
+    return dict(config.leaves(dict(tree)))
+
+
+def differing(columns: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """(every key of the flat columns, those whose values are not all equal); a missing value is a value."""
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    missing = object()
+    unequal = [k for k in keys if any(c.get(k, missing) != columns[0].get(k, missing) for c in columns[1:])]
+    return keys, unequal
+
+
+def short(value: Any, longest: int = 90) -> str:
+    """A value as YAML on one line; a long one is cut and named by its hash, so that two long ones can be told apart."""
+    text = value if isinstance(value, str) else config.dump(value)
+    if len(text) <= longest:
+        return text
+    return f"{' '.join(text[: longest - 20].split())} ... #{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,0 +1,147 @@
+"""Reads runs back: search, artifacts, metric histories, registered models. Writes nothing to the store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from spkd.errors import SpkdError
+from spkd.evidence import simulated
+from spkd.evidence.tracking import store
+
+PAGE = 1000
+EXAMPLE = "\"tags.kind = 'student' AND metrics.`headline/accuracy` > 0.9\""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a search returns of one run. metrics: last values. started_ms, ended_ms: since 1970, 0 = not yet."""
+
+    id: str
+    name: str
+    status: str
+    experiment_id: str
+    started_ms: int
+    ended_ms: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its data were simulated."""
+        return self.tags.get("data.origin") == simulated.ORIGIN
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it repeats another run, to be judged: it counts beside that run only."""
+        return "repeats" in self.tags
+
+
+def _info(run: Run) -> RunInfo:
+    info, data = run.info, run.data
+    times = int(info.start_time or 0), int(info.end_time or 0)
+    return RunInfo(
+        info.run_id, info.run_name, info.status, info.experiment_id, *times,
+        dict(data.params), dict(data.metrics), dict(data.tags),
+    )  # fmt: skip
+
+
+def find(filter_string: str = "", limit: int | None = None) -> list[RunInfo]:
+    """Runs that match, newest first, e.g. `tags.kind = 'teacher' AND status = 'FINISHED'`, in MLflow's search language.
+
+    Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'. limit: None = all.
+    Raises SpkdError where the words are no search, or the store does not answer.
+    """
+    made = store.client()
+    order = ["attributes.start_time DESC"]
+    runs: list[Run] = []
+    token = None
+    most = PAGE if limit is None else min(PAGE, limit)
+    try:
+        ids = [e.experiment_id for e in made.search_experiments(ViewType.ACTIVE_ONLY)]
+        while ids and (limit is None or len(runs) < limit):
+            page = made.search_runs(ids, filter_string, max_results=most, order_by=order, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                break
+    except MlflowException as error:
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            expected, do = "a search in MLflow's language", f"write it like {EXAMPLE}"
+            raise SpkdError(f"search {filter_string!r}", expected, store.reason(error), do) from None
+        raise SpkdError(store.told(), "an answer", store.reason(error), "try again when the server is back") from None
+    return [_info(run) for run in runs[:limit]]
+
+
+def finished(tags: Mapping[str, str]) -> str:
+    """The search for finished runs with these tags. Raises SpkdError for a text that MLflow cannot be asked for."""
+    clauses = [f"tags.`{key}` = {_quoted(text)}" for key, text in tags.items()]
+    return " AND ".join([*clauses, "attributes.status = 'FINISHED'"])
+
+
+def _quoted(text: str) -> str:
+    """In quotation marks that the text does not hold: MLflow knows no other way to write one."""
+    mark = next((mark for mark in "'\"" if mark not in text), None)
+    if mark is None or text.endswith("\\"):
+        raise SpkdError("search", "a text with one kind of quotation marks", repr(text), "rename what is called so")
+    return f"{mark}{text}{mark}"
+
+
+def get(run_id: str) -> RunInfo:
+    """One run. Raises SpkdError where the store has no such run."""
+    try:
+        return _info(store.client().get_run(run_id))
+    except MlflowException as error:
+        raise SpkdError(f"run {run_id}", f"a run of {store.told()}", store.reason(error), "check the id") from None
+
+
+def history(run_id: str, key: str) -> list[tuple[int, float]]:
+    """(step, value) of one metric, by step."""
+    return sorted((m.step, m.value) for m in store.client().get_metric_history(run_id, key))
+
+
+def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
+    """A local path of an artifact (file or folder): a copy in folder, or else the artifact itself where it is local.
+
+    Without a folder, what is not local is downloaded into a temporary one, which is the caller's to remove.
+    Raises SpkdError where the run has no such artifact.
+    """
+    try:
+        root = local_file_uri_to_path(str(store.client().get_run(run_id).info.artifact_uri))
+        if folder is None and Path(root, path).exists():
+            return Path(root, path)
+        target = None if folder is None else str(folder)
+        uri = store.absolute(store.uri())
+        return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=target, tracking_uri=uri))
+    except (MlflowException, OSError) as error:
+        do = "check the run in the UI"
+        raise SpkdError(f"run {run_id}", f"an artifact {path!r}", store.reason(error), do) from None
+
+
+def listing(run_id: str, folder: str = "") -> list[str]:
+    """Paths of the artifacts directly in a folder of the run, sorted; [] where there is no such folder."""
+    try:
+        return sorted(entry.path for entry in store.client().list_artifacts(run_id, folder or None))
+    except MlflowException as error:
+        raise SpkdError(f"run {run_id}", f"a run of {store.told()}", store.reason(error), "check the id") from None
+
+
+def inputs(run_id: str) -> dict[str, str]:
+    """{data set: digest} that a run logged as its inputs."""
+    found = store.client().get_run(run_id).inputs
+    return {entry.dataset.name: entry.dataset.digest for entry in found.dataset_inputs} if found else {}
+
+
+def registered(name: str, version: int | str | None = None) -> str:
+    """The id of the run that made a registered model; the newest version where none is asked for."""
+    versions = store.client().search_model_versions(f"name = {_quoted(name)}")
+    wanted = [v for v in versions if version is None or int(v.version) == int(version)]
+    if not wanted:
+        got = f"versions {sorted(int(v.version) for v in versions)}" if versions else "no such model"
+        raise SpkdError(f"model:{name}", f"version {version or 'any'}", got, "see the Models page of `mlflow ui`")
+    return str(max(wanted, key=lambda v: int(v.version)).run_id)

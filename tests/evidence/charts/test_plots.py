@@ -1,0 +1,115 @@
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from spkd.evidence.charts import plots
+from spkd.evidence.charts.plots import Axis, Series
+
+
+def series(number, points, marked=None):
+    return Series(number, f"run {number}", "ABC"[number], "#112233", "", points, marked)
+
+
+def test_an_axis_lays_values_on_pixels():
+    up = Axis(0.0, 10.0, 200.0, 0.0)
+    assert [up.at(v) for v in (0, 5, 10)] == [200, 100, 0]
+    cost = Axis(1.0, 100.0, 0.0, 100.0, log=True)
+    assert [cost.at(v) for v in (1, 10, 100)] == pytest.approx([0, 50, 100])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "expected"),
+    [
+        (0.0, 1.0, False, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (1.0, 10.0, False, [2, 4, 6, 8, 10]),
+        (-0.2, 0.2, False, [-0.2, -0.1, 0, 0.1, 0.2]),
+        (5.0, 300.0, True, [5, 10, 20, 50, 100, 200]),
+        (5e3, 3e8, True, [1e4, 1e5, 1e6, 1e7, 1e8]),
+    ],
+)
+def test_ticks_are_round_and_inside(low, high, log, expected):
+    assert Axis(low, high, 0, 1, log).ticks == pytest.approx(expected)
+
+
+def test_a_whole_axis_has_no_tick_between_epochs():
+    assert Axis(1.0, 3.0, 0, 1, whole=True).ticks == [1, 2, 3]
+    assert Axis(0.9, 1.1, 0, 1, whole=True).ticks == [1]
+    assert Axis(1.0, 200.0, 0, 1, whole=True).ticks == [50, 100, 150, 200]
+
+
+def test_an_axis_of_equal_values_has_room_on_both_sides():
+    for value in (0.0, -3.0, 7.0):
+        around = plots.axis([value, value], 0.0, 100.0)
+        assert around.at(value) == pytest.approx(50)
+
+
+def test_neighbouring_ticks_have_different_texts():
+    assert plots.labels([0.9995, 1.0, 1.0005]) == ["0.9995", "1", "1.0005"]
+    assert plots.labels([0.1, 0.2, 0.30000000000000004]) == ["0.1", "0.2", "0.3"]
+    assert plots.labels([]) == []
+
+
+def test_a_narrow_cost_axis_still_has_ticks():
+    assert len(Axis(2.6e6, 3.4e6, 0, 1, log=True).ticks) == 2
+
+
+def test_the_pareto_front_is_what_nothing_cheaper_beats():
+    points = [(1.0, 50.0), (2.0, 40.0), (2.0, 60.0), (3.0, 60.0), (9.0, 61.0)]
+    assert plots.pareto(points) == [0, 2, 4]
+    assert plots.pareto([]) == []
+
+
+def test_labels_are_moved_apart_in_their_order_and_no_further_than_needed():
+    assert plots.apart([10.0, 10.0, 50.0], 12.0) == [4.0, 16.0, 50.0]
+    assert plots.apart([30.0, 29.0, 28.0], 10.0) == [39.0, 29.0, 19.0]
+    assert plots.apart([0.0, 100.0], 12.0) == [0.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        plots.lines("a & b", "epoch", [series(0, [(1, 0.5), (2, float("nan")), (3, 0.7)], 3), series(1, [(1, 0.5)])]),
+        plots.scatter("<worth>", "cost", [series(0, [(1e3, 50)]), series(1, [(1e6, 60)])]),
+        plots.legend([("a <b>", "#112233", "5 3")]),
+        plots.note("x < \x00 y"),
+    ],
+)
+def test_every_chart_is_valid_xml(drawn):
+    assert ElementTree.fromstring(str(drawn)).tag == "svg"
+    placed = ElementTree.fromstring(drawn.at(3, 4.5))
+    assert (placed.get("x"), placed.get("y"), float(placed.get("width"))) == ("3", "4.5", pytest.approx(drawn.width))
+
+
+def test_a_curve_without_a_finite_point_is_left_out():
+    assert plots.lines("loss", "epoch", [series(0, [(1, float("nan"))])]) is None
+    drawn = plots.lines("loss", "epoch", [series(0, [(1, 1.0)]), series(1, [(1, float("inf"))])])
+    assert 'class="r0"' in drawn.inside and 'class="r1"' not in drawn.inside
+
+
+def test_a_curve_of_one_point_is_a_dot():
+    assert 'r="3" fill="#112233"' in plots.lines("loss", "epoch", [series(0, [(1, 1.0)])]).inside
+    assert 'r="3"' not in plots.lines("loss", "epoch", [series(0, [(1, 1.0), (2, 1.0)])]).inside
+
+
+def test_the_chosen_epoch_is_a_dashed_line_at_its_place():
+    points = [(0, 1.0), (10, 2.0)]
+    middle = (plots.LEFT + plots.WIDTH - plots.RIGHT) / 2
+    assert f'd="M{middle:.1f} ' in plots.lines("loss", "epoch", [series(0, points)], chosen=5).inside
+    assert "chosen" not in plots.lines("loss", "epoch", [series(0, points)], chosen=11).inside
+
+
+def test_long_curves_are_thinned_to_a_bound_and_keep_their_ends():
+    kept = plots.thinned([(x, 1.0) for x in range(5000)])
+    assert len(kept) <= plots.MOST_POINTS + 1
+    assert (kept[0][0], kept[-1][0]) == (0, 4999)
+
+
+def test_the_reported_epoch_is_a_dot_on_its_curve():
+    drawn = plots.lines("acc", "epoch", [series(0, [(1, 0.1), (2, 0.9)], marked=2)])
+    assert 'r="4" fill="#112233"' in drawn.inside
+    assert 'r="4"' not in plots.lines("acc", "epoch", [series(0, [(1, 0.1), (2, 0.9)], marked=7)]).inside
+
+
+@pytest.mark.parametrize(("value", "text"), [(1_200_000, "1.2M"), (0.5, "0.5"), (0, "0"), (2e9, "2G"), (5000, "5k")])
+def test_ticks_are_short(value, text):
+    assert plots.label(value) == text

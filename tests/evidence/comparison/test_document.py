@@ -1,0 +1,255 @@
+"""The comparison page: what it holds, by hand-made records; nothing of a run reaches it unescaped."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spkd.evidence import similarity
+from spkd.evidence.comparison import differences, document, map_cards, plain_text, sections
+from spkd.evidence.comparison.record import Map, Record, differing, entries, short
+from spkd.evidence.tracking.reading import RunInfo
+
+LABELS = np.array([0, 0, 1, 1])
+EVIL = "<script>alert('x')</script>&\"`"
+VOID = {"meta", "input", "br", "img", "link"}
+
+
+def run(name, number, **changes):
+    metrics = {
+        "headline/accuracy": 0.5 + 0.1 * number, "headline/macro_f1": 0.4, "last/accuracy": 0.5, "best/accuracy": 0.9,
+        "headline/epoch": 2.0, "cost/parameters": 1000.0 * (number + 1), "cost/macs": 1e6, "cost/latency_ms": 0.5,
+    }  # fmt: skip
+    tags = {"kind": "scratch", "data.origin": "recorded", "headline": "validation", "data.digest": "d", "fold": "0"}
+    made = RunInfo(f"{number:032x}", name, "FINISHED", "0", 0, 0, {}, metrics, tags)
+    return replace(made, tags={**tags, **changes.pop("tags", {})}, **changes)
+
+
+def record(name="net a", number=0, factor=1.0, **changes):
+    features = np.random.default_rng(number).normal(size=(4, 6))
+    product = factor * features @ features.T
+    given = {
+        "settings": {"train.epochs": 3, "train.lr": 0.1 + number},
+        "data": {"digest": "d"},
+        "environment": {"cpu": "x"},
+        "code": {"commit": "c"},
+        "curves": {"test/accuracy": [(1, 0.2), (2, 0.5)], "lr": [(1, 0.1), (2, 0.01)]},
+        "maps": {0: {"group1": Map(LABELS, {"student": product})}, 3: {"group1": Map(LABELS, {"student": product})}},
+        "rows": "probe", "classes": ["sit", "walk"], "confusion": np.array([[3, 1], [0, 4]]),
+        "subjects": {"s1": (0.875, 8)},
+    }  # fmt: skip
+    return Record(run(name, number, **changes.pop("run", {})), **{**given, **changes})
+
+
+def detector(number=1):
+    metrics = {"best/mAP50-95": 0.25, "best/mAP50": 0.5, "cost/parameters": 3e6, "cost/gflops": 8.7}
+    made = run("coco yolov8n", number, tags={"kind": "detect", "data.origin": "recorded"})
+    maps = {1: {"image/P3": Map(LABELS, {"student": np.eye(4)})}}
+    return Record(replace(made, metrics=metrics), curves={"val/mAP50": [(1, 0.1), (2, 0.2)]}, maps=maps, rows="images")
+
+
+class Checker(HTMLParser):
+    """Every tag is closed in order; collects tags, and attributes that load or run something."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.links, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+        assert not [k for k, _ in attrs if k.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+
+def checked(text):
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    return checker
+
+
+def shown(*records):
+    har, detection = entries(list(records))
+    return har or detection
+
+
+def test_the_page_is_well_formed_and_loads_nothing():
+    page = checked(document.page([record(), record("net b", 1), detector(2)], "title"))
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert page.seen.count("script") == 1 and not {"link", "img", "iframe"} & set(page.seen)
+
+
+def test_every_word_of_a_run_is_escaped():
+    evil = record(
+        EVIL, 1, settings={EVIL: EVIL}, data={EVIL: EVIL}, environment={EVIL: EVIL}, code={EVIL: EVIL},
+        curves={EVIL: [(1, 0.1), (2, 0.2)]}, classes=[EVIL, EVIL + "2"], subjects={EVIL: (0.5, 3)},
+        maps={3: {EVIL: Map(LABELS, {"student": np.eye(4), EVIL: np.ones((4, 4))})}},
+        run={"tags": {"teacher." + EVIL + ".run_id": EVIL, "headline": EVIL}},
+    )  # fmt: skip
+    page = document.page([record(), evil], EVIL)
+    assert "<script>alert" not in page
+    parsed = checked(page)
+    assert parsed.seen.count("script") == 1
+    assert EVIL in "".join(parsed.text)
+
+
+def test_simulated_runs_are_named_on_top():
+    simulated = record("net b", 1, run={"tags": {"data.origin": "simulated"}})
+    assert "SIMULATED" not in document.page([record()], "t")
+    page = document.page([record(), simulated], "t")
+    assert f"{document.SIMULATED} (B)" in page
+    assert page.index("SIMULATED") < page.index("<nav>")
+
+
+def test_runs_on_other_data_carry_a_warning():
+    other = record("net b", 1, run={"tags": {"data.digest": "e", "test_subjects": "9"}})
+    assert "do not share the same data and test subjects" in document.page([record(), other], "t")
+    assert "do not share" not in document.page([record(), record("net b", 1)], "t")
+
+
+def test_a_detection_run_has_map_columns_and_its_own_sections():
+    page = document.page([record(), detector()], "t")
+    for word in ("mAP50-95", "0.2500", "Detection: Curves", "val/mAP50", "image/P3", "mAP50-95 against parameters"):
+        assert word in page, word
+
+
+def test_a_run_that_recorded_nothing_but_a_result_still_has_its_row():
+    page = document.page([Record(run("bare", 0)), record("net b", 1)], "t")
+    checked(page)
+    assert "bare" in page and "Without maps: A" in page
+
+
+def test_only_unequal_keys_differ_and_a_missing_key_is_a_difference():
+    keys, unequal = differing([{"a": 1, "b": 2, "c": [1]}, {"a": 1, "b": 3, "c": [1]}, {"a": 1, "b": 2}])
+    assert keys == ["a", "b", "c"]
+    assert unequal == ["b", "c"]
+
+
+def test_equal_keys_are_folded_and_the_unusual_value_is_stressed():
+    html = differences.section(shown(record(), record("b", 1), record("c", 2, settings={"train.lr": 0.1})))
+    assert '<tr class="differs"><th>train.epochs</th>' in html
+    lr = re.search(r"<th>train.lr</th>(.*?)</tr>", html)[1]
+    assert re.findall(r'class="(r\d[^"]*)"', lr) == ["r0", "r1 other", "r2"]
+    assert "all 1 are equal" in html
+    assert '<table class="facts same">' in html
+
+
+def test_a_long_value_keeps_its_identity():
+    one, other = short("x" * 500), short("x" * 499 + "y")
+    assert len(one) < 100
+    assert one != other
+
+
+def pixels(svg):
+    data = re.findall(r"base64,([^\"]+)", svg)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(d))).convert("RGB")) for d in data]
+
+
+def test_maps_of_one_layer_and_step_share_one_colour_scale():
+    """Two runs whose maps have entries in common show those in one colour, whatever their other entries are."""
+    product = np.array([[4.0, 3, 0, 0], [3, 4, 0, 0], [0, 0, 4, 3], [0, 0, 3, 4]])
+    other = np.array([[4.0, 3, 0, 0], [3, 4, 0, 0], [0, 0, 1, -1], [0, 0, -1, 1]])
+    maps = [{3: {"g": Map(LABELS, {"student": p})}} for p in (product, other)]
+    html = map_cards.section(shown(record(maps=maps[0]), record("b", 1, maps=maps[1])))
+    first, first_diff, second, second_diff = pixels(html)
+    assert (first[:2] == second[:2]).all()
+    assert (first[2, 3] != second[2, 3]).any()
+    assert (first_diff == first_diff[0, 0]).all()
+    assert (second_diff[2:, 2:] != first_diff[0, 0]).any()
+
+
+def test_the_difference_is_of_row_normalised_maps():
+    html = map_cards.section(shown(record(), record("b", 0, factor=7.0)))
+    drawn = pixels(html)
+    assert (drawn[0] == drawn[2]).all()
+
+
+def test_a_teacher_of_two_students_is_drawn_once_and_names_them():
+    teacher = np.eye(4) + 0.1
+    maps = {3: {"g": Map(LABELS, {"student": np.eye(4), "gaf-wrn": teacher})}}
+    html = map_cards.section(shown(record(maps=maps), record("b", 1, maps=maps)))
+    assert html.count("<figure") == 3
+    assert "teacher gaf-wrn <span class='quiet'>of A, B</span>" in html
+    distance = similarity.distance(np.eye(4), teacher)
+    assert html.count(f"distance to gaf-wrn: {distance:.2g}") == 2
+
+
+def test_runs_that_end_at_other_steps_are_compared_at_their_last():
+    longer = record("b", 1, maps={0: record().maps[0], 9: record().maps[3]})
+    assert map_cards.steps(shown(record(), longer)) == [map_cards.LAST, 0, 3, 9]
+    html = map_cards.section(shown(record(), longer))
+    assert "last of each" in html and "epoch 9" in html and "No map at this epoch: A" in html
+
+
+def test_maps_of_other_windows_stand_apart():
+    html = map_cards.section(shown(record(), record("b", 1, rows="other windows")))
+    assert html.count('<div class="maps">') == 2
+
+
+def test_the_difference_of_confusion_shares_is_the_one_computed_by_hand():
+    html = sections.confusions(shown(record(), record("b", 1, confusion=np.array([[1, 3], [0, 4]]))))
+    change = html.split("minus A")[2]
+    assert "true sit, predicted sit: -50" in change and "true sit, predicted walk: 50" in change
+    assert ">-50<" in change and ">+50<" in change
+
+
+def test_other_classes_are_not_subtracted():
+    other = record("b", 1, classes=["lie", "run"])
+    html = sections.confusions(shown(record(), other))
+    assert "Other classes than A, not subtracted: B" in html
+    assert "B: b minus A" not in html
+
+
+def test_the_best_of_a_column_is_bold_and_the_test_chosen_one_is_quiet():
+    html = sections.overview(shown(record(), record("b", 1)), plain_text.HAR, [])
+    assert "<b>60.0</b>" in html and "<b>50.0</b>" not in html
+    assert "<b>1,000</b>" in html
+    assert '<th class="quiet">best on test %</th>' in html
+
+
+def test_the_csv_has_every_result_that_the_table_of_detectors_shows():
+    metrics = {"best/mAP50-95": 0.3, "best/mAP50": 0.5, "coco/AP": 0.37, "cost/parameters": 9.0, "val/mAP50": 0.4}
+    run = RunInfo("id", "name", "FINISHED", "0", 0, 1, {}, metrics, {"kind": "detect"})
+    shown = dict(plain_text.DETECTION)
+    assert shown["COCO AP"](run) == "0.3700"
+    head, line = plain_text.csv_text([run], ["kind"]).splitlines()
+    assert head == "run,name,kind,best/mAP50,best/mAP50-95,coco/AP,cost/parameters"
+    assert line == "id,name,detect,0.5,0.3,0.37,9.0"
+
+
+def test_columns_that_are_treated_apart_are_columns():
+    heads = {head for head, _ in (*plain_text.HAR, *plain_text.DETECTION)}
+    assert {*sections.CLOCKS, *sections.LOWER_IS_BETTER} <= heads
+
+
+def test_a_wall_time_is_shown_without_a_best_and_without_a_front():
+    records = [record("net a"), record("net b", 1)]
+    slow = replace(records[1].run, metrics={**records[1].run.metrics, "cost/latency_ms": 6.86})
+    html = document.page([records[0], replace(records[1], run=slow)], "t")
+    assert "<td>0.50</td>" in html and "<td>6.86</td>" in html
+    assert "its load included" in html and "latency" not in html
+
+
+@pytest.mark.parametrize("number", [0, 25, 26, 30])
+def test_letters_and_colours_never_run_out(number):
+    entry = replace(shown(record())[0], number=number)
+    assert entry.letter == {0: "A", 25: "Z", 26: "AA", 30: "AE"}[number]
+    assert entry.colour.startswith("#")

@@ -1,0 +1,54 @@
+"""The table of runs: every number stands below its own head, in its own unit."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from spkd.evidence.comparison import plain_text
+from spkd.evidence.tracking.reading import RunInfo
+
+METRICS = {
+    "headline/accuracy": 0.123, "headline/macro_f1": 0.234, "last/accuracy": 0.345, "best/accuracy": 0.456,
+    "validation/accuracy": 0.567, "cost/parameters": 12345.0, "cost/macs": 6.7e6, "cost/latency_ms": 8.91,
+    "best/mAP50-95": 0.0123, "best/mAP50": 0.0234, "coco/AP": 0.0345, "train/loss": 9.0,
+}  # fmt: skip
+HAR = {
+    "run": "a net", "accuracy %": "12.3", "macro-F1 %": "23.4", "last %": "34.5", "best on test %": "45.6",
+    "parameters": "12,345", "MMACs": "6.7", "ms/window": "8.91", "id": "01234567",
+}  # fmt: skip
+DETECTION = {
+    "run": "a net", "mAP50-95": "0.0123", "mAP50": "0.0234", "COCO AP": "0.0345", "parameters": "12,345",
+    "id": "01234567",
+}  # fmt: skip
+
+
+def run(metrics, **tags):
+    return RunInfo("0123456789abcdef" * 2, "a net", "FINISHED", "0", 0, 0, {"cfg/fold": "2"}, metrics, tags)
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(plain_text.HAR, HAR), (plain_text.DETECTION, DETECTION)])
+def test_every_number_stands_below_its_head_in_its_unit(columns, shown):
+    head, line, row = plain_text.text([run(METRICS)], columns).splitlines()
+    heads, cells = (re.split(r"\s{2,}", text) for text in (head, row))
+    assert dict(zip(heads, cells, strict=True)) == shown and set(line) == {"-"}
+
+
+@pytest.mark.parametrize("columns", [plain_text.HAR, plain_text.DETECTION])
+def test_what_a_run_did_not_record_is_a_dash(columns):
+    assert [value(run({})) for _, value in columns[1:-1]] == ["-"] * (len(columns) - 2)
+
+
+def test_the_csv_has_results_and_costs_as_they_are_and_the_facts_that_were_asked_for():
+    text = plain_text.csv_text([run(METRICS, kind="student"), run({"cost/macs": 1.0})], ["kind", "cfg/fold"])
+    first, second = csv.DictReader(io.StringIO(text))
+    assert (first["run"], first["name"], first["kind"], first["cfg/fold"]) == (
+        "0123456789abcdef" * 2,
+        "a net",
+        "student",
+        "2",
+    )
+    kept = {key: str(value) for key, value in METRICS.items() if key != "train/loss"}
+    assert {key: first[key] for key in kept} == kept and "train/loss" not in first
+    assert (second["kind"], second["cost/macs"], second["best/accuracy"]) == ("", "1.0", "")

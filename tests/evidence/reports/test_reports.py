@@ -1,0 +1,284 @@
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from scipy import stats
+
+from spkd.errors import SpkdError
+from spkd.evidence import published
+from spkd.evidence.reports import blocks, document, findings
+from spkd.evidence.reports.blocks import About
+from spkd.evidence.reports.findings import Record
+
+KEY = "headline/accuracy"
+
+
+ABOVE = {
+    "headline/accuracy": 0.0, "headline/macro_f1": -0.01, "validation/accuracy": -0.02, "validation/macro_f1": -0.03,
+    "last/accuracy": -0.04, "last/macro_f1": -0.05, "best/accuracy": 0.07, "best/macro_f1": 0.06,
+}  # fmt: skip
+
+
+def record(row, fold, trial, accuracy, windows=10, **more):
+    """A cell that is done; every other result than the headline accuracy is another number, as ABOVE says."""
+    results = {key: accuracy + above for key, above in ABOVE.items()}
+    return Record(row, fold, trial, f"10{fold + 1}", results=results, windows=windows, run_id="abc", rule="chosen so",
+                  **{"origin": "UCI", **more})  # fmt: skip
+
+
+@pytest.fixture
+def two_folds():
+    """scratch 0.5 and 0.7 (trial 0), 0.6 and 0.9 (trial 1); fold 1 has 3 times the windows of fold 0."""
+    values = {(0, 0): 0.5, (1, 0): 0.7, (0, 1): 0.6, (1, 1): 0.9}
+    return [record("scratch", f, t, v, windows=10 if f == 0 else 30) for (f, t), v in values.items()]
+
+
+def test_the_mean_over_trials_of_the_mean_over_folds_with_the_sample_deviation(two_folds):
+    found = findings.spread(two_folds, "scratch", KEY, findings.mean_of_folds(KEY))
+    assert found.values == pytest.approx({0: 0.6, 1: 0.75})
+    assert (found.mean, found.sd, found.n) == pytest.approx((0.675, 0.15 / math.sqrt(2), 2))
+
+
+def test_pooled_accuracy_weighs_folds_by_their_windows(two_folds):
+    found = findings.spread(two_folds, "scratch", KEY, findings.pooled(KEY))
+    assert found.values == pytest.approx({0: (5 + 21) / 40, 1: (6 + 27) / 40})
+
+
+def test_a_fold_can_be_left_out_of_the_mean(two_folds):
+    found = findings.spread(two_folds, "scratch", KEY, findings.mean_of_folds(KEY), [0])
+    assert found.values == pytest.approx({0: 0.5, 1: 0.6})
+    block = blocks.over_folds(two_folds, About("t", "", without_folds=(1,)))
+    assert block.columns[1:] == ["mean of 2 folds %", "without fold 1 %", "window-pooled %"]
+    assert block.rows[0][2] == "55.00 ± 7.07 (n=2)"
+
+
+def test_every_result_stands_below_its_own_head():
+    records = [record("SP", 0, 3, 0.7, seconds=41.7), record("KD", 0, 3, 0.2)]
+    shown = blocks.summary(records, About("t", ""))
+    assert dict(zip(shown.columns, shown.rows[0], strict=True)) == {
+        "row": "SP", "accuracy %": "70.00 (n=1)", "macro-F1 %": "69.00 (n=1)", "chosen on validation %": "68.00 (n=1)",
+        "last epoch %": "66.00 (n=1)", "best TEST epoch %": "77.00 (n=1)",
+    }  # fmt: skip
+    trials = blocks.every_trial(records)
+    assert dict(zip(trials.columns, trials.rows[0], strict=True)) == {
+        "row": "SP", "fold": "0", "test subjects": "101", "trial": "3",
+        "headline/accuracy %": "70.00", "headline/macro_f1 %": "69.00",
+        "validation/accuracy %": "68.00", "validation/macro_f1 %": "67.00",
+        "last/accuracy %": "66.00", "last/macro_f1 %": "65.00", "best/accuracy %": "77.00", "best/macro_f1 %": "76.00",
+        "test windows": "10", "seconds": "42", "run": "abc",
+    }  # fmt: skip
+
+
+def test_every_fold_has_its_own_column_below_its_subjects(two_folds):
+    block = blocks.per_fold(two_folds, About("t", ""))
+    assert block.columns == ["row", "fold 0 (101) %", "fold 1 (102) %"]
+    assert block.rows == [["scratch", "55.00 ± 7.07 (n=2)", "80.00 ± 14.14 (n=2)"]]
+
+
+def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
+    hole = Record("scratch", 1, 1, status="failed", reason="ValueError: loss is nan")
+    records = [*two_folds[:3], hole]
+    found = findings.spread(records, "scratch", KEY, findings.mean_of_folds(KEY))
+    assert found.values == pytest.approx({0: 0.6})
+    assert findings.spread(two_folds[:3], "scratch", KEY, findings.mean_of_folds(KEY)).values == found.values
+    assert blocks.plus_minus(found) == "60.00 (n=1 of 2)"
+    text = blocks.markdown(records, About("t", "words"))
+    assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | - |" in text
+    assert "3 of 4 cells done, 1 not" in text
+    assert ",failed,ValueError: loss is nan," in blocks.csv_trials(records)
+    assert "loss is nan" in document.page(records, About("t", "words"), {})
+
+
+def test_rows_that_are_not_finished_count_among_the_comparisons_that_the_note_names():
+    records = [record("scratch", fold, 0, 0.5 + 0.01 * fold) for fold in range(4)]
+    records += [record("KD", fold, 0, 0.6 + 0.03 * fold) for fold in range(4)]
+    records += [Record(row, fold, 0, status="missing") for row in ("SP", "AT") for fold in range(4)]
+    found = {test.row: test for test in findings.tests(records, "scratch", KEY)}
+    assert found["KD"].p_holm == pytest.approx(3 * found["KD"].p) and math.isnan(found["SP"].p_holm)
+    block = blocks.against(records, About("t", "text", "scratch"))
+    assert "corrected for 3 comparisons" in block.note
+
+
+def test_holm_by_hand():
+    assert findings.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert findings.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.04, 0.09, 0.09, math.nan], nan_ok=True)
+    assert findings.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+
+
+def test_a_row_is_compared_with_the_baseline_fold_by_fold():
+    before, gaps = [0.5, 0.6, 0.7, 0.8], [0.01, 0.03, 0.02, 0.06]
+    records = [record("scratch", f, t, v + 0.1 * t) for f, v in enumerate(before) for t in (0, 1)]
+    records += [
+        record("SP", f, t, v + 0.1 * t + g) for f, (v, g) in enumerate(zip(before, gaps, strict=True)) for t in (0, 1)
+    ]
+    (found,) = findings.tests(records, "scratch", KEY)
+    sd = math.sqrt(sum((g - 0.03) ** 2 for g in gaps) / 3)
+    half = 3.182446 * sd / 2
+    assert (found.unit, found.n) == ("fold", 4)
+    assert (found.difference, found.dz) == pytest.approx((0.03, 0.03 / sd))
+    assert (found.low, found.high) == pytest.approx((0.03 - half, 0.03 + half), rel=1e-5)
+    assert found.p == pytest.approx(2 * stats.t.sf(0.03 / (sd / 2), 3))
+    assert found.p_holm == found.p
+
+
+def test_a_table_of_one_fold_pairs_trials_and_too_few_pairs_get_no_test():
+    records = [
+        record(row, 0, t, v) for row, vs in {"scratch": [0.5, 0.6], "SP": [0.6, 0.8]}.items() for t, v in enumerate(vs)
+    ]
+    (found,) = findings.tests(records, "scratch", KEY)
+    assert (found.unit, found.n, found.difference) == ("trial", 2, pytest.approx(0.15))
+    assert math.isnan(found.p)
+
+
+def test_only_what_both_rows_have_is_paired():
+    records = [record("scratch", 0, t, 0.5) for t in (0, 1, 2)] + [record("SP", 0, t, 0.6) for t in (1, 2, 3)]
+    assert findings.pairs(records, "scratch", "SP", KEY) == ([0.5, 0.5], [0.6, 0.6])
+
+
+def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
+    records = [record("a", 0, t, 0.5, settings={"train.batch": "128", "lr": "1"}, context={"env/gpu": gpu})
+               for t, gpu in enumerate(("x", "y"))]  # fmt: skip
+    records.append(record("b", 0, 0, 0.5, settings={"train.batch": "64", "lr": "1"}, context={"env/gpu": "x"}))
+    assert findings.differing(records, "settings") == {"train.batch": {"a": "128", "b": "64"}}
+    assert findings.differing(records, "context") == {"env/gpu": {"a": "x | y", "b": "x"}}
+
+
+def test_published_values_stand_beside_ours():
+    records = [record("gaf", 0, t, v, published=82.0) for t, v in enumerate((0.80, 0.82))]
+    block = blocks.summary(records, About("t", ""))
+    assert block.columns[-3:] == ["published %", "headline - published", "best TEST - published"]
+    assert block.rows[0][-3:] == ["82.00", "-1.00", "+6.00"]
+    assert "published %" not in blocks.summary([record("gaf", 0, 0, 0.8)], About("t", "")).columns
+
+
+FACTS = {"data.dataset": "pamap2", "data.digest": "ab12", "data.window": "100 samples at 33.3 Hz", "data.step": "22",
+         "data.rule": "paper", "data.classes": "12", "data.subjects": "9"}  # fmt: skip
+HOW = {"dataset.pamap2.scaling": "paper", "dataset.pamap2.split.rule": "leave_one_subject_out",
+       "dataset.pamap2.split.validation_subjects": "1", "train.epochs": "200", "train.batch": "128",
+       "train.last_batch": "keep", "train.lr": "0.05", "train.lr_final": "0.0001",
+       "train.schedule": "paper"}  # fmt: skip
+
+
+def forms(records, about):
+    """The report in every form that it is written in."""
+    yield blocks.markdown(records, about)
+    yield blocks.markdown_summary(records, about)
+    yield blocks.latex(records, about).replace(r"\_", "_")
+    yield document.page(records, about, {})
+
+
+def test_what_all_rows_share_stands_in_every_form_of_the_report():
+    records = [record("a", f, t, 0.5, context=FACTS, settings=HOW) for f in (0, 8) for t in (0, 1, 2)]
+    for text in forms(records, About("t", "words")):
+        assert (
+            "Windows: pamap2, digest ab12, 100 samples at 33.3 Hz, step 22, rule paper, 12 classes, 9 subjects, "
+            "scaling paper, split leave_one_subject_out, validation subjects 1."
+        ) in text
+        assert (
+            "Training: 200 epochs, batch 128, last batch keep, learning rate 0.05, at last 0.0001, schedule paper, "
+            "folds 0 8, trials 0 1 2."
+        ) in text
+        assert "Published:" not in text
+
+
+@pytest.mark.parametrize(("n", "said"), [
+    ("0", "networks that learned from every training subject, as here."),
+    ("1", "Here validation subjects (1) are held out of those to choose the epoch"),
+])  # fmt: skip
+def test_beside_published_values_it_says_whether_as_many_subjects_train(n, said):
+    own = {**HOW, "dataset.pamap2.split.validation_subjects": n}
+    published = [replace(record("a", 0, 0, 0.5, context=FACTS, settings=own), published=82.99)]
+    for text in forms(published, About("t", "words")):
+        assert said in text
+
+
+def test_what_the_rows_do_not_share_is_named_with_all_its_values_and_what_is_not_known_is_left_out():
+    records = [record("a", 0, 0, 0.5, settings={"train.batch": "64"}), record("b", 0, 0, 0.5, settings=HOW)]
+    text = blocks.markdown([*records, Record("c", 0, 0, status="missing")], About("t", "words"))
+    assert "Training: 200 epochs, batch 128 | 64, last batch keep" in text
+    assert "Windows: scaling paper" in text
+    assert "Training:" not in blocks.markdown([Record("c", 0, 0, status="missing")], About("t", "words"))
+
+
+def test_beside_published_values_the_subjects_that_do_not_train_are_named():
+    records = [record("a", 0, 0, 0.5, settings=HOW, published=82.0)]
+    for text in forms(records, About("t", "words")):
+        assert "validation subjects (1) are held out of those to choose the epoch" in text
+
+
+def test_validation_accuracy_of_a_row_is_shown_and_says_what_it_is_for():
+    records = [record("a", f, t, 0.5) for f in (0, 1) for t in (0, 1)]
+    for r in records:
+        r.results[findings.VALIDATION] = 0.6 + 0.1 * r.trial + 0.02 * r.fold
+    records += [record("old", f, t, 0.5) for f in (0, 1) for t in (0, 1)]
+    block = blocks.summary(records, About("t", "words"))
+    own = [row[block.columns.index("on validation subjects %")] for row in block.rows]
+    assert own == ["66.00 ± 7.07 (n=2)", "- (n=0 of 2)"]
+    assert blocks.every_trial(records).rows[0][4 + 2 * len(findings.RESULTS)] == "60.00"
+    assert blocks.every_trial(records).rows[-1][4 + 2 * len(findings.RESULTS)] == "-"
+    for text in forms(records, About("t", "words")):
+        assert "may be chosen by its accuracy on validation subjects alone" in text
+    assert findings.VALIDATION in blocks.csv_trials(records).splitlines()[0]
+    for text in forms(records[-4:], About("t", "words")):
+        assert "on validation subjects %" not in text and "may be chosen" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("pamap2.teacher.gaf[wrn16-3]", 82.29), ("pamap2.student_scratch", 82.99),
+        ("pamap2.gaf+signal.annealed[wrn16-1]", 88.68), ("geneactiv_14_500.teacher.signal[wrn16-1]", None),
+        ("pamap2.lambda_sweep_gaf_to_signal_wrn16-1[0.99]", 86.75), ("geneactiv_7.teacher.gaf[wrn16-1]", None),
+    ],
+)  # fmt: skip
+def test_a_published_value_is_found_by_its_path(path, value):
+    assert published.value(path) == value
+
+
+def test_published_values_are_read_once(monkeypatch):
+    published.value("pamap2.student_scratch")
+    monkeypatch.setattr(published.config, "parse", None)
+    assert published.value("pamap2.student_scratch") == 82.99
+
+
+def test_a_published_column_that_does_not_exist_is_a_mistake():
+    with pytest.raises(SpkdError, match="a column of"):
+        published.value("pamap2.teacher.gaf[wrn99-1]")
+
+
+def test_simulated_recordings_are_called_so_everywhere(two_folds):
+    records = [record("a", 0, t, 0.5, origin="simulated") for t in (0, 1)]
+    about = About("t", "words")
+    for text in (
+        blocks.markdown(records, about),
+        blocks.latex(records, about),
+        document.page(records, about, {}),
+    ):
+        assert "SIMULATED" in text
+    assert "simulated" in blocks.csv_trials(records)
+    assert "SIMULATED" not in blocks.markdown(two_folds, about)
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(two_folds):
+    curved = [record("<b>&", 0, 0, 0.5, curves={"test/accuracy": [(1, 0.3), (2, 0.5)]})]
+    page = document.page([*two_folds, *curved], About("<i>", "a < b"), {"map": "<svg>"})
+    assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []
+    assert "http" not in page
+    assert "<b>&" not in page
+    assert "&lt;b&gt;&amp;" in page
+    assert page.count("<polyline") == 1
+    assert "data:image/svg+xml;base64,PHN2Zz4=" in page
+
+
+def test_the_mean_curve_is_over_the_cells_that_have_the_epoch():
+    curves = [[(1, 0.2), (2, 0.4)], [(1, 0.4)]]
+    records = [record("a", 0, t, 0.5, curves={"test/accuracy": c}) for t, c in enumerate(curves)]
+    assert findings.mean_curve(records, "a", "test/accuracy") == [(1, pytest.approx(0.3)), (2, pytest.approx(0.4))]
+
+
+def test_latex_escapes_and_keeps_every_row(two_folds):
+    text = blocks.latex([*two_folds, record("50_%", 0, 0, 0.5)], About("t", "a & b"))
+    assert r"50\_\%" in text
+    assert r"a \& b" in text
+    assert text.count(r"\\") == 3

@@ -1,0 +1,150 @@
+import json
+import stat
+import zipfile
+
+import pytest
+
+from spkd.errors import SpkdError
+from spkd.evidence.reproduction import bundle
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "run"
+    (made / "teachers" / "t").mkdir(parents=True)
+    (made / "run.json").write_text("{}")
+    (made / "teachers" / "t" / "weights.safetensors").write_bytes(bytes(range(256)) * 40)
+    return made
+
+
+@pytest.fixture
+def packed(folder, tmp_path):
+    bundle.pack(folder, tmp_path / "x.zip")
+    return tmp_path / "x.zip"
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def forged(path, change):
+    """The bundle with members replaced: {name: bytes or None}; a name may be a ZipInfo."""
+    with zipfile.ZipFile(path) as zipped:
+        members = {name: zipped.read(name) for name in zipped.namelist()}
+    change = {**members, **change}
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name, data in change.items():
+            if data is not None:
+                zipped.writestr(name, data)
+    return path
+
+
+def with_index(path, change):
+    with zipfile.ZipFile(path) as zipped:
+        index = json.loads(zipped.read(bundle.INDEX))
+    change(index)
+    return forged(path, {bundle.INDEX: json.dumps(index).encode()})
+
+
+def test_a_bundle_comes_back_as_it_went_in(folder, packed, tmp_path):
+    bundle.unpack(packed, tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(folder)
+
+
+def test_the_same_folder_gives_the_same_bytes(folder, packed, tmp_path):
+    bundle.pack(folder, tmp_path / "y.zip")
+    assert packed.read_bytes() == (tmp_path / "y.zip").read_bytes()
+
+
+def refused(path, tmp_path, why):
+    with pytest.raises(SpkdError, match=why):
+        bundle.unpack(path, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.999])
+def test_a_truncated_bundle_is_refused_and_leaves_nothing(packed, tmp_path, part):
+    data = packed.read_bytes()
+    packed.write_bytes(data[: int(part * len(data))])
+    refused(packed, tmp_path, "whole bundle")
+
+
+def test_a_changed_byte_is_refused(packed, tmp_path):
+    data = bytearray(packed.read_bytes())
+    data[data.index(bytes(range(256))) + 1000] ^= 1
+    packed.write_bytes(bytes(data))
+    refused(packed, tmp_path, "bundle")
+
+
+def test_a_changed_member_with_a_right_zip_checksum_is_refused(packed, tmp_path):
+    refused(forged(packed, {"run.json": b"{ }"}), tmp_path, "index promises")
+
+
+def test_a_member_that_grew_is_refused(packed, tmp_path):
+    refused(with_index(packed, lambda i: i["members"]["run.json"].update(bytes=1)), tmp_path, "index promises")
+
+
+@pytest.mark.parametrize("name", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "a\\evil.json", "C:evil.json"])
+def test_a_path_that_leaves_the_folder_is_refused(packed, tmp_path, name):
+    refused(forged(packed, {name: b"{}"}), tmp_path, "leaves its folder")
+    assert not (tmp_path / "evil.json").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "model.pkl", "code.py", "run.sh", "noending"])
+def test_a_type_of_file_that_could_run_is_refused(packed, tmp_path, name):
+    refused(forged(packed, {name: b""}), tmp_path, "type of file")
+
+
+def test_a_member_that_the_index_lacks_is_refused(packed, tmp_path):
+    refused(forged(packed, {"more.json": b"{}"}), tmp_path, "exactly the members")
+
+
+def test_a_member_that_is_missing_is_refused(packed, tmp_path):
+    refused(forged(packed, {"run.json": None}), tmp_path, "exactly the members")
+
+
+def test_names_that_differ_in_case_only_are_refused(packed, tmp_path):
+    refused(forged(packed, {"RUN.json": b"{}"}), tmp_path, "one name twice")
+
+
+def test_a_link_is_refused(packed, tmp_path):
+    info = zipfile.ZipInfo("link.json")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    refused(forged(packed, {info: b"/etc/passwd"}), tmp_path, "plain file")
+
+
+def test_a_bundle_beyond_the_limit_is_refused_by_its_declared_size(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "LARGEST_BYTES", 1000)
+    refused(packed, tmp_path, "more than a bundle may hold")
+
+
+@pytest.mark.parametrize(
+    "index", [b"not json", b"[]", b'{"members": {"run.json": 3}}', b'{"members": {}, "format": 9}']
+)
+def test_a_foreign_index_is_refused(packed, tmp_path, index):
+    refused(forged(packed, {bundle.INDEX: index}), tmp_path, "index.json")
+
+
+def test_a_zip_without_an_index_is_refused(packed, tmp_path):
+    refused(forged(packed, {bundle.INDEX: None}), tmp_path, "missing")
+
+
+def test_pickles_are_not_packed(folder, tmp_path):
+    (folder / "weights.pt").write_bytes(b"")
+    with pytest.raises(SpkdError, match="type of file"):
+        bundle.pack(folder, tmp_path / "y.zip")
+    assert not (tmp_path / "y.zip").exists()
+
+
+def test_a_bundle_that_cannot_be_written_leaves_the_one_before_and_nothing_else(folder, packed, monkeypatch):
+    before, names = packed.read_bytes(), sorted(p.name for p in packed.parent.iterdir())
+
+    def full(source, target, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle.shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        bundle.pack(folder, packed)
+    assert packed.read_bytes() == before
+    assert sorted(p.name for p in packed.parent.iterdir()) == names

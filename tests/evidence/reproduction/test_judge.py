@@ -1,0 +1,210 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from spkd.evidence.reproduction import judge
+from spkd.evidence.reproduction.judge import Record
+from spkd.settings import Reproduce
+
+LIMITS = Reproduce(run_id="-", trials=1, first_step=0.02, maps=0.05, margin=0.02, alpha=0.05, min_trials=5)
+MACHINE = {"cpu": "a", "gpu": "none", "torch": "2", "lock": "l", "flags": "threads=1"}
+RECORD = Record(
+    "r0", "run", "0", {"commit": "c", "data digest": "d", "teacher.t": "w"}, {"train.lr": "0.05"}, MACHINE,
+    "bits", True, {"loss": 2.0, "sp": 0.01}, {"headline/accuracy": 0.8}, {"group1/student": np.eye(4) + 0.1},
+    {"train/loss": [(1, 1.0), (2, 0.5)], "seconds": [(1, 3.0)]},
+)  # fmt: skip
+ELSEWHERE = {**MACHINE, "flags": "threads=2"}
+
+
+def trials(values, **change):
+    return [replace(RECORD, seed=str(k), results={"headline/accuracy": v}, **change) for k, v in enumerate(values)]
+
+
+def on_another_machine(old, new):
+    recorded = trials(old)
+    repeated = trials(new, machine=ELSEWHERE, weights="other bits")
+    return judge.judge(list(zip(recorded, repeated, strict=True)), LIMITS)
+
+
+def one(**change):
+    return judge.judge([(RECORD, replace(RECORD, run_id="r1", **change))], LIMITS)
+
+
+def test_the_same_bits_and_numbers_are_identical():
+    assert (one().status, one().level) == ("identical", 1)
+
+
+def test_clocks_may_differ():
+    assert one(history={**RECORD.history, "seconds": [(1, 9.0)]}).status == "identical"
+
+
+def test_the_same_bits_on_another_machine_are_identical():
+    assert one(machine=ELSEWHERE).status == "identical"
+
+
+def test_other_bits_on_the_same_kind_of_machine_are_different_and_the_first_number_is_named():
+    verdict = one(weights="other", history={"train/loss": [(1, 1.0), (2, 0.4)]})
+    assert (verdict.status, verdict.level) == ("different", 1)
+    assert "train/loss, step 2" in verdict.reason
+
+
+@pytest.mark.parametrize("fact", ["cpu", "gpu", "driver", "cuda", "cudnn", "torch", "lock", "flags"])
+def test_bits_are_promised_only_where_every_fact_of_the_machine_is_the_same(fact):
+    assert one(weights="other", machine={**MACHINE, fact: "another"}).status == "inconclusive"
+
+
+@pytest.mark.parametrize("fact", ["host", "memory_gib"])
+def test_facts_that_change_no_bit_leave_the_machine_of_one_kind(fact):
+    assert one(weights="other", machine={**MACHINE, fact: "another"}).status == "different"
+
+
+def test_the_same_weights_with_other_numbers_are_different():
+    verdict = one(history={"train/loss": [(1, 1.0), (2, 0.4)]})
+    assert (verdict.status, verdict.level) == ("different", 1)
+
+
+@pytest.mark.parametrize(
+    ("results", "named"),
+    [
+        ({"headline/accuracy": 0.9}, "first at headline/accuracy"),
+        ({"headline/accuracy": 0.8, "headline/macro_f1": 0.7}, "first at headline/macro_f1"),
+        ({"headline/accuracy": float("nan")}, "first at headline/accuracy"),
+    ],
+)
+def test_the_same_weights_with_other_results_are_different(results, named):
+    verdict = one(results=results)
+    assert (verdict.status, verdict.level) == ("different", 1)
+    assert named in verdict.reason
+    assert one(results=results, history={}).status == "different"
+
+
+@pytest.mark.parametrize("history", [{"seconds": [(1, 3.0)]}, {**RECORD.history, "val/loss": [(2, 1.0)]}])
+def test_a_metric_that_one_side_lacks_is_a_difference(history):
+    assert one(history=history).status == "different"
+    assert one(history={}).status == "identical"  # a trial of a bundle: nothing was recorded to compare
+
+
+def test_nan_is_the_same_as_nan():
+    nan = {"headline/accuracy": float("nan")}, {"train/loss": [(1, float("nan"))]}
+    recorded = replace(RECORD, results=nan[0], history=nan[1])
+    assert judge.judge([(recorded, replace(recorded, run_id="r1"))], LIMITS).status == "identical"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"inputs": {**RECORD.inputs, "data digest": "e"}}, "data digest"),
+        ({"inputs": {**RECORD.inputs, "teacher.t": "x"}}, "teacher.t"),
+        ({"inputs": {**RECORD.inputs, "commit": "b"}}, "commit"),
+        ({"settings": {"train.lr": "0.1"}}, "setting train.lr: recorded 0.05, here 0.1"),
+        ({"settings": {"train.lr": "0.05", "train.new": "1"}}, "setting train.new"),
+    ],
+)
+def test_another_input_is_different_with_its_name_even_where_the_bits_are_the_same(change, named):
+    verdict = one(**change)
+    assert (verdict.status, verdict.level) == ("different", 0)
+    assert named in verdict.reason
+
+
+def test_a_hash_that_was_not_recorded_is_not_a_difference():
+    assert one(inputs={"commit": "c", "data digest": "d"}).status == "identical"
+
+
+def test_a_first_step_beyond_the_tolerance_is_different():
+    verdict = one(machine=ELSEWHERE, weights="other", first_step={"loss": 2.05, "sp": 0.01})
+    assert (verdict.status, verdict.level) == ("different", 2)
+    assert "first step loss" in verdict.reason
+
+
+def test_a_small_loss_is_measured_against_the_total():
+    # sp twice as large is 0.01 of a total of 2.0, 0.005 relative: within 0.02
+    assert one(machine=ELSEWHERE, weights="other", first_step={"loss": 2.0, "sp": 0.02}).level == 3
+
+
+def test_a_map_beyond_the_tolerance_is_different_and_its_scale_does_not_count():
+    other = {"machine": ELSEWHERE, "weights": "other"}
+    assert one(**other, maps={"group1/student": 7 * RECORD.maps["group1/student"]}).level == 3
+    verdict = one(**other, maps={"group1/student": np.eye(4) + 0.3})
+    assert (verdict.status, verdict.level) == ("different", 2)
+    assert "map group1/student" in verdict.reason
+
+
+def test_maps_of_other_probes_are_different():
+    assert one(machine=ELSEWHERE, weights="other", maps={"group1/student": np.eye(5)}).status == "different"
+
+
+def test_nothing_to_compare_is_inconclusive():
+    assert one(machine=ELSEWHERE, weights="other", maps={}, first_step={}).status == "inconclusive"
+
+
+def test_one_trial_elsewhere_is_inconclusive_though_its_result_is_the_same():
+    verdict = one(machine=ELSEWHERE, weights="other")
+    assert (verdict.status, verdict.level) == ("inconclusive", 3)
+    assert "min_trials" in verdict.reason
+
+
+def test_five_close_trials_are_equivalent():
+    verdict = on_another_machine([0.80, 0.81, 0.80, 0.79, 0.80], [0.80, 0.80, 0.81, 0.80, 0.79])
+    assert (verdict.status, verdict.level) == ("equivalent", 3)
+
+
+def test_four_trials_are_too_few_for_equivalence():
+    assert on_another_machine([0.8] * 4, [0.8] * 4).status == "inconclusive"
+
+
+def test_a_difference_that_is_not_significant_is_not_called_the_same():
+    old, new = [0.70, 0.90, 0.75, 0.85, 0.80], [0.90, 0.70, 0.85, 0.75, 0.81]
+    assert stats.ttest_rel(old, new).pvalue > 0.9
+    assert on_another_machine(old, new).status == "inconclusive"
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.1])
+def test_results_shown_to_lie_beyond_the_margin_are_different(shift):
+    old = [0.80, 0.81, 0.80, 0.79, 0.80]
+    verdict = on_another_machine(old, [v + shift + 0.001 * k for k, v in enumerate(old)])
+    assert (verdict.status, verdict.level) == ("different", 3)
+
+
+def test_a_significant_difference_within_the_margin_is_equivalent():
+    old, new = [0.800, 0.801, 0.799, 0.800, 0.800], [0.805, 0.806, 0.804, 0.806, 0.804]
+    assert stats.ttest_rel(old, new).pvalue < 0.001
+    assert on_another_machine(old, new).status == "equivalent"
+
+
+def test_one_different_trial_among_identical_ones_decides():
+    pairs = [(r, r) for r in trials([0.8, 0.8])]
+    pairs[1] = (pairs[1][0], replace(pairs[1][1], weights="other"))
+    verdict = judge.judge(pairs, LIMITS)
+    assert verdict.status == "different"
+    assert any(row.what == "t1 weights sha256" for row in verdict.rows)
+
+
+def test_seeds_that_differ_widely_among_themselves_do_not_hide_an_equivalence():
+    assert on_another_machine([0.50, 0.30, 0.42, 0.30, 0.61], [0.50, 0.31, 0.42, 0.30, 0.60]).status == "equivalent"
+
+
+def test_tost_is_the_larger_of_two_one_sided_paired_tests():
+    old, new = [0.1, 0.4, 0.3, 0.2, 0.3], [0.2, 0.25, 0.5, 0.35, 0.3]
+    for margin in (0.3, 0.1):
+        test = judge.tost(old, new, margin, 0.05)
+        lower = stats.ttest_rel(np.array(new) + margin, old, alternative="greater").pvalue
+        upper = stats.ttest_rel(np.array(new) - margin, old, alternative="less").pvalue
+        assert test.p == pytest.approx(max(lower, upper))
+        interval = stats.ttest_rel(new, old).confidence_interval(0.90)
+        assert (test.low, test.high) == pytest.approx(tuple(interval))
+        assert (test.p < 0.05) == (test.low > -margin and test.high < margin) == (margin == 0.3)
+
+
+def test_tost_of_values_without_spread_compares_the_difference_itself():
+    assert judge.tost([0.8, 0.8], [0.81, 0.81], 0.02, 0.05).p == 0
+    assert judge.tost([0.8, 0.8], [0.83, 0.83], 0.02, 0.05).p == 1
+
+
+def test_the_table_has_machines_settings_and_numbers_side_by_side():
+    verdict = one(machine=ELSEWHERE, weights="other")
+    text = judge.markdown(verdict, "reproduce run")
+    assert "| flags | threads=1 | threads=2 | - |" in text
+    assert "| weights sha256 | bits | other | NO |" in text
+    assert "**inconclusive**" in text

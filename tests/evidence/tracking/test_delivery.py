@@ -1,0 +1,161 @@
+"""Against a real `mlflow server` that is killed and started again."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from requests import Session
+
+from spkd.errors import SpkdError
+from spkd.evidence import tracking
+from spkd.evidence.outbox import Delivery, Outbox
+from spkd.evidence.tracking import delivery, store
+
+
+@pytest.fixture
+def remote(server, here, monkeypatch):
+    """The working folder, with the server as the tracking URI."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    return here
+
+
+def everything(run):
+    """One fact of each kind."""
+    run.params({"train": {"epochs": 5}})
+    run.metrics({"loss": 1.0}, 0)
+    run.tags({"kind": "teacher"})
+    run.image("maps/a", np.zeros((4, 4, 3), np.uint8), 0)
+    run.table("per_class", {"class": ["lie"]})
+    run.dataset("pamap2", "d" * 36, "data/windows/pamap2", {"n": 1})
+    weights = run.folder / "weights.safetensors"
+    weights.write_bytes(b"weights")
+    run.model(weights, "net", "pamap2-net", {"sha256": "f00"})
+    run.note("# a run")
+
+
+def counted(run_id):
+    """How many facts of each kind the store holds of a run."""
+    made = store.client()
+    run = made.get_run(run_id)
+    return {
+        "loss": len(made.get_metric_history(run_id, "loss")),
+        "images": len(made.list_artifacts(run_id, "images")),
+        "inputs": len(run.inputs.dataset_inputs),
+        "models": len(made.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")),
+        "versions": len(made.search_model_versions(f"run_id = '{run_id}'")),
+        "params": run.data.params,
+        "status": run.info.status,
+    }
+
+
+ONCE = {
+    "loss": 1, "images": 2, "inputs": 1, "models": 1, "versions": 1,
+    "params": {"cfg/train.epochs": "5"}, "status": "FINISHED",
+}  # fmt: skip
+
+
+def test_a_server_holds_the_same_as_a_file_and_a_second_delivery_changes_nothing(remote):
+    with tracking.open_run("run", remote / "runs" / "run", "test") as run:
+        everything(run)
+    assert counted(run.id) == ONCE
+    assert tracking.artifact(run.id, "model/weights.safetensors").read_bytes() == b"weights"
+    assert tracking.registered("pamap2-net") == run.id
+    for box in (Outbox(run.folder),):
+        box.delivery = Delivery(box.delivery.uri, run.id)
+        assert box.pending() > 8
+        assert tracking.upload(run.folder) > 8
+    assert counted(run.id) == ONCE
+
+
+def test_a_server_that_vanishes_costs_no_fact_and_no_waiting(remote, server, capsys, monkeypatch):
+    run = tracking.open_run("vanished", remote / "runs" / "vanished", "test")
+    run.metrics({"loss": 1.0}, 0)
+    until = time.monotonic() + 20
+    while Outbox(run.folder).pending() and time.monotonic() < until:
+        time.sleep(0.05)
+    server.kill()
+    asking, send = [], Session.send
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "send", lambda *a, **k: asking.append(threading.current_thread()) or send(*a, **k))
+        for step in range(1, 200):
+            run.metrics({"loss": 1.0 / step}, step)
+        run.text("kept", "note.txt")
+        assert Outbox(run.folder).pending() == 200
+        until = time.monotonic() + 20
+        while not asking and time.monotonic() < until:
+            time.sleep(0.05)
+    assert asking and threading.main_thread() not in asking  # training never waits for a server
+    with pytest.raises(SpkdError, match="a tracking server"):
+        tracking.find()
+    run.close(patience_s=3.0)
+    said = capsys.readouterr().err
+    assert said.count(f"spkd upload {run.folder}") == 2 and "Connection refused" in said
+    with pytest.raises(SpkdError, match="a tracking server"):
+        tracking.upload(run.folder)
+    server.start()
+    assert tracking.get(run.id).status == "RUNNING"
+    assert tracking.upload(run.folder) > 0
+    assert [step for step, _ in tracking.history(run.id, "loss")] == list(range(200))
+    assert tracking.artifact(run.id, "note.txt").read_text() == "kept"
+    assert tracking.get(run.id).status == "FINISHED"
+    assert tracking.upload(run.folder) == 0
+
+
+def test_a_delivery_cut_off_at_any_event_and_done_again_leaves_every_fact_once(here):
+    with tracking.open_run("run", here / "runs" / "run", "test") as run:
+        everything(run)
+    box = Outbox(run.folder)
+    made = store.client()
+    ends = [end for end, _ in box.read()]
+    for sent in [0, *ends]:
+        box.delivery = Delivery(box.delivery.uri, run.id, sent)
+        delivery.deliver(box, made)
+        assert counted(run.id) == ONCE, f"after byte {sent}"
+
+
+def test_small_facts_travel_in_batches(here):
+    box = Outbox(here / "run")
+    for step in range(450):
+        box.append("metrics", values={"a": 1.0, "b": 2.0}, step=step)
+    box.append("file", artifact="a.txt", kept="a")
+    box.append("tags", values={"x": "y"})
+    box.close()
+    groups = [[event["kind"] for event in group] for _, group in delivery._groups(box, 0)]
+    assert [(len(g), g[-1]) for g in groups] == [
+        (200, "metrics"), (200, "metrics"), (50, "metrics"), (1, "file"), (1, "tags")
+    ]  # fmt: skip
+
+
+def test_more_facts_than_one_call_takes_all_arrive(here, monkeypatch):
+    monkeypatch.setattr(delivery, "MAX_METRICS", 3)
+    monkeypatch.setattr(delivery, "MAX_OTHERS", 2)
+    send, sizes = MlflowClient.log_batch, {"metrics": [], "params": [], "tags": []}
+
+    def counted(client, run_id, **facts):
+        for kind, entities in facts.items():
+            sizes[kind].append(len(entities))
+        send(client, run_id, **facts)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    made = store.client()
+    box = Outbox(here / "run")
+    metrics = {f"m{k}": float(k) for k in range(10)}
+    params, tags = {f"p{k}": str(k) for k in range(7)}, {f"t{k}": str(k) for k in range(5)}
+    box.append("metrics", values=metrics, step=0)
+    box.append("params", values=params)
+    box.append("tags", values=tags)
+    box.close()
+    box.delivery = Delivery(store.uri(), made.create_run("0").info.run_id)
+    assert delivery.deliver(box, made) == 3
+    found = made.get_run(box.delivery.run_id).data
+    assert (found.metrics, found.params) == (metrics, params)
+    assert {key: text for key, text in found.tags.items() if not key.startswith("mlflow.")} == tags
+    assert sizes == {"metrics": [3, 3, 3, 1], "params": [2, 2, 2, 1], "tags": [2, 2, 1]}
+
+
+def test_no_server_at_the_start_is_an_error_with_the_remedy(here, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(SpkdError, match="unset MLFLOW_TRACKING_URI"):
+        tracking.open_run("run", here / "runs" / "run", "test")

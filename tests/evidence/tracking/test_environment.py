@@ -1,0 +1,41 @@
+"""Which environment `mlflow run .` finds, and what a stopped build of one leaves in the way."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spkd.errors import SpkdError
+from spkd.evidence.tracking import environment
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose lock asks for nothing, and a folder of its own for MLflow's environments."""
+    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs of mlflow"))
+    shutil.copy(ROOT / "python_env.yaml", tmp_path)
+    (tmp_path / "requirements.lock").write_text("")
+    return tmp_path
+
+
+def test_the_environment_of_mlflow_run_is_this_one(project):
+    link = environment.bind(project)
+    assert link.is_symlink() and link.resolve() == Path(sys.prefix).resolve()
+    assert environment.bind(project) == link
+
+
+def test_a_half_built_environment_is_removed_by_the_command_that_the_error_names(project):
+    link = environment.bind(project)
+    link.unlink()
+    (link / "bin").mkdir(parents=True)
+    with pytest.raises(SpkdError, match="stopped half-way") as refused:
+        environment.bind(project)
+    remove = re.search(r"(rm -r .*) && make setup", str(refused.value))
+    subprocess.run(shlex.split(remove[1]), check=True)
+    assert environment.bind(project).is_symlink()

@@ -1,0 +1,150 @@
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from spkd.cli import clean_up
+from spkd.errors import SpkdError
+from spkd.evidence import tracking
+from spkd.evidence.outbox import Outbox, this_process
+from spkd.evidence.tracking import store
+
+RUN = """
+import time
+from pathlib import Path
+from spkd.evidence import tracking
+run = tracking.open_run("run", Path("runs/run"), "test")
+for step in range(5):
+    run.metrics({"loss": 1.0 / (step + 1)}, step)
+print(run.id, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_killed_by_sigkill_is_marked_and_delivered_by_the_next_command(here, process):
+    child = process(RUN)
+    run_id = child.stdout.readline().strip()
+    assert tracking.sweep(here / "runs") == []  # still alive: left alone
+    child.kill()
+    child.wait()
+    assert tracking.sweep(here / "runs") == [here / "runs" / "run"]
+    info = tracking.get(run_id)
+    assert info.status == "KILLED" and info.tags["ended"].endswith("died without a word")
+    assert tracking.history(run_id, "loss") == [(step, 1.0 / (step + 1)) for step in range(5)]
+    assert tracking.sweep(here / "runs") == []
+    with tracking.open_run("run", here / "runs" / "run", "test") as again:
+        again.metrics({"loss": 0.1}, 5)
+    assert again.id == run_id and tracking.get(run_id).status == "FINISHED"
+
+
+def dead_outbox(here, uri, run_id=""):
+    """The local copy of a run whose process died before anything was delivered."""
+    box = Outbox(here / "runs" / "dead")
+    gone = {**this_process(), "started_s": 1.0}
+    box.append("open", name="dead", experiment="test", process=gone, tags={})
+    box.append("metrics", values={"loss": 0.5}, step=0)
+    box.close()
+    state = box.delivery
+    state.uri, state.run_id = uri, run_id
+    box.delivery = state
+    return box
+
+
+def test_a_sweep_goes_on_when_the_store_is_gone_and_says_how_to_upload(here, capsys):
+    dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
+    assert tracking.sweep(here / "runs") == [here / "runs" / "dead"]
+    assert f"spkd upload {here / 'runs' / 'dead'}" in capsys.readouterr().err
+    assert Outbox(here / "runs" / "dead").ending()["status"] == "KILLED"
+
+
+def test_a_local_copy_can_be_uploaded_to_another_store(here, monkeypatch):
+    box = dead_outbox(here, "http://lab:secret@127.0.0.1:9", "f" * 32)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'mlflow.db'}")
+    assert tracking.upload(box.folder) == 4
+    (info,) = tracking.find()
+    assert info.name == "dead" and info.status == "KILLED" and info.metrics == {"loss": 0.5}
+    assert info.tags["uploaded_from"] == f"http://127.0.0.1:9 {'f' * 32}"
+    assert tracking.upload(box.folder) == 0 and len(tracking.find()) == 1
+
+
+def test_uploading_what_is_not_there_or_still_runs_is_an_error(here):
+    with pytest.raises(SpkdError, match="the folder of a run"):
+        tracking.upload(here / "runs")
+    with tracking.open_run("run", here / "runs" / "run", "test"), pytest.raises(SpkdError, match="still runs"):
+        tracking.upload(here / "runs")
+
+
+def test_uploading_to_a_database_that_was_deleted_is_an_error_and_creates_none(here):
+    box = dead_outbox(here, f"sqlite:///{here / 'gone.db'}", "f" * 32)
+    with pytest.raises(SpkdError, match="no such file"):
+        tracking.upload(box.folder)
+    assert not (here / "gone.db").exists()
+
+
+def opened_by_mlflow(source, minutes=60):
+    """The id of a run as `mlflow run` opens it for a project at `source`."""
+    started = int((time.time() - 60 * minutes) * 1000)
+    tags = {"mlflow.project.entryPoint": "distill", "mlflow.source.name": str(source)}
+    return store.client().create_run("0", start_time=started, tags=tags).info.run_id
+
+
+def test_clean_up_fails_runs_that_mlflow_opened_here_and_that_never_started(here):
+    stuck = [opened_by_mlflow(here), opened_by_mlflow(f"file://{here}")]
+    young = opened_by_mlflow(here, minutes=0)
+    assert sorted(tracking.clean_up(10, here)) == sorted(stuck)
+    for run_id in stuck:
+        assert tracking.get(run_id).status == "FAILED" and "never started" in tracking.get(run_id).tags["failure"]
+    assert tracking.get(young).status == "RUNNING"
+
+
+def test_clean_up_leaves_runs_of_other_projects_on_the_server_alone(here):
+    hour_ago = int((time.time() - 3600) * 1000)
+    plain = store.client().create_run("0", start_time=hour_ago).info.run_id
+    sources = ("file:///home/somebody/theirs", f"file://{here}#theirs", here.parent, "https://github.com/a/b", "")
+    theirs = [plain, *(opened_by_mlflow(source) for source in sources)]
+    assert tracking.clean_up(10, here) == []
+    assert {tracking.get(run_id).status for run_id in theirs} == {"RUNNING"}
+
+
+def test_a_project_in_a_folder_of_a_repository_is_known_by_both(here):
+    stuck = opened_by_mlflow(f"file://{here}#part")
+    assert tracking.clean_up(10, here / "part") == [stuck]
+
+
+def test_minutes_that_are_no_number_are_an_error(here):
+    with pytest.raises(SpkdError, match=r"--minutes: expected a number, got 'ten'"):
+        clean_up.main([], SimpleNamespace(run=SimpleNamespace(folder="runs")), {}, {"minutes": "ten"})
+
+
+def test_clean_up_marks_runs_whose_process_and_local_copy_are_gone(here):
+    made = store.client()
+    me = this_process()
+    hour_ago = int((time.time() - 3600) * 1000)
+    living = f"{me['host']}:{me['pid']}:{me['started_s']}"
+    dead = f"{me['host']}:{me['pid']}:1.0"
+    folders = {"outbox": str(here / "nowhere")}
+    alive = made.create_run("0", start_time=hour_ago, tags={"process": living, **folders}).info.run_id
+    lost = made.create_run("0", start_time=hour_ago, tags={"process": dead, **folders}).info.run_id
+    assert tracking.clean_up(10, here) == [lost]
+    assert tracking.get(lost).status == "KILLED" and tracking.get(alive).status == "RUNNING"
+
+
+RESERVE = """
+import time
+from pathlib import Path
+from spkd.evidence import tracking
+with tracking.open_run("reproduce", Path("runs/reproduction"), "test") as run:
+    print(tracking.reserve("repeat", run, {"repeats": "r"})[0], flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_reserved_run_whose_processes_were_killed_before_it_began_is_ended(here, process):
+    parent = process(RESERVE)
+    reserved = parent.stdout.readline().strip()
+    assert tracking.clean_up(-1, here) == [] and tracking.get(reserved).tags["repeats"] == "r"
+    parent.kill()
+    parent.wait()
+    tracking.sweep(here / "runs")
+    assert tracking.clean_up(-1, here) == [reserved]
+    assert tracking.get(reserved).status == "KILLED"
