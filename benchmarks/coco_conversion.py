@@ -54,11 +54,12 @@ def generate(to: Path, n: int) -> None:
 
 def ours(folder: Path, out: Path) -> float:
     """Seconds of the conversion in this process."""
-    from spkd.detect import coco, coco_json
-    from spkd.detect.coco_boxes import Drops
+    from spkd.detect import coco
+    from spkd.detect.coco import instances
+    from spkd.detect.coco.boxes import Drops
 
     started = time.perf_counter()
-    found = coco_json.read(folder / "instances_train2017.json")
+    found = instances.read(folder / "instances_train2017.json")
     usable = np.ones(len(found.files), bool)
     coco.write_labels(found, usable, found.files, out / "labels" / "train2017", Drops())
     return time.perf_counter() - started

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spkd.detect import coco, coco_metric, evaluate, features, networks, preflight, probe, truth
+from spkd.detect import coco, coco_metric, evaluate, features, networks, probe
+from spkd.detect.checks import preflight, truth
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
 

@@ -18,7 +18,7 @@ OPTIONS = ("train-json", "val-json", "sheet", "json")
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """Check the data set of params.yaml, or any other data.yaml."""
     from spkd import atomic
-    from spkd.detect import preflight, sheet, truth
+    from spkd.detect.checks import preflight, sheet, truth
 
     if "sheet" in options:
         sheet.target(Path(options["sheet"]))

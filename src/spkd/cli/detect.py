@@ -37,7 +37,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
 
 def make_job(settings: Settings, folder: Path) -> Any:
     """The settings as one value; the teacher is found later."""
-    from spkd.detect import hardware, plan, truth
+    from spkd.detect import hardware, plan
+    from spkd.detect.checks import truth
 
     d, run = settings.detect, settings.run
     distill = d.distill.model_dump(exclude={"teacher", "dis", "levels"})

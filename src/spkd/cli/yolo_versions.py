@@ -14,7 +14,8 @@ SECTIONS = ("yolo_versions", "run", "tracking")
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Build, describe and time every model in turns; validate those with weights."""
     from spkd import seeding
-    from spkd.detect import data_yaml, evaluate, hardware, hermetic, networks, versions
+    from spkd.detect import evaluate, hardware, hermetic, networks, versions
+    from spkd.detect.checks import data_yaml
     from spkd.evidence import machine, provenance, tracking
 
     wanted, run = settings.yolo_versions, settings.run

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from spkd.detect import networks, preflight, stored, yolo
+from spkd.detect import networks, stored, yolo
+from spkd.detect.checks import preflight
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 from spkd.evidence import provenance, tracking

@@ -14,7 +14,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from spkd import atomic, memory, seeding
-from spkd.detect import evaluate, follow, hardware, hermetic, networks, preflight, sheet, spkd_trainer
+from spkd.detect import evaluate, follow, hardware, hermetic, networks, spkd_trainer
+from spkd.detect.checks import preflight, sheet
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 

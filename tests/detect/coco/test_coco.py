@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import spkd
-from spkd.detect import coco, coco_images
-from spkd.detect.coco import Split
+from spkd.detect import coco
+from spkd.detect.coco import Split, image_files
 from spkd.errors import SpkdError
 
 SRC = str(Path(spkd.__file__).parents[1])
@@ -155,7 +155,7 @@ def test_where_links_are_impossible_images_are_copied(source, monkeypatch):
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr("spkd.detect.coco_images.os.link", refuse)
+    monkeypatch.setattr("spkd.detect.coco.image_files.os.link", refuse)
     _, out = convert(source)
     assert (out / "images/train/b.png").read_bytes() == (source / "train/b.png").read_bytes()
 
@@ -221,7 +221,7 @@ def test_damaged_images_can_be_left_out_and_are_counted(source):
 def test_an_image_of_a_format_that_yolo_does_not_look_at_is_never_lost_in_silence(source):
     from ultralytics.data.utils import IMG_FORMATS
 
-    assert coco_images.FORMATS == IMG_FORMATS
+    assert image_files.FORMATS == IMG_FORMATS
     Image.new("RGB", (64, 64)).save(source / "train" / "b.gif")
     write(source, changed(images__1__file_name="b.gif"))
     with pytest.raises(SpkdError, match=r"b\.gif, \.gif.*format that YOLO does not look at"):
@@ -304,8 +304,9 @@ def test_killed_in_the_middle_the_old_output_stays(source):
     _, out = convert(source)
     before = files(out)
     code = (
-        "import os, signal, sys; from pathlib import Path; from spkd.detect import coco, coco_images\n"
-        "coco_images.place = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from spkd.detect import coco; from spkd.detect.coco import image_files\n"
+        "image_files.place = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "s = Path(sys.argv[1]); split = coco.Split('train', s / 'instances.json', s / 'train')\n"
         "coco.convert([split], s.parent / 'out', 'copy', False, 'error', 't')"
     )

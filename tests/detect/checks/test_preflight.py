@@ -14,8 +14,9 @@ from ultralytics.data.utils import verify_image_label
 
 from spkd import config
 from spkd.cli import check_labels
-from spkd.detect import coco, hermetic, match, preflight, sheet
-from spkd.detect.preflight import Problem, Report
+from spkd.detect import coco, hermetic, match
+from spkd.detect.checks import preflight, sheet
+from spkd.detect.checks.preflight import Problem, Report
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
@@ -403,7 +404,7 @@ def test_the_contact_sheet_shows_boxes_in_their_class_colour(data_set: Path) -> 
 
 def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_set(images="{}2017", labels="labels/{}2017")
-    tree = config.resolve(config.read(Path(__file__).parents[2] / "params.yaml"), {})
+    tree = config.resolve(config.read(Path(__file__).parents[3] / "params.yaml"), {})
     settings = config.check(Settings, tree, "")
     assert check_labels.main([str(data)], settings, tree, {}) == 1
     assert "mkdir -p" in capsys.readouterr().err

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spkd.detect.coco_boxes import MILLION, Rows
-from spkd.detect.coco_json import Instances
+from spkd.detect.coco.boxes import MILLION, Rows
+from spkd.detect.coco.instances import Instances
 
 
 @cache

@@ -15,8 +15,8 @@ import numpy as np
 import yaml
 
 from spkd import atomic
-from spkd.detect import coco_boxes, coco_images, coco_json, coco_labels
-from spkd.detect.coco_boxes import Drops
+from spkd.detect.coco import boxes, image_files, instances, label_files
+from spkd.detect.coco.boxes import Drops
 from spkd.errors import SpkdError
 
 REPORT, DATA, ABSENT = "conversion.json", "data.yaml", "ABSENT"
@@ -54,7 +54,7 @@ def convert(
     report: dict[str, Any] = {"format": 1, "origin": origin, "segments": segments, "splits": {}}
     with atomic.folder(out) as new:
         for split in splits:
-            found = coco_json.read(split.annotations, segments)
+            found = instances.read(split.annotations, segments)
             head = {"classes": found.classes, "category_ids": found.category_ids}
             if any(report.setdefault(key, value) != value for key, value in head.items()):
                 do = "all splits must have the same classes"
@@ -73,16 +73,16 @@ def leave_out(out: Path, why: str) -> None:
 
 
 def _convert_split(
-    split: Split, found: coco_json.Instances, new: Path, images: str, damaged_images: str
+    split: Split, found: instances.Instances, new: Path, images: str, damaged_images: str
 ) -> dict[str, Any]:
     """One split below `new`; its part of the report."""
     drops, image_drops = Drops(), Drops()
-    names = coco_images.layout(found.files, lambda row: f"{split.annotations}: image id {found.image_ids[row]}")
-    usable = coco_images.check(found, split.images, damaged_images, image_drops)
+    names = image_files.layout(found.files, lambda row: f"{split.annotations}: image id {found.image_ids[row]}")
+    usable = image_files.check(found, split.images, damaged_images, image_drops)
     kept, n_from_box = write_labels(found, usable, names, new / "labels" / split.name, drops)
     chosen = np.flatnonzero(usable).tolist()
     sources = [found.files[row] for row in chosen]
-    coco_images.place(split.images, sources, new / "images" / split.name, [names[row] for row in chosen], images)
+    image_files.place(split.images, sources, new / "images" / split.name, [names[row] for row in chosen], images)
     return {
         "annotations": split.annotations.name,
         "sha256": sha256(split.annotations),
@@ -94,7 +94,7 @@ def _convert_split(
         "not_in_json": _n_not_in_json(split.images, set(found.files)),
         "drops": drops.report(),
         "images_dropped": image_drops.report(),
-        "classes": coco_boxes.histogram(found, kept),
+        "classes": boxes.histogram(found, kept),
     }
 
 
@@ -105,16 +105,16 @@ def sha256(path: Path) -> str:
 
 
 def write_labels(
-    found: coco_json.Instances, usable: np.ndarray, names: list[str], folder: Path, drops: Drops
-) -> tuple[coco_boxes.Rows, int]:
+    found: instances.Instances, usable: np.ndarray, names: list[str], folder: Path, drops: Drops
+) -> tuple[boxes.Rows, int]:
     """(rows written, objects whose outline is their box); one label file below `folder` for every usable image."""
-    kept, n_from_box = coco_boxes.rows(found, usable, drops, once=found.polygons is None), 0
+    kept, n_from_box = boxes.rows(found, usable, drops, once=found.polygons is None), 0
     if found.polygons is None:
-        contents = list(coco_labels.box_files(len(names), kept))
+        contents = list(label_files.box_files(len(names), kept))
     else:
-        contents, n_from_box = coco_labels.outline_files(found, kept)
+        contents, n_from_box = label_files.outline_files(found, kept)
     chosen = np.flatnonzero(usable).tolist()
-    coco_labels.write(folder, [names[row] for row in chosen], (contents[row] for row in chosen))
+    label_files.write(folder, [names[row] for row in chosen], (contents[row] for row in chosen))
     return kept, n_from_box
 
 
@@ -134,7 +134,7 @@ def data_yaml(splits: list[str], classes: list[str], origin: str) -> str:
 
 def _n_not_in_json(folder: Path, known: set[str]) -> int:
     """Image files in the folder that no record names; they are not converted."""
-    there = (p for p in folder.rglob("*") if p.suffix.lower().removeprefix(".") in coco_images.FORMATS)
+    there = (p for p in folder.rglob("*") if p.suffix.lower().removeprefix(".") in image_files.FORMATS)
     return sum(p.relative_to(folder).as_posix() not in known for p in there)
 
 

@@ -20,7 +20,8 @@ from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils import NUM_THREADS
 
-from spkd.detect import coco_images, hermetic
+from spkd.detect import hermetic
+from spkd.detect.coco import image_files
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Split:
 def _damaged_end(image: str) -> bool:
     """Whether this is a JPEG that does not end as one: ultralytics would rewrite it in place."""
     is_jpeg = image.lower().endswith((".jpg", ".jpeg")) and Path(image).is_file()
-    return is_jpeg and not coco_images.ends(Path(image))
+    return is_jpeg and not image_files.ends(Path(image))
 
 
 def look(image: str, label: str, n_classes: int) -> Seen:

@@ -4,7 +4,7 @@ import filecmp
 from collections import defaultdict
 from pathlib import Path
 
-from spkd.detect.scan import Split
+from spkd.detect.checks.scan import Split
 
 
 def shared(one: Split, other: Split) -> list[str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from spkd.detect.coco_boxes import Drops
-from spkd.detect.coco_json import Instances
+from spkd.detect.coco.boxes import Drops
+from spkd.detect.coco.instances import Instances
 from spkd.errors import SpkdError
 
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF

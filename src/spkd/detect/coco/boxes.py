@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spkd.detect.coco_json import Instances
+from spkd.detect.coco.instances import Instances
 from spkd.errors import SpkdError
 
 MILLION = 1_000_000

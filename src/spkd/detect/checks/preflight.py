@@ -15,9 +15,10 @@ from typing import Any
 
 from ultralytics.data.utils import check_det_dataset
 
-from spkd.detect import cached, coco, hermetic, layout, overlap, scan, truth
-from spkd.detect import data_yaml as yaml_file
-from spkd.detect.scan import Seen, Split
+from spkd.detect import coco, hermetic
+from spkd.detect.checks import cached, layout, overlap, scan, truth
+from spkd.detect.checks import data_yaml as yaml_file
+from spkd.detect.checks.scan import Seen, Split
 from spkd.errors import SpkdError
 
 RECONVERT = (

@@ -16,7 +16,7 @@ import numpy as np
 from ultralytics.data.dataset import DATASET_CACHE_VERSION
 from ultralytics.data.utils import get_hash
 
-from spkd.detect.scan import Split
+from spkd.detect.checks.scan import Split
 
 ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype")} | {
     (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")

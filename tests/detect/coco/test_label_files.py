@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spkd.detect import coco, coco_labels
-from spkd.detect.coco import Split
+from spkd.detect import coco
+from spkd.detect.coco import Split, label_files
 
 
 def test_text_equals_printf_for_every_width_of_class_number():
@@ -15,7 +15,7 @@ def test_text_equals_printf_for_every_width_of_class_number():
     label = np.array([0, 9, 10, 79, 99, 100, 1202, *rng.integers(0, 1203, 500)])
     millionths = rng.integers(0, 1_000_001, (len(label), 4))
     millionths[0], millionths[1], millionths[2] = 0, 1_000_000, [1, 10, 999_999, 100_000]
-    whole, ends = coco_labels.text(label, millionths)
+    whole, ends = label_files.text(label, millionths)
     expected = [
         f"{c} " + " ".join(f"{v / 1_000_000:.6f}" for v in row) + "\n" for c, row in zip(label, millionths, strict=True)
     ]
@@ -24,20 +24,20 @@ def test_text_equals_printf_for_every_width_of_class_number():
 
 
 def test_no_rows_are_no_text():
-    assert coco_labels.text(np.zeros(0, int), np.zeros((0, 4), int)) == (b"", pytest.approx([]))
+    assert label_files.text(np.zeros(0, int), np.zeros((0, 4), int)) == (b"", pytest.approx([]))
 
 
 def test_a_label_file_is_never_appended_to(tmp_path):
-    coco_labels.write(tmp_path, ["a.jpg"], [b"0 1 1 1 1\n"])
+    label_files.write(tmp_path, ["a.jpg"], [b"0 1 1 1 1\n"])
     with pytest.raises(FileExistsError):
-        coco_labels.write(tmp_path, ["a.jpg"], [b"0 1 1 1 1\n"])
+        label_files.write(tmp_path, ["a.jpg"], [b"0 1 1 1 1\n"])
     assert (tmp_path / "a.txt").read_bytes() == b"0 1 1 1 1\n"
 
 
 def test_two_parts_are_joined_over_their_shortest_bridge():
     """Unit squares at x = 0 and x = 3: the bridge is (1, 0) - (3, 0), there and back, and adds no area."""
     left = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
-    outline = coco_labels.joined([left, left + [3, 0]])
+    outline = label_files.joined([left, left + [3, 0]])
     assert outline.tolist() == [
         [0, 0], [1, 0], [3, 0], [4, 0], [4, 1], [3, 1], [3, 0], [1, 0], [1, 1], [0, 1],
     ]  # fmt: skip

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spkd.detect import coco, coco_boxes, coco_json, match
-from spkd.detect import data_yaml as yaml_file
-from spkd.detect.scan import Split
+from spkd.detect import coco, match
+from spkd.detect.checks import data_yaml as yaml_file
+from spkd.detect.checks.scan import Split
+from spkd.detect.coco import boxes, instances
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
@@ -55,7 +56,7 @@ def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[s
     Images that ultralytics drops are left out: they are a problem of their own. Raises SpkdError that names the record
     where the JSON is damaged.
     """
-    found = coco_json.read(path)
+    found = instances.read(path)
     again = f"convert again: spkd convert-coco --annotations {path} --images DIR --out NEW_FOLDER"
     if [names.get(i) for i in range(len(names))] != found.classes:
         first = f"{list(names.values())[:3]}..., the JSON's categories by id are {found.classes[:3]}..."
@@ -105,9 +106,9 @@ class _Wanted:
         return _Wanted(shift(self.least), shift(self.most))
 
 
-def _wanted(found: coco_json.Instances, shown: list[int]) -> _Wanted:
+def _wanted(found: instances.Instances, shown: list[int]) -> _Wanted:
     """What the label files of some images must hold. shown: rows of those images."""
     usable = np.zeros(len(found.files), bool)
     usable[shown] = True
-    least, most = (coco_boxes.rows(found, usable, coco_boxes.Drops(), once).label.tolist() for once in (True, False))
+    least, most = (boxes.rows(found, usable, boxes.Drops(), once).label.tolist() for once in (True, False))
     return _Wanted(Counter(least), Counter(most))
