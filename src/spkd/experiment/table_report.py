@@ -30,10 +30,10 @@ def write(board: Board, states: dict[str, State], failures: dict[str, str], fold
     records = rows(board, states, failures)
     about = describe(board)
     files = {
-        "findings.md": blocks.markdown(records, about),
+        "report.md": blocks.markdown(records, about),
         "cells.csv": blocks.csv_trials(records),
-        "findings.tex": blocks.latex(records, about),
-        "findings.html": document.page(records, about, maps(records)),
+        "summary.tex": blocks.latex(records, about),
+        "report.html": document.page(records, about, maps(records)),
     }
     for name, text in files.items():
         atomic.write_text(folder / name, text)
@@ -43,7 +43,7 @@ def write(board: Board, states: dict[str, State], failures: dict[str, str], fold
     origins = sorted({r.origin for r in records if r.origin})
     parent.tags({"data.origin": " ".join(origins), **{f"cells.{name}": n for name, n in counts.items()}})
     parent.note(blocks.markdown_summary(records, about))
-    return folder / "findings.html"
+    return folder / "report.html"
 
 
 def describe(board: Board) -> About:
