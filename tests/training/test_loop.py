@@ -44,6 +44,19 @@ def test_a_student_of_two_teachers_learns_the_waves(make_task, settings, tmp_pat
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_every_window_counts_alike_in_an_epochs_numbers(make_task, settings, tmp_path, seed):
+    """A network that always answers class 0 by logits (1, 0, 0), in batches of 46 and 2 windows."""
+    task = make_task()
+    torch.nn.init.zeros_(task.network.head.weight)
+    task.network.head.bias.data = torch.tensor([1.0, 0.0, 0.0])
+    kept = settings.model_copy(update={"epochs": 1, "batch": 46, "last_batch": "keep", "lr": 1e-12, "lr_final": 1e-12})
+    (epoch,) = loop.fit(task, kept, seed, tmp_path / "c", KEY, ignore).history
+    share = float((task.windows.label[task.train] == 0).double().mean())
+    assert epoch.train_accuracy == pytest.approx(share)
+    assert epoch.losses["cross_entropy"] == pytest.approx(math.log(math.e + 2) - share)
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(make_task, settings, tmp_path):
     tasks = [make_task(teachers=1) for _ in range(3)]
     for k, seed in enumerate((0, 0, 1)):

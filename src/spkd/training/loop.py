@@ -30,7 +30,7 @@ LOWER = "lower train.batch, train.eval_batch or train.teacher_cache_gib; in a ta
 
 @dataclass(frozen=True)
 class Epoch:
-    """Numbers of one epoch. number counts from 1. losses: epoch mean of every term, unweighted, and `total`."""
+    """Numbers of one epoch. number counts from 1. losses: window means of every term, unweighted, and of `total`."""
 
     number: int
     lr: float
@@ -47,8 +47,9 @@ class State:
     """Everything that a checkpoint holds besides the weights. chosen: the weights of the best validation epoch, or of
     the last one where no subjects validate.
 
-    sums: of the epoch's losses so far, by name, `correct`, and `good_steps`, the number of steps before the first whose
-    loss was not finite. They are float64 scalars that stay in their place on the device: no step waits for the GPU.
+    sums: over the epoch's windows so far, of the losses by name and of `correct`; and `good_steps`, the number of steps
+    before the first whose loss was not finite. They are float64 scalars that stay in their place on the device: no
+    step waits for the GPU.
     """
 
     epoch: int = 0
@@ -270,7 +271,7 @@ class Learner:
             for rows, (predicted, loss) in zip(self.parts, self.judge(), strict=True)
         ]
         test, validation = found.pop(), found.pop() if found else {}
-        means = {name: value / len(self.batches) for name, value in _read(state.sums).items() if name != "good_steps"}
+        means = {name: value / self.n_windows for name, value in _read(state.sums).items() if name != "good_steps"}
         accuracy, rate = means.pop("correct"), self.n_windows / max(state.seconds, 1e-9)
         epoch = Epoch(state.epoch + 1, self.lr, means, accuracy, validation, test, state.seconds, rate)
         state.history.append(epoch)

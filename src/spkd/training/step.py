@@ -36,7 +36,7 @@ def train_step(
     task: Task, optimiser: torch.optim.SGD, sums: dict[str, torch.Tensor], rows: torch.Tensor,
     noise: torch.Tensor | None = None,
 ) -> None:  # fmt: skip
-    """One update; adds the batch's losses to sums. noise: (b, C, T), what is added to the scaled signal."""
+    """One update; adds each window's losses to sums. noise: (b, C, T), what is added to the scaled signal."""
     x = task.windows.batch(rows)
     x = task.render(x if noise is None else x + noise, rows)
     with taps(task.network, task.tap_names) as features:
@@ -47,16 +47,17 @@ def train_step(
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    _tally(sums, {**parts, "total": total.detach(), "correct": (logits.argmax(1) == labels).mean(dtype=total.dtype)})
+    correct = (logits.argmax(1) == labels).mean(dtype=total.dtype)
+    _tally(sums, {**parts, "total": total.detach(), "correct": correct}, len(rows))
 
 
-def _tally(sums: dict[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> None:
-    """Add a batch's losses and its share of right answers to sums, and count the steps until a total is not finite."""
+def _tally(sums: dict[str, torch.Tensor], batch: Mapping[str, torch.Tensor], n_windows: int) -> None:
+    """Add a batch's means to sums over windows, and count the steps until a total is not finite."""
     for name in (*batch, "good_steps"):
         if name not in sums:
             sums[name] = torch.zeros_like(batch["total"], dtype=torch.float64)
     for name, value in batch.items():
-        sums[name] += value
+        sums[name].add_(value, alpha=n_windows)
     sums["good_steps"] += sums["total"].abs() < math.inf  # in two kernels; isfinite takes four
 
 
