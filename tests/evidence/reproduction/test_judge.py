@@ -123,6 +123,16 @@ def test_a_small_loss_is_measured_against_the_total():
     assert one(machine=ELSEWHERE, weights="other", first_step={"loss": 2.0, "sp": 0.02}).level == 3
 
 
+def test_a_large_loss_that_weighs_nothing_does_not_hide_a_total_that_is_off():
+    recorded = replace(RECORD, first_step={"loss": 2.0, "kd/T": 9.0})
+    moved = {"machine": ELSEWHERE, "weights": "other"}
+    apart = replace(recorded, **moved, first_step={"loss": 2.06, "kd/T": 9.0})
+    assert judge.judge([(recorded, apart)], LIMITS).reason.startswith("first step loss")
+    # 0.1 of 9.0 is 0.011, within 0.02, though it is 0.05 of the total
+    close = replace(recorded, **moved, first_step={"loss": 2.0, "kd/T": 9.1})
+    assert judge.judge([(recorded, close)], LIMITS).level == 3
+
+
 def test_a_map_beyond_the_tolerance_is_different_and_its_scale_does_not_count():
     other = {"machine": ELSEWHERE, "weights": "other"}
     assert one(**other, maps={"group1/student": 7 * RECORD.maps["group1/student"]}).level == 3

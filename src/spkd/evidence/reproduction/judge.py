@@ -221,12 +221,17 @@ def same(one: float | None, other: float | None) -> bool:
 
 
 def step_rows(recorded: Record, repeated: Record, limits: Reproduce) -> list[Row]:
-    """The losses of the first step, relative to the total, and the largest entry by which each map differs."""
+    """The losses of the first step, and the largest entry by which each map differs.
+
+    A loss is relative to the total, or to itself where it is larger. Total: `loss`; of a detector, without one, the
+    largest loss.
+    """
     rows = []
-    scale = max((abs(v) for v in recorded.first_step.values()), default=1.0) or 1.0
+    largest = max((abs(v) for v in recorded.first_step.values()), default=0.0)
+    total = abs(recorded.first_step.get("loss", largest))
     for key in sorted(recorded.first_step.keys() & repeated.first_step.keys()):
         one, other = recorded.first_step[key], repeated.first_step[key]
-        gap = abs(one - other) / scale
+        gap = abs(one - other) / (max(total, abs(one)) or 1.0)
         text = f"{other:.7g} (off by {gap:.1e}, allowed {limits.first_step:g})"
         rows.append(Row(f"first step {key}", f"{one:.7g}", text, gap <= limits.first_step))
     for key in sorted(recorded.maps.keys() & repeated.maps.keys()):
