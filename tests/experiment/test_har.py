@@ -307,6 +307,7 @@ def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher,
     others = [
         key(replace(teacher, sha256="0" * 64)), key(fold=1), key(train__eval_batch=7), key(distill__taps=["group3"]),
         key(replace(teacher, card=replace(teacher.card, train_subjects=["9"]))),
+        key(run__threads=2), key(run__tf32=True), key(run__deterministic=False),
         key(distill__beta={"at": 1.0}),  # it needs the features themselves, not their products
     ]  # fmt: skip
     monkeypatch.setattr(har, "_code", lambda made: {"losses/sp.py": "1"})

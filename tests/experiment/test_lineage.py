@@ -7,7 +7,7 @@ import yaml
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.experiment import lineage, plan
+from spkd.experiment import har, lineage, plan
 
 
 @pytest.fixture
@@ -174,3 +174,21 @@ def test_a_view_prepared_by_other_code_is_refused_with_its_stage(trained, tmp_pa
     lineage.check_view(elsewhere, "signal")
     with pytest.raises(SpkdError, match="params.yaml changed since; run `dvc repro views@chest-gaf`"):
         lineage.check_view(elsewhere, "gaf")
+
+
+def test_a_students_fingerprint_holds_the_view_and_network_that_its_teacher_is_named_by(trained):
+    def print_of(reference, **change):
+        return plan.fingerprint(trained.plan("student", distill__teachers=[reference], **change))
+
+    for reference, counts in (("gaf:wrn16-1", True), ("gaf:wrn16-1@early", True), ("signal:wrn16-1", False)):
+        changed = print_of(reference, views__gaf__size=20) != print_of(reference, views__gaf__size=24)
+        assert changed == counts
+    assert print_of("gaf:wrn16-3", **{"networks__wrn16-3__width": 2}) != print_of("gaf:wrn16-3")
+
+
+def test_the_code_of_a_teacher_that_is_named_by_its_run_counts(trained):
+    teacher = lineage.find(trained.plan("student"), "signal:wrn16-1")
+    by_run = trained.plan("student", student__view="gaf", distill__teachers=[f"run:{teacher}"])
+    assert "views/signal.py" in har._code(by_run)
+    without = trained.plan("student", student__view="gaf", distill__teachers=[])
+    assert "views/signal.py" not in har._code(without)

@@ -85,8 +85,14 @@ def dataset_of(cell: Cell) -> str:
 
 def identity(board: Board, cell: Cell) -> list[Any]:
     """What a cell is apart from the weights of its teachers: settings, data, code."""
-    files = source.used(cell.relevant, board.raw["networks"])
+    files = source.used(cell.relevant, board.raw["networks"], more=lineage.parts_outside(_distill(cell)))
     return [cell.relevant, board.windows[dataset_of(cell)].digest, source.code_digest(files)]
+
+
+def _distill(cell: Cell) -> dict[str, Any]:
+    """The section of a student; {} of a teacher."""
+    found: dict[str, Any] = cell.relevant.get("distill", {})
+    return found
 
 
 def index() -> dict[str, list[RunInfo]]:
@@ -109,19 +115,10 @@ def survey(
             states[key] = State("waiting", reason=f"needs {', '.join(unmet)}")
             continue
         weights = {name: _weights(states[needed].run) for name, needed in cell.needs.items()}
-        weights |= {name: _weights(tracking.get(run_id)) for name, run_id in outside(cell).items()}
+        weights |= {name: _weights(tracking.get(run_id)) for name, run_id in lineage.outside(_distill(cell)).items()}
         fingerprint = table.digest([*identity(board, cell), weights])
         states[key] = _state(fingerprint, runs.get(fingerprint, []), alive)
     return states
-
-
-def outside(cell: Cell) -> dict[str, str]:
-    """Run ids of teachers and starting students that were named by run or model, not by what they are."""
-    distill = cell.relevant.get("distill", {})
-    found = {r: run_id for r in distill.get("teachers", []) if (run_id := lineage.named(r)) is not None}
-    if str(distill.get("init", "none")).startswith("run:"):
-        found[table.INIT] = str(lineage.named(distill["init"]))
-    return found
 
 
 def _weights(run: RunInfo | None) -> str:

@@ -118,7 +118,9 @@ def begun(
 
 def _code(made: Plan) -> dict[str, str]:
     """The code that decides this run's numbers, file by file."""
-    return source.hashes(source.used(plan.relevant(made), made.raw["networks"]))
+    relevant = plan.relevant(made)
+    more = lineage.parts_outside(relevant.get("distill", {}))
+    return source.hashes(source.used(relevant, made.raw["networks"], more=more))
 
 
 def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[list[Ancestor], Ancestor | None]:
@@ -241,7 +243,9 @@ def _remembered(
         wrap = products_instead(objective)
         folder = made.places.runs if train.teacher_cache_keep else run.folder
         identity = [ancestor.sha256, asdict(ancestor.card), live.tap_names, wrap is not None, train.eval_batch]
-        identity += [torch.__version__, made.device.type, _code(made)] if train.teacher_cache_keep else []
+        if train.teacher_cache_keep:
+            own = made.settings.run
+            identity += [torch.__version__, made.device.type, own.threads, own.tf32, own.deterministic, _code(made)]
         key = hashlib.sha256(json.dumps(identity).encode() + rows.cpu().numpy().tobytes()).hexdigest()[:16]
         if (key, live.name) in shared:
             teacher, how = shared[key, live.name], "once, for a run beside this one as well"

@@ -5,6 +5,7 @@ network and training settings. Where there is none the caller trains it first; o
 only by its id. A teacher is refused, with the reason, where its data, window, classes or training subjects do not fit.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from spkd.training.weights import Card
 WEIGHTS = "model/weights.safetensors"
 EARLY_WEIGHTS = "model/early.safetensors"
 EARLY = "@early"
+INIT = "init"
 # Of `train`: these change no number, or its last bits alone.
 NO_MATTER = ("cuda_graphs", "eval_batch", "windows_gib", "checkpoint_every", "early",
              "teacher_cache", "teacher_cache_gib", "teacher_cache_keep")  # fmt: skip
@@ -52,6 +54,19 @@ def named(reference: str) -> str | None:
     if kind == "run":
         return selection.by_id(rest).id
     return tracking.registered(name, version or None) if kind == "model" else None
+
+
+def outside(distill: Mapping[str, Any]) -> dict[str, str]:
+    """Run ids of teachers, by reference, and of the student to start from, as INIT, that are named by run or model."""
+    start = distill.get("init", "none")
+    named_so = {r: r for r in distill.get("teachers", [])} | ({INIT: start} if start not in ("none", "latest") else {})
+    return {key: run_id for key, reference in named_so.items() if (run_id := named(reference)) is not None}
+
+
+def parts_outside(distill: Mapping[str, Any]) -> set[str]:
+    """The views and models of the networks that `outside` finds: code behind a run that its settings do not name."""
+    runs = [tracking.get(run_id) for run_id in outside(distill).values()]
+    return {name for run in runs for name in (run.tags.get("view"), run.params.get("cfg/network.model")) if name}
 
 
 def require_parts(reference: str, raw: dict[str, Any]) -> None:

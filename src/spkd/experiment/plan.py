@@ -5,6 +5,7 @@ No training and no tracking here: a plan can be made, printed and compared witho
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -198,9 +199,17 @@ def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> di
 
 
 def fingerprint(plan: Plan) -> str:
-    """12 hex digits: equal for runs that would give equal numbers, teachers' identity aside."""
-    text = json.dumps([relevant(plan), plan.windows.digest], sort_keys=True, default=str)
+    """12 hex digits: equal for runs that would give equal numbers, teachers' weights aside."""
+    text = json.dumps([relevant(plan), plan.windows.digest, *_taught_by(plan)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _taught_by(plan: Plan) -> list[dict[str, Any]]:
+    """[the settings of the views and networks that the teachers are named by]; [] where none is named so."""
+    references = plan.settings.distill.teachers if plan.role == "student" else []
+    names = {word for reference in references for word in re.split("[:@]", reference)}
+    found = {shelf: {n: plan.raw[shelf][n] for n in names & set(plan.raw[shelf])} for shelf in ("views", "networks")}
+    return [found] if any(found.values()) else []
 
 
 def truth(plan: Plan, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import ast
 import functools
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,16 @@ NOTE = "code.json"
 SHELVES = ("views", "models", "losses", "weightings")
 
 
-def used(relevant: dict[str, Any], networks: dict[str, dict[str, Any]], root: Path = ROOT) -> list[Path]:
-    """The files behind one run, sorted. relevant: its settings. networks: the section of params.yaml.
+def used(
+    relevant: dict[str, Any], networks: dict[str, dict[str, Any]], root: Path = ROOT, more: Iterable[str] = ()
+) -> list[Path]:
+    """The files behind one run, sorted. relevant: its settings. networks: the section of params.yaml. more: names of
+    further parts, those of a teacher that the settings name by its run.
 
     A part of a shelf counts where its name stands in the settings, or in those of a teacher's network, or where a loss
     makes it of the student (STUDENT).
     """
-    named = words(relevant) | {"cross_entropy"}
+    named = words(relevant) | {"cross_entropy", *more}
     named |= {str(network["model"]) for name, network in networks.items() if name in named}
     remade = [plugin.describe("losses", name)[1].get("STUDENT") for name in named & set(plugin.names("losses"))]
     named |= {str(model) for model in remade if model}

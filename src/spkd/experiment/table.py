@@ -18,7 +18,6 @@ from spkd.experiment import lineage, plan
 from spkd.experiment.plan import Role
 from spkd.settings import Settings, TableDefinition, TableRow
 
-INIT = "init"
 # Sections of params.yaml that trainings on recordings read, and presets change.
 READ = ("dataset", "views", "networks", "train", "teacher", "student", "distill", "losses")
 ALONE = {"distill.teachers": [], "distill.alphas": [], "distill.init": "none"}
@@ -111,7 +110,7 @@ class Grid:
                 teacher = {"teacher.view": model.view, "teacher.network": model.network, "run.seed": trial}
                 needs[reference] = self.add("teacher", {**chosen, **teacher})
         if settings.distill.init == "latest":
-            needs[INIT] = self.add("student", {**chosen, **ALONE})
+            needs[lineage.INIT] = self.add("student", {**chosen, **ALONE})
         return needs
 
 
