@@ -543,6 +543,15 @@ def test_a_subject_as_windows_and_from_a_device_is_an_error(devices: Path) -> No
         read(devices, [1, 2])
 
 
+def test_column_names_of_intervals_may_have_spaces_around(devices: Path) -> None:
+    expected = _wrist_device.read_intervals(devices / "intervals.csv")
+    rows = (devices / "intervals.csv").read_text().partition("\n")[2]
+    for header in ("subject,start,end,label,file ", "subject , start,end\t,label ,file"):
+        (devices / "intervals.csv").write_text(f"{header}\n{rows}")
+        assert _wrist_device.is_intervals_file(devices / "intervals.csv")
+        assert _wrist_device.read_intervals(devices / "intervals.csv") == expected
+
+
 def test_another_rate_is_an_error_unless_resampling_was_asked_for(devices: Path) -> None:
     (devices / "wrist.csv").write_text(csv_text(n=150, rate_hz=50))
     with pytest.raises(SpkdError, match="expected 100 Hz, got 50 Hz"):

@@ -86,9 +86,10 @@ def read_intervals(path: Path) -> list[Interval]:
     return found
 
 
-def _numbered(path: Path, rows: Iterator[dict[str, str]]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, row); what csv and the decoding raise becomes an SpkdError."""
+def _numbered(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, row), column names without spaces around; what csv and the decoding raise becomes an SpkdError."""
     try:
+        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
         yield from enumerate(rows, 2)
     except UnicodeDecodeError:
         do = 'save it as "CSV UTF-8" (spreadsheets offer it beside plain CSV)'
