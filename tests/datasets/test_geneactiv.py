@@ -442,7 +442,7 @@ def devices(tmp_path: Path) -> Path:
     folder = tmp_path / "geneactiv"
     folder.mkdir()
     (folder / "wrist.bin").write_bytes(fixed_bin(subject="7"))
-    (folder / "wrist.csv").write_text(csv_text())
+    (folder / "wrist.csv").write_text(csv_text(subject="nobody"))
     (folder / "intervals.csv").write_text(
         "subject,start,end,label,file\n"
         "7,2024-05-06 10:00:01,2024-05-06 10:00:05,1,\n"
@@ -543,6 +543,40 @@ def test_a_subject_as_windows_and_from_a_device_is_an_error(devices: Path) -> No
         read(devices, [1, 2])
 
 
+@pytest.fixture
+def namesakes(devices: Path) -> Path:
+    """left/wrist.bin without a subject in its header and right/wrist.bin of subject 8; nothing else."""
+    for path in devices.iterdir():
+        path.unlink()
+    for name, subject in (("left", ""), ("right", "8")):
+        (devices / name).mkdir()
+        (devices / name / "wrist.bin").write_bytes(fixed_bin(subject=subject))
+    return devices
+
+
+def test_a_name_that_two_device_files_have_is_an_error_that_a_path_settles(namesakes: Path) -> None:
+    time = "2024-05-06 10:00:01,2024-05-06 10:00:03"
+    text = f"subject,start,end,label,file\n7,{time},1,wrist.bin\n8,{time},2,\n"
+    (namesakes / "intervals.csv").write_text(text)
+    do = r"left/wrist\.bin, .*right/wrist\.bin; write its path from .*, as \./left/wrist\.bin"
+    with pytest.raises(SpkdError, match=rf"intervals\.csv:2: expected the name of one device file .*{do}"):
+        read(namesakes, [1, 2])
+    for path in ("left/wrist.bin", "./left/wrist.bin", "left\\wrist.bin"):
+        (namesakes / "intervals.csv").write_text(text.replace("wrist.bin", path))
+        found = [(Path(item.name).parent.name, item.subject, item.label[0]) for item in read(namesakes, [1, 2]).items]
+        assert found == [("left", "7", 0), ("right", "8", 1)]
+
+
+def test_a_file_that_intervals_give_to_another_subject_than_its_header_is_an_error(namesakes: Path) -> None:
+    time = "2024-05-06 10:00:01,2024-05-06 10:00:03"
+    text = f"subject,start,end,label,file\n7,{time},1,right/wrist.bin\n8,{time},2,\n"
+    (namesakes / "intervals.csv").write_text(text)
+    with pytest.raises(
+        SpkdError, match=r"right/wrist\.bin: expected a file of subject 7, .* got Subject Code 8; correct"
+    ):
+        read(namesakes, [1, 2])
+
+
 def test_column_names_of_intervals_may_have_spaces_around(devices: Path) -> None:
     expected = _wrist_device.read_intervals(devices / "intervals.csv")
     rows = (devices / "intervals.csv").read_text().partition("\n")[2]
@@ -553,7 +587,7 @@ def test_column_names_of_intervals_may_have_spaces_around(devices: Path) -> None
 
 
 def test_another_rate_is_an_error_unless_resampling_was_asked_for(devices: Path) -> None:
-    (devices / "wrist.csv").write_text(csv_text(n=150, rate_hz=50))
+    (devices / "wrist.csv").write_text(csv_text(150, 50, subject="nobody"))
     with pytest.raises(SpkdError, match="expected 100 Hz, got 50 Hz"):
         read(devices, [1, 2])
     found = read(devices, [1, 2], other_rates="linear")

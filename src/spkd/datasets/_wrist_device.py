@@ -41,7 +41,8 @@ class DeviceRecording:
 class Interval:
     """One row of the intervals file: the class number that holds from start_s (included) to end_s (excluded).
 
-    file: the device file it speaks of, "" for every file of the subject. where: file and line, for messages.
+    file: the device file it speaks of (as written, until the reader knows its path), "" for every file of the subject.
+    where: file and line, for messages.
     """
 
     subject: str

@@ -7,9 +7,9 @@ cannot be read is dropped and counted. Everything lies in one folder (sub-folder
     anything.bin, anything.csv        device files, with one or more CSV files of labelled intervals beside them:
     intervals.csv                     header subject,start,end,label[,file]: device clock, end excluded, class number
 
-A device file belongs to the subject whose interval names it in the column `file`; else to the `Subject Code` of its
-header; else to the subject that its name without suffix spells. A subject's data come as windows or from a device,
-never both. The lab publishes no names for its class numbers, so the classes are named by number.
+A device file belongs to the subject whose interval names it in the column `file` (by its name, or where two have one
+name by its path from the folder, `left/wrist.bin`); else to the `Subject Code` of its header; else to the subject that
+its name without suffix spells. A subject's data come as windows or from a device, never both. The lab publishes no names for its class numbers, so the classes are named by number.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import re
 import struct
 import zlib
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -190,10 +191,11 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
     """
     tables = _files(folder, ".csv")
     intervals_files = [path for path in tables if _wrist_device.is_intervals_file(path)]
-    intervals = [row for path in intervals_files for row in _wrist_device.read_intervals(path)]
+    devices = sorted([*_files(folder, ".bin"), *(path for path in tables if path not in intervals_files)])
+    read = [row for path in intervals_files for row in _wrist_device.read_intervals(path)]
+    intervals = _settled(folder, devices, read)
     _wrist_device.check_overlaps(intervals)
     items, used = [], set()
-    devices = sorted([*_files(folder, ".bin"), *(path for path in tables if path not in intervals_files)])
     for path in each("geneactiv: device files", devices):
         recording = _decoded(path, report)
         rows = _intervals_of(path, recording.subject_code, intervals)
@@ -227,15 +229,35 @@ def _at_100_hz(recording: DeviceRecording, path: Path, other_rates: str, report:
     return _wrist_device.resampled(recording, RATE_HZ)
 
 
+def _settled(folder: Path, devices: list[Path], intervals: list[Interval]) -> list[Interval]:
+    """The intervals with the whole path of a device file as their `file`; a name that none has stays as it is.
+
+    Raises SpkdError where a name fits several files.
+    """
+    settled = []
+    for row in intervals:
+        name = row.file.replace("\\", "/")  # as Windows writes a path
+        fits = [path for path in devices if name and (path == folder / name if "/" in name else path.name == name)]
+        if len(fits) > 1:
+            got = f"{name}, which fits {', '.join(map(str, fits))}"
+            do = f"write its path from {folder}, as ./{fits[0].relative_to(folder).as_posix()}"
+            raise SpkdError(row.where, "the name of one device file in the column `file`", got, do)
+        settled.append(replace(row, file=str(fits[0])) if fits else row)
+    return settled
+
+
 def _intervals_of(path: Path, subject_code: str, intervals: list[Interval]) -> list[Interval]:
     """The intervals of one device file, all of one subject; see the module's docstring for whose file it is.
 
-    Raises SpkdError where intervals of two subjects name the file.
+    Raises SpkdError where intervals of two subjects name the file, or of another one than its header does.
     """
-    naming = {row.subject for row in intervals if row.file == path.name}
+    naming = {row.subject for row in intervals if row.file == str(path)}
     if len(naming) > 1:
         got = f"intervals of {', '.join(sorted(naming))}"
         raise SpkdError(path, "one subject a device file", got, "correct the column `file` of the intervals")
     free = {row.subject for row in intervals if not row.file}
     subject = next(iter(naming), None) or next((s for s in (subject_code, path.stem) if s in free), None)
-    return [row for row in intervals if row.subject == subject and row.file in ("", path.name)]
+    if naming and subject_code != subject and subject_code in {row.subject for row in intervals}:
+        expected, got = f"a file of subject {subject}, whose intervals name it", f"Subject Code {subject_code}"
+        raise SpkdError(path, expected, got, "correct the column `file` of the intervals, or the file's header")
+    return [row for row in intervals if row.subject == subject and row.file in ("", str(path))]
