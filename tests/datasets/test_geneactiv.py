@@ -543,6 +543,39 @@ def test_a_subject_as_windows_and_from_a_device_is_an_error(devices: Path) -> No
         read(devices, [1, 2])
 
 
+def test_a_bin_beside_its_csv_export_is_an_error_unless_intervals_name_one_of_them(devices: Path) -> None:
+    (devices / "wrist.csv").write_text(csv_text(n=1200, subject="7"))
+    text = (
+        "subject,start,end,label,file\n"
+        "7,2024-05-06 10:00:01,2024-05-06 10:00:05,1,\n"
+        "7,2024-05-06 10:00:05,2024-05-06 10:00:06,2,\n"
+    )
+    (devices / "intervals.csv").write_text(text)
+    both = r"wrist\.csv: expected one file of subject 7 .*wrist\.bin too .*twice; remove one, or name the file"
+    with pytest.raises(SpkdError, match=both):
+        read(devices, [1, 2])
+    (devices / "intervals.csv").write_text(text.replace(",\n", ",wrist.bin\n"))
+    found = read(devices, [1, 2])
+    assert [len(item.label) for item in found.items] == [500]
+    assert found.report.drops["device file without labelled intervals"] == 1
+
+
+def test_two_devices_worn_at_once_both_count_where_each_has_intervals_of_its_own(devices: Path) -> None:
+    (devices / "wrist.csv").write_text(csv_text(subject="7"))
+    row = "7,2024-05-06 10:00:01,2024-05-06 10:00:03"
+    rows = "".join(f"{row},{label},{file}\n" for label, file in ((1, "wrist.bin"), (2, "wrist.csv")))
+    (devices / "intervals.csv").write_text(f"subject,start,end,label,file\n{rows}")
+    assert [item.label.tolist() for item in read(devices, [1, 2]).items] == [[0] * 200, [1] * 200]
+
+
+def test_an_interval_goes_on_in_the_file_that_begins_where_another_ends(devices: Path) -> None:
+    (devices / "wrist.csv").write_text(csv_text(subject="7").replace("10:00:0", "10:00:1"))  # 10 s later
+    (devices / "wrist.bin").write_bytes(fixed_bin(n_pages=3, subject="7"))
+    rows = "7,2024-05-06 10:00:05,2024-05-06 10:00:13,1\n7,2024-05-06 10:00:00,2024-05-06 10:00:01,2\n"
+    (devices / "intervals.csv").write_text(f"subject,start,end,label\n{rows}")
+    assert [len(item.label) for item in read(devices, [1, 2]).items] == [100 + 400, 300]
+
+
 @pytest.fixture
 def namesakes(devices: Path) -> Path:
     """left/wrist.bin without a subject in its header and right/wrist.bin of subject 8; nothing else."""

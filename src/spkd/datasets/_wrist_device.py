@@ -137,6 +137,17 @@ def resampled(recording: DeviceRecording, rate_hz: float) -> DeviceRecording:
     )
 
 
+def spans_s(recording: DeviceRecording, intervals: list[Interval]) -> dict[Interval, tuple[float, float]]:
+    """Times of the first and the last sample inside each interval; one without a sample is left out."""
+    time_s = np.maximum.accumulate(recording.time_s)
+    found = {}
+    for interval in intervals:
+        start, stop = np.searchsorted(time_s, [interval.start_s, interval.end_s])
+        if start < stop:
+            found[interval] = (float(time_s[start]), float(time_s[stop - 1]))
+    return found
+
+
 def labelled(
     recording: DeviceRecording,
     intervals: list[Interval],

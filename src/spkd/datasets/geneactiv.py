@@ -9,7 +9,9 @@ cannot be read is dropped and counted. Everything lies in one folder (sub-folder
 
 A device file belongs to the subject whose interval names it in the column `file` (by its name, or where two have one
 name by its path from the folder, `left/wrist.bin`); else to the `Subject Code` of its header; else to the subject that
-its name without suffix spells. A subject's data come as windows or from a device, never both. The lab publishes no names for its class numbers, so the classes are named by number.
+its name without suffix spells. A subject's data come as windows or from a device, never both, and no second of them
+twice: an interval holds for one of two files of the same time (a `.bin` and its `.csv` export) only where `file` says
+which. The lab publishes no names for its class numbers, so the classes are named by number.
 """
 
 import hashlib
@@ -186,8 +188,8 @@ def _xw(path: Path, length: int, report: Report) -> np.ndarray | None:
 def _device_files(folder: Path, index: dict[int, int], other_rates: str, report: Report) -> list[Recording]:
     """One Recording a device file that has labelled intervals; files and intervals without the other are counted.
 
-    Raises SpkdError on a bad or contradictory interval, an unusable header, a bad csv row, or a rate that is not
-    100 Hz where `other_rates` is error.
+    Raises SpkdError on a bad or contradictory interval, an unusable header, a bad csv row, a rate that is not
+    100 Hz where `other_rates` is error, or an interval that would label the same time in two files.
     """
     tables = _files(folder, ".csv")
     intervals_files = [path for path in tables if _wrist_device.is_intervals_file(path)]
@@ -196,6 +198,7 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
     intervals = _settled(folder, devices, read)
     _wrist_device.check_overlaps(intervals)
     items, used = [], set()
+    counted: dict[Interval, dict[Path, tuple[float, float]]] = defaultdict(dict)
     for path in each("geneactiv: device files", devices):
         recording = _decoded(path, report)
         rows = _intervals_of(path, recording.subject_code, intervals)
@@ -204,6 +207,8 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
             report.drop("device file without labelled intervals", str(path))
             continue
         recording = _at_100_hz(recording, path, other_rates, report)
+        shared = [row for row in rows if not row.file and row.label in index]
+        _count_once(path, _wrist_device.spans_s(recording, shared), counted)
         item = _wrist_device.labelled(recording, rows, index, rows[0].subject, str(path), report)
         items.extend([item] if len(item.label) else [])
     for row in intervals:
@@ -261,3 +266,19 @@ def _intervals_of(path: Path, subject_code: str, intervals: list[Interval]) -> l
         expected, got = f"a file of subject {subject}, whose intervals name it", f"Subject Code {subject_code}"
         raise SpkdError(path, expected, got, "correct the column `file` of the intervals, or the file's header")
     return [row for row in intervals if row.subject == subject and row.file in ("", str(path))]
+
+
+def _count_once(
+    path: Path, spans: dict[Interval, tuple[float, float]], counted: dict[Interval, dict[Path, tuple[float, float]]]
+) -> None:
+    """Note from when to when [s] intervals label this file. counted: interval -> the same of the files before it.
+
+    Raises SpkdError where one interval labels the same time in two files.
+    """
+    for row, (start, end) in spans.items():
+        for other, (first, last) in counted[row].items():
+            if start <= last and first <= end:
+                expected, got = f"one file of subject {row.subject} at a time", f"times that are in {other} too"
+                do = "the same seconds would count twice; remove one, or name the file in the column `file`"
+                raise SpkdError(path, expected, f"{got} ({row.where})", do)
+        counted[row][path] = (start, end)
