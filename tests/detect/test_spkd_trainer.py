@@ -10,11 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from spkd import atomic
-from spkd.detect import features, spkd_trainer
+from spkd.detect import features, probe, spkd_trainer
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
 from spkd.errors import SpkdError
@@ -312,6 +313,12 @@ def test_maps_of_teacher_and_student_are_stored_with_sorted_classes(distilled: T
         assert (np.diff(first["object_class"]) >= 0).all() and (np.diff(first["image_class"]) >= 0).all()
         np.testing.assert_array_equal(first["teacher/image/P3"], last["teacher/image/P3"])
         assert not np.array_equal(first["student/image/P3"], last["student/image/P3"])
+
+
+def test_no_validation_image_with_an_object_is_an_error_that_says_what_to_do() -> None:
+    empty = {"im_file": "a.jpg", "cls": np.zeros((0, 1)), "bboxes": np.zeros((0, 4))}
+    with pytest.raises(SpkdError, match=r"validation images with an object, got none; label them, or name classes"):
+        probe.choose([empty], 16, 48, 96)
 
 
 def test_ultralytics_own_resume_stops_at_our_checkpoint(distilled: Trained) -> None:

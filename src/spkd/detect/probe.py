@@ -16,6 +16,7 @@ from ultralytics.utils.patches import imread
 
 from spkd import plugin
 from spkd.detect import features
+from spkd.errors import SpkdError
 
 GREY = 114
 
@@ -42,11 +43,13 @@ def choose(labels: list[dict[str, Any]], n_images: int, n_objects: int, side: in
     """The probe of a data set: evenly chosen images that show an object, and evenly chosen objects of them.
 
     labels: ultralytics' label list (im_file, cls (m, 1), bboxes (m, 4) in [0, 1]). side: of the square input [pixels].
+    Raises SpkdError where no image shows an object.
     """
     shown = sorted((entry for entry in labels if len(entry["cls"])), key=lambda entry: str(entry["im_file"]))
-    picked = (
-        [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, n_images).round().astype(int))] if shown else []
-    )
+    if not shown:
+        do = "label them, or name classes that they show in detect.train.classes"
+        raise SpkdError("the similarity maps of `detect`", "validation images with an object", "none", do)
+    picked = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, n_images).round().astype(int))]
     main = [Counter(entry["cls"].reshape(-1).astype(int).tolist()).most_common(1)[0][0] for entry in picked]
     order = sorted(range(len(picked)), key=lambda i: (main[i], str(picked[i]["im_file"])))
     images, boxes, box_image, classes = [], [], [], []
