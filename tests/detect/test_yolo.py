@@ -269,6 +269,17 @@ def test_a_data_set_that_would_be_misread_stops_before_training(make_job: Callab
     assert not job.train_folder.exists() and "data/preflight.json" in run.logged["files"]
 
 
+def test_a_training_that_no_object_of_its_classes_would_reach_stops_before_it(
+    make_job: Callable[..., Job], make_set: Any
+) -> None:
+    job = make_job(data=make_set(), extra={"classes": [2]})
+    for label in job.data.parent.glob("labels/*/*.txt"):
+        label.write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(SpkdError, match=r"8 of 8 images have no object of detect\.train\.classes \[2\]"):
+        train(job, Recorder())
+    assert not job.train_folder.exists()
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

@@ -16,7 +16,7 @@ OPTIONS = ("train-json", "val-json", "sheet", "json")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """Check the data set of params.yaml, or any other data.yaml."""
+    """Check the data set of params.yaml, of the classes that are trained on, or any other data.yaml, of all."""
     from spkd import atomic
     from spkd.detect.checks import preflight, sheet, truth
 
@@ -25,8 +25,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     data = Path(words[0] if words else settings.detect.data)
     annotations = {} if words else truth.annotations(settings)
     annotations |= {split: Path(options[f"{split}-json"]) for split in ("train", "val") if f"{split}-json" in options}
-    limits = settings.detect.preflight
-    report = preflight.check(data, annotations, **limits.model_dump())
+    limits, classes = settings.detect.preflight, None if words else settings.detect.train.get("classes")
+    report = preflight.check(data, annotations, **limits.model_dump(), classes=classes)
     for name, split in report.splits.items():
         counts = {k: v for k, v in report.summary()["splits"][name].items() if k != "classes"}
         print(f"{name}: {'  '.join(f'{k} {v}' for k, v in counts.items())}")
@@ -37,7 +37,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         print(f"REFUSED: {problem}", file=sys.stderr)
     if "sheet" in options:
         first = next(iter(report.splits.values()))
-        print(f"contact sheet: {sheet.save(sheet.draw(first.seen, report.names), Path(options['sheet']))}")
+        print(f"contact sheet: {sheet.save(sheet.draw(first.trained, report.names), Path(options['sheet']))}")
     if "json" in options:
         atomic.write_text(Path(options["json"]), json.dumps(report.summary(), indent=1))
     print(f"{data}: {'ok' if report.ok else f'{len(report.problems)} problem(s), do not train on it'}")

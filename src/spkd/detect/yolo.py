@@ -35,7 +35,7 @@ def look(job: Job) -> preflight.Report:
     hermetic.quiet()
     hermetic.train_arguments(job.extra)
     networks.build(job.model, "detect.model")
-    return preflight.check(job.data, job.annotations, **job.limits)
+    return preflight.check(job.data, job.annotations, **job.limits, classes=job.extra.get("classes"))
 
 
 def continues(job: Job, report: preflight.Report) -> bool:
@@ -124,8 +124,8 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
     run.json(report.summary(), "data/preflight.json")
     for name, split in report.splits.items():
         if split.seen:
-            run.image(f"data/{name}", sheet.draw(split.seen, report.names), step=0)
-    counts = {name: {"images": len(s.seen), "objects": len(s.rows())} for name, s in report.splits.items()}
+            run.image(f"data/{name}", sheet.draw(split.trained, report.names), step=0)
+    counts = {name: {"images": len(s.seen), "objects": s.objects().total()} for name, s in report.splits.items()}
     run.dataset(job.data.parent.name or "data", report.digest(), str(job.data), counts)
     for beside in sorted(job.data.parent.glob("*.json")):
         run.file(beside, f"data/{beside.name}")

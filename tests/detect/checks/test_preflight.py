@@ -217,6 +217,40 @@ def test_a_split_of_backgrounds_is_refused(data_set: Path) -> None:
     assert only(check(data_set), "val").rule == "backgrounds"
 
 
+def test_a_split_without_one_object_is_refused_whatever_the_limit(data_set: Path) -> None:
+    for label in (data_set.parent / "labels/val").glob("*.txt"):
+        label.write_text("")
+    problem = only(preflight.check(data_set, {}, **LIMITS | {"max_background": 1.0}), "val")
+    assert problem.what == "4 of 4 images have no object" and "one at least must show an object" in problem.do
+
+
+def test_only_objects_of_the_classes_that_are_trained_on_count(data_set: Path) -> None:
+    labels = data_set.parent / "labels"
+    for label in labels.glob("*/*.txt"):
+        label.write_text("0 0.5 0.5 0.2 0.2\n1 0.3 0.3 0.2 0.2\n")
+    for label in sorted((labels / "train").glob("*.txt"))[:2]:
+        label.write_text("2 0.5 0.5 0.2 0.2\n")
+    assert check(data_set).ok
+    report = preflight.check(data_set, {}, **LIMITS, classes=[2, 1])
+    train = report.summary()["splits"]["train"]
+    assert report.ok and (train["objects"], train["backgrounds"], train["classes"]) == (8, 0, {"green": 6, "blue": 2})
+    assert [len(s.rows) for s in report.splits["train"].trained if s.rows is not None] == [1] * 8
+    assert report.digest() == check(data_set).digest()
+    report = preflight.check(data_set, {}, **LIMITS | {"max_background": 0.7}, classes=2)
+    what = "6 of 8 images have no object of detect.train.classes [2]"
+    assert [(p.split, p.rule, p.what) for p in report.problems] == [
+        ("train", "backgrounds", what),
+        ("val", "backgrounds", what.replace("6 of 8", "4 of 4")),
+    ]
+    assert "name more classes there" in report.problems[0].do and "max_background" in report.problems[0].do
+
+
+@pytest.mark.parametrize("classes", [3, [0, 3], [-1], [], ["red"], [1.0], "1", True])
+def test_classes_that_are_no_indices_of_the_data_set_are_an_error(data_set: Path, classes: object) -> None:
+    with pytest.raises(SpkdError, match=r"detect\.train\.classes: expected class indices of .*, 0 to 2, got"):
+        preflight.check(data_set, {}, **LIMITS, classes=classes)
+
+
 def test_an_unclipped_box_is_noted(data_set: Path) -> None:
     (data_set.parent / "labels/train/train000.txt").write_text("0 0.9 0.5 0.4 0.2\n")
     report = check(data_set)
@@ -415,3 +449,16 @@ def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pyt
     assert check_labels.main([str(make_set(name="fine"))], settings, tree, {"json": str(summary)}) == 0
     assert json.loads(summary.read_text())["problems"] == []
     assert check_labels.main([str(make_set(name="good"))], settings, tree, {"sheet": str(out)}) == 0 and out.is_file()
+
+
+def test_the_command_counts_the_classes_that_the_data_set_of_the_settings_is_trained_on(
+    data_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in data_set.parent.glob("labels/*/*.txt"):
+        label.write_text("0 0.5 0.5 0.2 0.2\n")
+    tree = config.resolve(config.read(Path(__file__).parents[3] / "params.yaml"), {"detect.data": str(data_set)})
+    tree["detect"]["train"]["classes"] = [1]
+    settings = config.check(Settings, tree, "")
+    assert check_labels.main([], settings, tree, {}) == 1
+    assert "have no object of detect.train.classes [1]" in capsys.readouterr().err
+    assert check_labels.main([str(data_set)], settings, tree, {}) == 0

@@ -115,7 +115,7 @@ def recorded_origin(data_yaml: Path) -> str:
 
 
 def _counts(split: Split, names: dict[int, str]) -> dict[str, Any]:
-    objects = split.histogram()
+    objects = split.objects()
     return {
         "images": len(split.seen),
         "labels": len(split.seen) - len(split.missing),
@@ -136,12 +136,14 @@ def check(
     max_missing: float,
     max_background: float,
     max_duplicates: float,
+    classes: Any = None,
 ) -> Report:
     """Look at every image and label of a data set as the pinned ultralytics would.
 
     annotations: COCO JSON per split to compare the classes with, {} = none. max_missing, max_background: largest
     accepted share of images without a label file, without an object; max_duplicates: of rows there twice [0-1].
-    Raises SpkdError where data.yaml itself cannot be read.
+    classes: `detect.train.classes`, to which ultralytics cuts the labels down before it trains; None = all.
+    Raises SpkdError where data.yaml itself cannot be read, or `classes` are none of its.
     """
     hermetic.quiet()
     given = yaml_file.read(data_yaml)
@@ -153,10 +155,11 @@ def check(
                             yaml_file.remedy(given)) from None  # fmt: skip
     if empty := [name for name in ("train", "val") if not data.get(name)]:
         raise SpkdError(data_yaml, "images of train and val", f"`{empty[0]}:` with nothing", yaml_file.remedy(given))
+    chosen = _chosen(classes, data["nc"], data_yaml)
     report = Report(data_yaml, data["names"], Path(data["path"]).absolute())
     for name in ("train", "val", "test"):
         if data.get(name):
-            split = scan.split(name, given.get(name, data[name]), data[name], data["nc"])
+            split = scan.split(name, given.get(name, data[name]), data[name], data["nc"], chosen)
             report.splits[name] = split
             _labels(report, split, max_missing, max_background, max_duplicates)
             if name in annotations and len(split.missing) < len(split.seen):
@@ -165,6 +168,17 @@ def check(
         if {"train", name} <= report.splits.keys():
             _shared(report, name)
     return report
+
+
+def _chosen(classes: Any, n_classes: int, data_yaml: Path) -> list[int] | None:
+    """`detect.train.classes` as a list without repeats; None = all. Raises SpkdError on what is no class index."""
+    if classes is None:
+        return None
+    given = classes if isinstance(classes, list | tuple) else [classes]
+    if not given or any(type(index) is not int or not 0 <= index < n_classes for index in given):
+        expected = f"class indices of {data_yaml}, 0 to {n_classes - 1}"
+        raise SpkdError("params.yaml: detect.train.classes", expected, classes, "correct it, or leave it out for all")
+    return sorted(set(given))
 
 
 def _files(seen: list[Seen], n: int = 3) -> tuple[str, ...]:
@@ -194,9 +208,12 @@ def _labels(report: Report, split: Split, max_missing: float, max_background: fl
     _dropped(report, split)
     _rows(report, split, max_duplicates)
     kept = n - len(split.corrupt)
-    if kept and split.backgrounds > max_background * kept and len(report.problems) == before:
-        what = f"{split.backgrounds} of {kept} images have no object"
-        problem("backgrounds", what, "label them, or leave most out; `detect.preflight.max_background` is the limit")
+    empty, none_left = split.backgrounds, split.backgrounds == kept
+    if kept and (none_left or empty > max_background * kept) and len(report.problems) == before:
+        named = "" if split.classes is None else f" of detect.train.classes {split.classes}"
+        do = "name more classes there" if named else "label them"
+        limit = "one at least must show an object" if none_left else "`detect.preflight.max_background` is the limit"
+        problem("backgrounds", f"{empty} of {kept} images have no object{named}", f"{do}, or leave most out; {limit}")
     for rule, what, do in cached.compare(split, len(report.names)):
         problem(rule, what, do)
     return None
@@ -262,6 +279,6 @@ def _rows(report: Report, split: Split, max_duplicates: float) -> None:
 
 def histogram_text(report: Report, split: Split, n: int = 8) -> str:
     """The most frequent classes of a split as one line."""
-    counts: Counter[int] = split.histogram()
+    counts: Counter[int] = split.objects()
     shown = ", ".join(f"{report.names.get(c, c)} {k}" for c, k in counts.most_common(n))
     return f"{shown}{f', and {len(counts) - n} more classes' if len(counts) > n else ''}"

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,13 +46,17 @@ class Seen:
 
 @dataclass
 class Split:
-    """Everything counted in one split. `given` is the path as data.yaml writes it, `path` the one ultralytics opens."""
+    """Everything counted in one split. `given` is the path as data.yaml writes it, `path` the one ultralytics opens.
+
+    classes: the class indices that are trained on, None = all.
+    """
 
     name: str
     given: list[str]
     path: list[str]
     seen: list[Seen] = field(default_factory=list)
     unreadable: str = ""
+    classes: list[int] | None = None
 
     @property
     def corrupt(self) -> list[Seen]:
@@ -65,9 +69,18 @@ class Split:
         return [s for s in self.seen if s.missing]
 
     @property
+    def trained(self) -> list[Seen]:
+        """All images, with the rows of `classes` alone."""
+        if self.classes is None:
+            return self.seen
+        return [
+            s if s.rows is None else replace(s, rows=s.rows[np.isin(s.rows[:, 0], self.classes)]) for s in self.seen
+        ]
+
+    @property
     def backgrounds(self) -> int:
         """Images that would train without an object."""
-        return sum(s.rows is not None and not len(s.rows) for s in self.seen)
+        return sum(s.rows is not None and not len(s.rows) for s in self.trained)
 
     @property
     def duplicates(self) -> int:
@@ -75,13 +88,18 @@ class Split:
         return sum(s.duplicates for s in self.seen)
 
     def rows(self) -> np.ndarray:
-        """(objects, 5) all rows that would be trained on."""
+        """(objects, 5) the rows of all classes that ultralytics keeps."""
         kept = [s.rows for s in self.seen if s.rows is not None and len(s.rows)]
         return np.concatenate(kept) if kept else np.zeros((0, 5), np.float32)
 
     def histogram(self) -> Counter[int]:
-        """Objects per class index."""
+        """Objects per class index, of all classes."""
         return Counter(self.rows()[:, 0].astype(int).tolist())
+
+    def objects(self) -> Counter[int]:
+        """Objects per class index that would be trained on."""
+        counts = self.histogram()
+        return counts if self.classes is None else Counter({c: counts[c] for c in self.classes if counts[c]})
 
     def outside(self, tolerance: float = 1e-3) -> int:
         """Boxes that reach over the edge of their image: the converter did not clip."""
@@ -119,10 +137,13 @@ def look(image: str, label: str, n_classes: int) -> Seen:
     return Seen(image, label, rows, tuple(shape), bool(missing), "", written - len(rows), damaged, n_bytes)
 
 
-def split(name: str, given: Any, path: Any, n_classes: int) -> Split:
-    """One split of a data set as ultralytics would read it. `path` is what check_det_dataset resolved `given` to."""
+def split(name: str, given: Any, path: Any, n_classes: int, classes: list[int] | None = None) -> Split:
+    """One split of a data set as ultralytics would read it. `path` is what check_det_dataset resolved `given` to.
+
+    classes: those that are trained on, None = all.
+    """
     as_list = [str(p) for p in (path if isinstance(path, list) else [path])]
-    found = Split(name, [str(g) for g in (given if isinstance(given, list) else [given])], as_list)
+    found = Split(name, [str(g) for g in (given if isinstance(given, list) else [given])], as_list, classes=classes)
     try:
         with hermetic.hushed():
             settings: Any = SimpleNamespace(prefix="", fraction=1.0)
