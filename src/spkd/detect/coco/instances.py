@@ -7,7 +7,7 @@ import gc
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -157,18 +157,21 @@ def _decode(path: Path, kind: type[Any]) -> Any:
 
 
 def _explain(path: Path, raw: bytes, message: str) -> tuple[str, str, str]:
-    """(where, expected, got) of a validation message, with the record's id where it has one."""
+    """(where, expected, got) of a validation message, with the record's id where it can be read."""
     problem, _, at = message.partition(" - at `$")
     where = f"{path}: {at.rstrip('`').lstrip('.') or 'top level'}"
     spot = re.match(r"\.(images|annotations|categories)\[(\d+)\]", at)
     if spot:
-        record = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[spot[1]]
-        one = msgspec.json.decode(msgspec.json.decode(record, type=list[msgspec.Raw])[int(spot[2])])
-        if isinstance(one, dict):
-            where += f" (id {one.get('id', 'missing')})"
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # of a file that is also damaged behind the record
+            records = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[spot[1]]
+            record = msgspec.json.decode(records, type=list[msgspec.Raw])[int(spot[2])]
+            keys = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+            where += f" (id {bytes(keys['id']).decode() if 'id' in keys else 'missing'})"
     expected, _, got = problem.partition(", got ")
     if "missing required field" in problem:
         expected, got = f"the key {problem.rpartition(' ')[2]}", "none (a captions or keypoints file has no such key)"
+    if problem == "Number out of range":  # as of 1e999
+        expected, got = "a number", "one too large for 64 bits"
     return where, expected.removeprefix("Expected "), got or problem
 
 
