@@ -67,4 +67,7 @@ def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_pa
     box = "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000 0.000000 0.500000\n"
     text = (tmp_path / "out/labels/train/a.txt").read_text()
     assert text == "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000\n" + box  # the repeated box once
-    assert report["splits"]["train"]["n_from_box"] == 5
+    split = report["splits"]["train"]
+    assert (split["n_from_box"], split["boxes"], split["classes"], split["n_clipped"]) == (1, 2, {"x": 2}, 2)
+    first = "annotation id 3 (annotations[2], image id 1)"
+    assert split["drops"] == {"same class and outline twice in an image": {"n": 4, "first": first}}

@@ -89,7 +89,7 @@ def _convert_split(
         "images": len(chosen),
         "backgrounds": len(chosen) - len(np.unique(kept.image)),
         "boxes": len(kept.label),
-        "n_clipped": kept.n_clipped,
+        "n_clipped": int(kept.clipped.sum()),
         "n_from_box": n_from_box,
         "not_in_json": _n_not_in_json(split.images, set(found.files)),
         "drops": drops.report(),
@@ -112,7 +112,11 @@ def write_labels(
     if found.polygons is None:
         contents = list(label_files.box_files(len(names), kept))
     else:
-        contents, n_from_box = label_files.outline_files(found, kept)
+        contents, again, n_from_box = label_files.outline_files(found, kept)
+        if again.any():
+            first = found.name(int(kept.annotation[np.argmax(again)]))
+            drops.add("same class and outline twice in an image", int(again.sum()), first)
+            kept = kept.only(~again)
     chosen = np.flatnonzero(usable).tolist()
     label_files.write(folder, [names[row] for row in chosen], (contents[row] for row in chosen))
     return kept, n_from_box

@@ -36,14 +36,20 @@ class Rows:
     """n label rows, ordered by image and within it as in the file.
 
     annotation: (n,) row of the annotation in Instances. image: (n,) row of the image. label: (n,) class index.
-    millionths: (n, 4) int64 centre x, centre y, width, height. n_clipped: boxes that reached out of their image.
+    millionths: (n, 4) int64 centre x, centre y, width, height. clipped: (n,) bool, the box reached out of its image.
     """
 
     annotation: np.ndarray
     image: np.ndarray
     label: np.ndarray
     millionths: np.ndarray
-    n_clipped: int
+    clipped: np.ndarray
+
+    def only(self, keep: np.ndarray) -> "Rows":
+        """Some of the rows. keep: (n,) bool."""
+        return Rows(
+            self.annotation[keep], self.image[keep], self.label[keep], self.millionths[keep], self.clipped[keep]
+        )
 
 
 def rows(found: Instances, usable: np.ndarray, drops: Drops, once: bool = True) -> Rows:
@@ -78,8 +84,7 @@ def rows(found: Instances, usable: np.ndarray, drops: Drops, once: bool = True) 
         drop("same class and box twice in an image", _repeats([found.image, found.label, *millionths.T], keep))
     kept = np.flatnonzero(keep)
     kept = kept[np.argsort(found.image[kept], kind="stable")]
-    n_clipped = int((clipped != corner).any((0, 2))[kept].sum())
-    return Rows(kept, found.image[kept], found.label[kept], millionths[kept], n_clipped)
+    return Rows(kept, found.image[kept], found.label[kept], millionths[kept], (clipped != corner).any((0, 2))[kept])
 
 
 def _repeats(keys: list[np.ndarray], keep: np.ndarray) -> np.ndarray:

@@ -45,22 +45,29 @@ def box_files(n_images: int, kept: Rows) -> Iterator[bytes]:
         yield whole[start:end]
 
 
-def outline_files(found: Instances, kept: Rows) -> tuple[list[bytes], int]:
-    """(label file of each image, number of objects that got the corners of their box for want of an outline).
+def outline_files(found: Instances, kept: Rows) -> tuple[list[bytes], np.ndarray, int]:
+    """(label file of each image, rows left out, number of objects written as the corners of their box).
 
-    An outline that keeps no width or no height inside its image, to a millionth, is none.
+    Rows left out: (n,) bool, their text is in the file of their image already. Corners of the box: for want of an
+    outline; one that keeps no width or no height inside its image, to a millionth, is none.
     """
     assert found.polygons is not None
-    lines: list[list[str]] = [[] for _ in found.files]
-    n_from_box = 0
-    for row, image, label, box in zip(kept.annotation, kept.image, kept.label, kept.millionths, strict=True):
+    lines: list[dict[str, None]] = [{} for _ in found.files]
+    again, n_from_box = np.zeros(len(kept.annotation), bool), 0
+    for at, (row, image, label, box) in enumerate(
+        zip(kept.annotation, kept.image, kept.label, kept.millionths, strict=True)
+    ):
         parts = [np.reshape(p, (-1, 2)) for p in found.polygons[row] if len(p) >= 6 and len(p) % 2 == 0]
         share = np.clip(joined(parts) / found.size[image], 0, 1) if parts else np.zeros((1, 2))
-        if (np.ptp(np.rint(share * MILLION), axis=0) < 1).any():
-            middle, half, n_from_box = box[:2] / MILLION, box[2:] / MILLION / 2, n_from_box + 1
+        is_box = (np.ptp(np.rint(share * MILLION), axis=0) < 1).any()
+        if is_box:
+            middle, half = box[:2] / MILLION, box[2:] / MILLION / 2
             share = np.clip(middle + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]), 0, 1)
-        lines[image].append(f"{label} " + " ".join(f"{v:.6f}" for v in share.ravel()) + "\n")
-    return ["".join(dict.fromkeys(rows)).encode() for rows in lines], n_from_box
+        line = f"{label} " + " ".join(f"{v:.6f}" for v in share.ravel()) + "\n"
+        again[at] = line in lines[image]
+        n_from_box += int(is_box and not again[at])
+        lines[image][line] = None
+    return ["".join(rows).encode() for rows in lines], again, n_from_box
 
 
 def joined(parts: list[np.ndarray]) -> np.ndarray:
