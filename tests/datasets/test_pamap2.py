@@ -226,6 +226,7 @@ def damaged(row, change):
         (lambda f: b" ".join(f[:-1]), "row 7: expected 54 numbers, got 53"),
         (lambda f: b" ".join([*f, b"1"]), "row 7: expected 54 numbers, got 55"),
         (lambda f: b"", "row 7: expected 54 numbers, got 0"),
+        (lambda f: b" ".join([*f[:9], b"1_8.3", *f[10:]]), "row 7: expected a number or NaN, got '1_8.3' in column 10"),
         (lambda f: b" ".join([*f[:9], b"0.1x", *f[10:]]), "row 7: expected a number or NaN, got '0.1x' in column 10"),
         (lambda f: b" ".join([*f[:52], b"abc", f[53]]), "'abc' in column 53"),
         (lambda f: b" ".join([*f[:9], b"inf", *f[10:]]), "row 7: expected finite readings, got inf"),
@@ -265,7 +266,11 @@ def test_chosen_readings_are_those_columns_of_all_of_them(content):
     np.testing.assert_array_equal(some, every[:, [51, 0, 7]])
 
 
-@pytest.mark.parametrize("spacing", [(b"\n", b" \n"), (b"\n", b"\r\n"), (b" ", b"  ")], ids=["trailing", "crlf", "two"])
+@pytest.mark.parametrize(
+    "spacing",
+    [(b"\n", b" \n"), (b"\n", b"\r\n"), (b" ", b"  "), (b" ", b"\r", 1)],
+    ids=["trailing", "crlf", "two", "one return"],
+)
 def test_files_spaced_in_another_way_read_the_same(spacing):
     for got, expected in zip(
         _pamap2_dat.parse(dat(walk().replace(*spacing))), _pamap2_dat.parse(dat(walk())), strict=True

@@ -209,19 +209,22 @@ def parse(file: DatFile, wanted: Sequence[int] = range(N_COLUMNS - 2)) -> tuple[
 
 
 def _parse_slowly(file: DatFile) -> tuple[np.ndarray, np.ndarray]:
-    """The same by numpy, for files spaced in another way; raises SpkdError at the first bad row."""
+    """The same field by field, for files spaced in another way; raises SpkdError at the first bad row."""
     do = f"correct that row, or {AGAIN.replace('it', 'the file', 1)}"
     if not file.content.strip():
         raise SpkdError(file.where, f"rows of {N_COLUMNS} numbers", "an empty file", AGAIN)
-    for number, line in enumerate(file.content.rstrip().split(b"\n"), 1):
-        fields, where = line.split(), f"{file.where}: row {number}"
+    lines = file.content.rstrip().split(b"\n")
+    table = np.empty((len(lines), N_COLUMNS))
+    for row, line in enumerate(lines):
+        fields, where = line.split(), f"{file.where}: row {row + 1}"
         if len(fields) != N_COLUMNS:
             raise SpkdError(where, f"{N_COLUMNS} numbers", len(fields), do)
+        numbers: list[float] = []
         for column, field in enumerate(fields, 1):
             try:
-                float(field)
+                numbers.append(float(field.replace(b"_", b"?")))  # Python, and nobody else, reads 1_8 as 18
             except ValueError:
                 got = f"{field.decode('utf-8', 'replace')!r} in column {column}"
                 raise SpkdError(where, "a number or NaN", got, do) from None
-    table = np.loadtxt(io.BytesIO(file.content), ndmin=2)
+        table[row] = numbers
     return table[:, :2], table[:, 2:].astype(np.float32)
