@@ -143,8 +143,20 @@ def test_an_overlap_of_60_percent_counts_up_to_that_threshold(one_image: Path) -
     assert (found["AP50"], found["AP75"]) == (pytest.approx(1.0), 0.0) and found["AP"] == pytest.approx(0.3)
 
 
-def test_no_detection_is_zero_and_an_image_of_another_json_is_an_error(one_image: Path) -> None:
-    assert measured(one_image, [])["AP"] == 0.0
+@pytest.mark.parametrize("crowd", [0, 1])
+def test_no_detection_is_worth_as_much_as_wrong_ones(one_image: Path, crowd: int) -> None:
+    tree = json.loads(one_image.read_text())
+    tree["annotations"][0]["iscrowd"] = crowd  # 40 x 40 pixels: neither small nor large
+    one_image.write_text(json.dumps(tree))
+    nothing = measured(one_image, [])
+    assert (
+        nothing == measured(one_image, [detection(1, [0, 60, 20, 20])]) == measured(one_image, [detection(0, [0] * 4)])
+    )
+    worth = -1.0 if crowd else 0.0
+    assert (nothing["AP"], nothing["AP_small"], nothing["AP_medium"], nothing["AP_large"]) == (worth, -1.0, worth, -1.0)
+
+
+def test_an_image_of_another_json_is_an_error(one_image: Path) -> None:
     with pytest.raises(SpkdError, match=r"no image 'b\.jpg'"):
         measured(one_image, [], ["a.jpg", "b.jpg"])
 

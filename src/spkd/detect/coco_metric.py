@@ -17,6 +17,7 @@ from spkd.detect import match
 from spkd.errors import SpkdError
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
+NOWHERE = [-1e6, -1e6, 1.0, 1.0]
 
 
 def measure(annotations: Path, images: Sequence[str], detections: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -37,8 +38,8 @@ def measure(annotations: Path, images: Sequence[str], detections: Iterable[Mappi
     for one in detections:
         image_id, category_id = id_of[one["file_name"]], ids[one["index"]]
         found.append({"image_id": image_id, "category_id": category_id, "bbox": one["bbox"], "score": one["score"]})
-    if not found:
-        return dict.fromkeys(NAMES, 0.0)
+    if not found:  # the metric takes no empty list: one that no object can match says the same
+        found = [{"image_id": id_of[images[0]], "category_id": ids[0], "bbox": NOWHERE, "score": 0.0}]
     for number, annotation in enumerate(tree["annotations"], start=1):
         annotation["id"] = number  # from 1: the metric takes an object of id 0 for one that nothing matched
         annotation.setdefault("iscrowd", 0)
