@@ -155,13 +155,25 @@ def test_an_annealed_student_starts_from_the_scratch_student_of_its_own_trial(tr
             r"gaf:wrn99: expected an entry of `networks`",
         ),
         ("student", {"distill__teachers": ["gaff:wrn16-1"]}, r"distill.teachers: gaff:wrn16-1.*did you mean 'gaf'"),
+        ("student", {"distill__beta": {"spp": 1.0}}, r"expected a part called 'spp'.*did you mean 'sp'"),
+        ("student", {"distill__beta": {"kd": 1.0}}, r"distill.beta.kd: expected a loss of features"),
+        ("student", {"losses__sp__mixing": "no"}, r"losses.sp.mixing: expected"),
+        ("student", {"distill__weighting": "foo"}, r"expected a part called 'foo'"),
+        ("student", {"distill__alphas": [0.3, 0.7]}, r"distill.alphas: expected 1 weights"),
+        ("student", {"distill__taps": []}, r"distill.taps: expected at least one layer"),
+        ("student", {"distill__taps": ["grup1"]}, r"distill.taps: expected a layer .*did you mean 'group1'"),
+        ("student", {"distill__init": "run:123456"}, r"expected one run that begins with 123456"),
+        ("student", {"distill__teachers": ["gaf:wrn16-1", "run:123456"]}, r"expected one run that begins with 123456"),
+        ("student", {"distill__teachers": ["gaf:wrn16-1@early"], "train__early": 0}, r"expected train.early above 0"),
+        ("student", {"distill__beta": {"simkd": 1.0}, "distill__teachers": ["gaf:wrn16-1", "signal:wrn16-1"]},
+         r"distill.beta.simkd: expected one teacher"),
     ],
-)
-def test_a_mistyped_part_is_named_before_a_run_is_opened(trained, role, change, message):
-    before = len(tracking.find())
+)  # fmt: skip
+def test_a_mistake_that_a_student_would_stumble_over_is_named_before_a_run_is_opened(trained, role, change, message):
+    before, folders = len(tracking.find()), sorted(trained.places.runs.iterdir())
     with pytest.raises(SpkdError, match=message):
         trained.train(role, **change)
-    assert len(tracking.find()) == before
+    assert len(tracking.find()) == before and sorted(trained.places.runs.iterdir()) == folders
 
 
 def test_a_view_prepared_by_other_code_is_refused_with_its_stage(trained, tmp_path):

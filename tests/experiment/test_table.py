@@ -128,6 +128,19 @@ def test_the_command_line_is_over_the_table_and_under_the_row():
     assert {c.fold for c in found} == {0, 1}
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("distill.beta", {"spp": 1.0}, "did you mean 'sp'"),
+        ("distill.weighting", "foo", "a part called 'foo'"),
+        ("distill.alphas", [0.3, 0.7], "distill.alphas: expected 1 weights"),
+    ],
+)
+def test_a_row_that_its_students_would_stumble_over_is_refused_before_any_cell(key, value, message):
+    with pytest.raises(SpkdError, match=message):
+        cells(rows={"mistaken": {"set": {key: value}}})
+
+
 def test_a_key_that_params_does_not_have_is_refused_with_the_near_one():
     with pytest.raises(SpkdError, match="did you mean 'train.epochs'"):
         cells(rows={"KD": {"set": {"train.epoch": 4}}})

@@ -117,6 +117,15 @@ def test_a_failed_cell_blocks_only_what_needs_it_and_says_why(board):
     assert len(retried.started) == 3
 
 
+def test_a_table_whose_student_names_a_run_that_is_not_there_is_refused_while_its_teachers_are_missing(board, store):
+    waiting = next(key for key, cell in board.cells.items() if cell.needs)
+    cell = board.cells[waiting]
+    lost = {**cell.relevant, "distill": {**cell.relevant["distill"], "init": "run:123456"}}
+    changed = replace(board, cells={**board.cells, waiting: replace(cell, relevant=lost)})
+    with pytest.raises(SpkdError, match="expected one run that begins with 123456"):
+        cells.survey(changed, {})
+
+
 def test_a_run_of_a_living_process_is_waited_for_and_not_started_twice(board, monkeypatch):
     waits = []
     key = next(iter(board.cells))

@@ -109,13 +109,14 @@ def survey(
     """The state of every cell. runs: by fingerprint. alive: whether the process that a run's tags name still runs."""
     states: dict[str, State] = {}
     for key, cell in board.cells.items():
+        others = lineage.outside(_distill(cell))
         before = [states[needed] for needed in cell.needs.values()]
         unmet = [board.cells[k].name for k, s in zip(cell.needs.values(), before, strict=True) if s.status != "done"]
         if unmet:
             states[key] = State("waiting", reason=f"needs {', '.join(unmet)}")
             continue
         weights = {name: _weights(states[needed].run) for name, needed in cell.needs.items()}
-        weights |= {name: _weights(tracking.get(run_id)) for name, run_id in lineage.outside(_distill(cell)).items()}
+        weights |= {name: _weights(tracking.get(run_id)) for name, run_id in others.items()}
         fingerprint = table.digest([*identity(board, cell), weights])
         states[key] = _state(fingerprint, runs.get(fingerprint, []), alive)
     return states

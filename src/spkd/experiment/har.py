@@ -90,10 +90,12 @@ def begun(
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     made = plan.make(role, settings, raw, places)
     record.check_data(made)
-    for reference in settings.distill.teachers if role == "student" else ():
-        lineage.require_parts(reference, raw)
     name = plan.name(made)
     own = f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
+    if role == "student":
+        student.require(settings, raw)
+        student.require_network(made)
+        lineage.require_runs(settings.distill)
     folder = places.runs / (given.folder or own)
     tags = {**record.tags(made), **given.tags}
     code, checkpoint = _code(made), folder / CHECKPOINT
@@ -195,7 +197,7 @@ def assemble(
     render = plan.render(made, made.model.view, plan.card(made).view_settings)
     windows = plan.on_device(made, made.scaling)
     rows = {n: windows.rows(getattr(made.split, n)) for n in ("train", "validation", "test")}
-    objective = _objective(made, ancestors)
+    objective = student.objective(made.settings.distill, made.raw, len(ancestors))
     tap_names, teacher_taps = objective.tapped()
     alive: list[LiveTeacher] = []
     teachers: list[Teacher] = []
@@ -214,18 +216,6 @@ def assemble(
         rows["train"], rows["validation"], rows["test"], objective, teachers, tap_names, plan.name(made),
     )  # fmt: skip
     return task, alive
-
-
-def _objective(made: Plan, ancestors: list[Ancestor]) -> Objective:
-    """What this run minimises; the plain cross entropy without teachers."""
-    if not ancestors:
-        return Objective(0.0, [], {}, made.raw["losses"])
-    distill, raw = made.settings.distill, made.raw
-    beta = student.betas(made, ancestors)
-    return Objective(
-        distill.lambda_, list(distill.alphas), beta, raw["losses"],
-        distill.base, distill.weighting, raw["weightings"], list(distill.taps),
-    )  # fmt: skip
 
 
 def _remembered(

@@ -16,7 +16,7 @@ from spkd import plugin
 from spkd.errors import SpkdError
 from spkd.evidence import prepared_data, provenance, selection, tracking
 from spkd.experiment.plan import Plan
-from spkd.settings import Model
+from spkd.settings import Distill, Model
 from spkd.training import weights
 from spkd.training.weights import Card
 
@@ -70,12 +70,24 @@ def parts_outside(distill: Mapping[str, Any]) -> set[str]:
 
 
 def require_parts(reference: str, raw: dict[str, Any]) -> None:
-    """Raise SpkdError where gaf:wrn16-3 names a view or a network that params.yaml does not have."""
+    """Raise SpkdError where gaf:wrn16-3 names a view or a network that params.yaml does not have.
+
+    So it does where @early asks for what such a teacher would not keep.
+    """
     model = wanted(reference)
     for shelf, name in (("views", model.view), ("networks", model.network)) if model else ():
         if name not in raw[shelf]:
             advice = plugin.nearest(name, list(raw[shelf]))
             raise SpkdError(f"distill.teachers: {reference}", f"an entry of `{shelf}`", repr(name), advice)
+    if model and reference.endswith(EARLY) and not raw["train"]["early"]:
+        expected = "train.early above 0, so that the teacher keeps its early-stopped weights"
+        raise SpkdError(f"distill.teachers: {reference}", expected, 0, "set it, or leave @early out")
+
+
+def require_runs(distill: Distill) -> None:
+    """Raise SpkdError where a run or a registered model that a student names is not in the store."""
+    for reference in (*distill.teachers, distill.init):
+        named(reference)
 
 
 def find(plan: Plan, reference: str) -> str | None:

@@ -5,14 +5,16 @@ behind a projector); with it, the weights, their card and every result are those
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from spkd import plugin, seeding
 from spkd.errors import SpkdError
-from spkd.experiment import plan
+from spkd.experiment import lineage, plan
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
+from spkd.settings import Distill, Settings
 from spkd.training import weights
 from spkd.training.objective import Objective
 from spkd.training.taps import taps
@@ -20,26 +22,59 @@ from spkd.training.teachers import Render, Teacher
 from spkd.training.weights import Card
 
 
-def betas(made: Plan, teachers: list[Ancestor]) -> dict[str, float]:
+def require(settings: Settings, raw: dict[str, Any]) -> None:
+    """Raise SpkdError where `distill` is sure to fail later: after a missing teacher was trained, which takes hours."""
+    distill = settings.distill
+    for reference in distill.teachers:
+        lineage.require_parts(reference, raw)
+    if distill.teachers:
+        n_teachers = len(distill.teachers)
+        wanted = objective(distill, raw, n_teachers)
+        wanted.shares(n_teachers)
+        wanted.tapped()
+        _remade(distill, n_teachers)
+
+
+def require_network(made: Plan) -> None:
+    """Raise SpkdError where the student's network cannot be built, or lacks a layer of distill.taps; as `require`."""
+    distill = made.settings.distill
+    n_teachers = len(distill.teachers)
+    if n_teachers and _remade(distill, n_teachers) is None:
+        built = weights.build(plan.card(made), torch.Generator())
+        with taps(built, objective(distill, made.raw, n_teachers).tapped()[0]):
+            pass
+
+
+def objective(distill: Distill, raw: dict[str, Any], n_teachers: int) -> Objective:
+    """What a run minimises; the plain cross entropy without teachers. raw: the settings tree."""
+    if not n_teachers:
+        return Objective(0.0, [], {}, raw["losses"])
+    return Objective(
+        distill.lambda_, list(distill.alphas), betas(distill, n_teachers), raw["losses"],
+        distill.base, distill.weighting, raw["weightings"], list(distill.taps),
+    )  # fmt: skip
+
+
+def betas(distill: Distill, n_teachers: int) -> dict[str, float]:
     """The losses of features or logits that weigh something, with their weights; none without teachers."""
-    return {name: beta for name, beta in made.settings.distill.beta.items() if beta > 0 and teachers}
+    return {name: beta for name, beta in distill.beta.items() if beta > 0 and n_teachers}
 
 
-def _remade(made: Plan, teachers: list[Ancestor]) -> str | None:
+def _remade(distill: Distill, n_teachers: int) -> str | None:
     """The file of models/ that a loss makes of the student, or None. Raises SpkdError unless it has one teacher."""
-    found = {name: getattr(plugin.load("losses", name), "STUDENT", None) for name in betas(made, teachers)}
+    found = {name: getattr(plugin.load("losses", name), "STUDENT", None) for name in betas(distill, n_teachers)}
     for name, model in found.items():
         if model is not None:
-            if len(teachers) != 1:
+            if n_teachers != 1:
                 do = f"name one teacher, or set distill.beta.{name} 0"
-                raise SpkdError(f"distill.beta.{name}", "one teacher, whose classifier is kept", len(teachers), do)
+                raise SpkdError(f"distill.beta.{name}", "one teacher, whose classifier is kept", n_teachers, do)
             return str(model)
     return None
 
 
 def card(made: Plan, teachers: list[Ancestor]) -> Card:
     """What travels with the weights of this run's network."""
-    plain, model = plan.card(made), _remade(made, teachers)
+    plain, model = plan.card(made), _remade(made.settings.distill, len(teachers))
     if model is None:
         return plain
     channels = teachers[0].network.get_submodule("head").in_features
@@ -48,7 +83,7 @@ def card(made: Plan, teachers: list[Ancestor]) -> Card:
 
 def network(made: Plan, teachers: list[Ancestor], scratch: Ancestor | None) -> torch.nn.Module:
     """The network with its first weights: the seed's, the scratch student's where there is one, the teacher's head."""
-    own, model = card(made, teachers), _remade(made, teachers)
+    own, model = card(made, teachers), _remade(made.settings.distill, len(teachers))
     built = weights.build(own, plan.generator(made))
     if model is None:
         if scratch is not None:

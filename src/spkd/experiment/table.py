@@ -14,7 +14,7 @@ from typing import Any
 
 from spkd import config, plugin
 from spkd.errors import SpkdError
-from spkd.experiment import lineage, plan
+from spkd.experiment import lineage, plan, student
 from spkd.experiment.plan import Role
 from spkd.settings import Settings, TableDefinition, TableRow
 
@@ -92,7 +92,7 @@ class Grid:
         tree = config.resolve(self.raw, wanted)
         config.require_expected(tree, READ)
         settings = config.check(Settings, tree, "")
-        needs = self._needs(settings, wanted) if role == "student" else {}
+        needs = self._needs(settings, tree, wanted) if role == "student" else {}
         relevant = canonical(plan.relevant_settings(role, settings, tree))
         key = digest([relevant, needs])
         known = self.cells.get(key) or Cell(
@@ -101,11 +101,11 @@ class Grid:
         self.cells[key] = replace(known, rows={**known.rows, **({row: published} if row else {})})
         return key
 
-    def _needs(self, settings: Settings, chosen: dict[str, Any]) -> dict[str, str]:
+    def _needs(self, settings: Settings, tree: dict[str, Any], chosen: dict[str, Any]) -> dict[str, str]:
+        student.require(settings, tree)
         needs = {}
         trial = self.table.trials[0] if self.table.teacher_trials == "first" else settings.run.seed
         for reference in settings.distill.teachers:
-            lineage.require_parts(reference, self.raw)
             if (model := lineage.wanted(reference)) is not None:
                 teacher = {"teacher.view": model.view, "teacher.network": model.network, "run.seed": trial}
                 needs[reference] = self.add("teacher", {**chosen, **teacher})

@@ -56,7 +56,8 @@ class Objective:
     beta: {loss name: weight}; a weight of 0 leaves the loss out. losses: the `losses` tree of params.yaml.
     base: weight of cross entropy and KD together. weighting: a file of weightings/, weightings: their tree.
     taps: layers that the feature losses compare; None = every one that a student's output holds.
-    Raises SpkdError on an unknown loss, on settings that do not fit it, and on a loss that beta cannot weigh.
+    Raises SpkdError on an unknown loss, on settings that do not fit it, on a loss that beta cannot weigh, and where
+    feature losses have no layers to compare.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class Objective:
             if term.sees == "labels" or term.name == "kd":
                 do = "set lambda for kd and cross_entropy; beta weighs losses between student and teacher"
                 raise SpkdError(f"distill.beta.{term.name}", "a loss of features or of logits", term.name, do)
+            if term.sees == "features" and taps is not None and not self._pairs(term, taps):
+                raise _no_taps()
 
     @property
     def needs_parts(self) -> bool:
@@ -206,13 +209,17 @@ class Objective:
         """(tap, the student's feature, those of all teachers) for every layer that the term compares."""
         pairs = self._pairs(term, list(features) if self.taps is None else self.taps)
         if not pairs:
-            raise SpkdError("distill.taps", "at least one layer, since beta weighs a feature loss", "none", "name one")
+            raise _no_taps()
         found = [("student", features, own) for own, _ in pairs]
         found += [(f"teacher {name}", known, tap) for name, _, known in teachers for _, tap in pairs]
         for whose, known, tap in found:
             if tap not in known:
                 raise SpkdError(whose, f"a feature of {tap!r}", "none", plugin.nearest(tap, list(known)))
         return [(own, features[own], [known[tap] for _, _, known in teachers]) for own, tap in pairs]
+
+
+def _no_taps() -> SpkdError:
+    return SpkdError("distill.taps", "at least one layer, since beta weighs a feature loss", "none", "name one")
 
 
 def _term(name: str, weight: float, losses: Mapping[str, Any]) -> Term:
