@@ -10,6 +10,10 @@ SECTIONS = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
-    """Bind and say where."""
-    print(f"mlflow run . uses this environment ({environment.bind(Path.cwd())})")
+    """Bind and say where, and which other environment it takes the place of."""
+    link, before = environment.bind(Path.cwd())
+    print(f"mlflow run . uses this environment ({link})")
+    if before is not None:
+        gone = "" if before.exists() else ", which is gone"
+        print(f"was: {before}{gone}; a clone of its own each: MLFLOW_ENV_ROOT (docs/data-flow.md)")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spkd.cli import bind
 from spkd.errors import SpkdError
 from spkd.evidence.tracking import environment
 
@@ -25,17 +26,32 @@ def project(tmp_path, monkeypatch):
 
 
 def test_the_environment_of_mlflow_run_is_this_one(project):
-    link = environment.bind(project)
-    assert link.is_symlink() and link.resolve() == Path(sys.prefix).resolve()
-    assert environment.bind(project) == link
+    link, before = environment.bind(project)
+    assert link.is_symlink() and link.resolve() == Path(sys.prefix).resolve() and before is None
+    assert environment.bind(project) == (link, None)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_environment_of_another_clone_that_this_one_takes_the_place_of_is_named(project, monkeypatch, capsys, gone):
+    link, _ = environment.bind(project)
+    other = project / "clone" / ".venv"
+    link.unlink()
+    link.symlink_to(other)
+    if not gone:
+        other.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    assert bind.main([], None, {}) == 0
+    said = capsys.readouterr().out
+    assert f"was: {other}{', which is gone' if gone else ''};" in said and "MLFLOW_ENV_ROOT" in said
+    assert link.readlink() == Path(sys.prefix)
 
 
 def test_a_half_built_environment_is_removed_by_the_command_that_the_error_names(project):
-    link = environment.bind(project)
+    link, _ = environment.bind(project)
     link.unlink()
     (link / "bin").mkdir(parents=True)
     with pytest.raises(SpkdError, match="stopped half-way") as refused:
         environment.bind(project)
     remove = re.search(r"(rm -r .*) && make setup", str(refused.value))
     subprocess.run(shlex.split(remove[1]), check=True)
-    assert environment.bind(project).is_symlink()
+    assert environment.bind(project)[0].is_symlink()

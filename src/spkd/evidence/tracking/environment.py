@@ -15,10 +15,11 @@ from spkd.errors import SpkdError
 from spkd.evidence import lock_file
 
 
-def bind(project: Path) -> Path:
-    """The path, under MLflow's environments, that now points to this interpreter's environment.
+def bind(project: Path) -> tuple[Path, Path | None]:
+    """(the path, under MLflow's environments, that now points to this interpreter's environment, where it pointed).
 
-    project: the folder with MLproject. Raises SpkdError where versions differ from the lock or the name is taken.
+    The latter is None unless it pointed to another one: MLflow names environments by what they hold, so that clones
+    of one commit share the path. project: the folder with MLproject. Raises SpkdError where versions differ from the lock or the name is taken.
     """
     lock = project / lock_file.NAME
     wrong = lock_file.differing(lock)
@@ -31,8 +32,9 @@ def bind(project: Path) -> Path:
         got = "a folder that `mlflow run` made, whole or stopped half-way"
         raise SpkdError(link, "no environment yet, or a link", got, f"rm -r {shlex.quote(str(link))} && make setup")
     link.parent.mkdir(parents=True, exist_ok=True)
+    before = link.readlink() if link.is_symlink() else Path(sys.prefix)
     temporary = link.with_name(f"{link.name}.{Path(sys.prefix).name}.new")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(sys.prefix)
     temporary.replace(link)
-    return link
+    return link, None if before == Path(sys.prefix) else before
