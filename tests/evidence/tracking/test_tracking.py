@@ -437,3 +437,21 @@ def test_a_new_store_elsewhere_keeps_the_artifacts_of_its_first_experiment_besid
     made = store.client(f"sqlite:///{tmp_path}/lab/mlflow.db")
     location = made.get_experiment_by_name("Default").artifact_location
     assert location.removeprefix("file://") == f"{tmp_path}/lab/mlruns/0"
+
+
+@pytest.mark.parametrize("damage", ["a text file", "cut short", "cut within its first page"])
+def test_a_damaged_store_is_named_with_what_to_do_about_it(here, damage):
+    whole = (here / "mlflow.db").read_bytes()
+    cut = {"cut short": whole[: len(whole) // 2], "cut within its first page": whole[:1000]}
+    (here / "mlflow.db").write_bytes(cut.get(damage, b"not a database\n" * 99))
+    with pytest.raises(SpkdError, match=r"mlflow.db: expected MLflow's SQLite store.*restore a backup, or move it away"):
+        client()
+
+
+def test_a_store_that_another_program_holds_is_not_said_to_be_damaged(here, monkeypatch):
+    connect = sqlite3.connect
+    monkeypatch.setattr(store.sqlite3, "connect", lambda path: connect(path, timeout=0))
+    with closing(connect(here / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SpkdError, match=r"free to be read, got database is locked; wait for the program"):
+            client()

@@ -90,11 +90,19 @@ def exclusive(tracking_uri: str) -> Iterator[None]:
 
 
 def _has_tables(path: Path) -> bool:
+    """Whether a SQLite store is there. Raises SpkdError where the file is damaged, or another program holds it."""
     if not path.is_file() or path.stat().st_size == 0:
         return False
-    with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN ('alembic_version', 'runs')").fetchall()
-    return len(found) == 2
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            query = "SELECT 1 FROM sqlite_master WHERE name IN ('alembic_version', 'runs')"
+            return len(connection.execute(query).fetchall()) == 2
+    except sqlite3.OperationalError as error:  # locked by another program, or not to be opened: nothing is damaged
+        do = "wait for the program that holds it, or end it, and see that the file may be read and written"
+        raise SpkdError(path, "MLflow's SQLite store, free to be read", error, do) from None
+    except sqlite3.DatabaseError as error:
+        do = "restore a backup, or move it away: a new one is made"
+        raise SpkdError(path, "MLflow's SQLite store", error, do) from None
 
 
 def client(tracking_uri: str | None = None) -> MlflowClient:
