@@ -196,3 +196,50 @@ def test_presets_that_are_gone_are_missed_by_name(tree):
     del tree["presets"]
     with pytest.raises(SpkdError, match="a section `presets`, got none; add it as"):
         config.resolve(tree, {})
+
+
+def test_a_name_with_dots_in_it_is_a_key_like_any_other(tree):
+    tree["models"] = {"yolov8n.yaml": 37.3, "yolov8n": {"yaml": 1}, "plain": {"a.b": {"c.d": 2}}}
+    resolved = config.resolve(tree, {"models.yolov8n.yaml": 40.0, "models.plain.a.b.c.d": 3})
+    assert resolved["models"] == {"yolov8n.yaml": 40.0, "yolov8n": {"yaml": 1}, "plain": {"a.b": {"c.d": 3}}}
+    with pytest.raises(SpkdError, match=r"unknown key 'models.yolov8.yaml'; did you mean 'models.yolov8n.yaml'"):
+        config.resolve(tree, {"models.yolov8.yaml": 1})
+
+
+@pytest.mark.parametrize("content", [PARAMS.encode("utf-16"), bytes(range(256))])
+def test_settings_that_are_no_text_are_refused_by_the_name_of_their_file(tmp_path, content):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(SpkdError, match=r"mine.yaml: expected text in UTF-8.*save it as UTF-8"):
+        config.read(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preset": ["a"]}, r"preset: expected one of none, long, got \['a'\]"),
+        ({"presets": 5}, "mine.yaml: presets: expected a mapping, got 5"),
+        ({"presets": {"none": 5}}, "mine.yaml: presets.none: expected a mapping, got 5"),
+        ({"presets": {"none": {"expects": 5}}}, "mine.yaml: presets.none: expected a mapping"),
+        ({"presets": {}}, "mine.yaml: expected a section `presets`"),
+        ({"presets": {"none": {"trane": 5}}}, "mine.yaml: presets.none: expected a key of mine.yaml"),
+        ({"prepare": 5, "presets": {"none": {"views.a.size": 1}}}, "unknown key 'views.a.size'"),
+    ],
+)
+def test_a_malformed_section_is_named_with_the_file_that_it_stands_in(tree, change, message):
+    with pytest.raises(SpkdError, match=message):
+        config.resolve({**tree, **change}, {}, Path("mine.yaml"))
+
+
+def test_a_wrong_value_is_looked_for_in_the_file_that_was_read(tree):
+    with pytest.raises(SpkdError, match=r"mine.yaml: train.lrr: expected a known key"):
+        config.check(Tiny, {"train": {"epochs": 1, "lr": 1.0, "lrr": 1}}, "", Path("mine.yaml"))
+    with pytest.raises(SpkdError, match=r"correct it in mine.yaml"):
+        config.check(Tiny, {"train": {"epochs": "x", "lr": 1.0}}, "", Path("mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: 1\na: 2", "mine:2: expected each key once"), ("? [a]\n: 1", "mine:1")]
+)
+def test_a_key_that_cannot_be_meant_is_named_with_file_and_line(text, message):
+    with pytest.raises(SpkdError, match=message):
+        config.parse(text, "mine")

@@ -70,13 +70,14 @@ def run(command: str, words: list[str]) -> int:
         setting = next((word for word in plain if "=" in word), None)
         do = f"write --{setting}" if setting else f"see `spkd {command} --help`"
         raise SpkdError("command line", f"words: {' '.join(allowed) or 'none'}", " ".join(plain) or "none", do)
-    raw = config.read(Path(own.pop("params", config.PARAMS)))
-    tree = config.resolve(raw, given)
+    file = Path(own.pop("params", config.PARAMS))
+    raw = config.read(file)
+    tree = config.resolve(raw, given, file)
     sections = constants.get("SECTIONS", ())
     line = config.preset_line(raw, given, sections) if "preset" in sections else ""
     if "preset" in sections:
         config.require_expected(tree, sections)
-    settings = config.check(Settings, tree, "")
+    settings = config.check(Settings, tree, "", file)
     if line:
         print(line, flush=True)
     with _importing():

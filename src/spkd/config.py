@@ -33,15 +33,23 @@ S = TypeVar("S", bound=Section)
 
 
 class _UniqueKeys(Loader):  # type: ignore[misc]
-    """SafeLoader that refuses a key written twice in one mapping (YAML would silently keep the last)."""
+    """SafeLoader that refuses a key written twice in one mapping (YAML would silently keep the last).
+
+    source: the file, or what else the text is from.
+    """
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self.source = source
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+            if isinstance(key, list | dict):
+                raise SpkdError(f"{self.source}:{line}", "a name as a key", dump(key), "correct it there")
             if key in seen:
-                line = key_node.start_mark.line + 1
-                raise SpkdError(f"{PARAMS}:{line}", "each key once", f"{key!r} twice", "delete one of them")
+                raise SpkdError(f"{self.source}:{line}", "each key once", f"{key!r} twice", "delete one of them")
             seen.add(key)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
@@ -50,7 +58,7 @@ class _UniqueKeys(Loader):  # type: ignore[misc]
 def parse(text: str, where: str) -> Any:
     """The value that a piece of YAML means. Raises SpkdError where it is not YAML."""
     try:
-        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+        return _UniqueKeys(text, where).get_single_data()
     except yaml.YAMLError as error:
         raise SpkdError(where, "YAML", " ".join(str(error).split()), "correct it there") from None
 
@@ -65,7 +73,11 @@ def read(path: Path) -> dict[str, Any]:
     """params.yaml as nested dictionaries, unchecked."""
     if not path.is_file():
         raise SpkdError(path, "the settings file", "nothing", "run from the project's top folder or pass --params")
-    tree = parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        tree = parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        do = "save it as UTF-8, or restore it with git checkout params.yaml"
+        raise SpkdError(path, "text in UTF-8", error, do) from None
     if not isinstance(tree, dict):
         raise SpkdError(path, "a mapping of sections", type(tree).__name__, "restore it with git checkout params.yaml")
     return tree
@@ -80,15 +92,21 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Replace the value at a dotted key that already exists. Raises SpkdError with the nearest known key otherwise."""
+def put(tree: dict[str, Any], key: str, value: Any, where: str, file: Path = PARAMS) -> None:
+    """Replace the value at a dotted key that already exists. Raises SpkdError with the nearest known key otherwise.
+
+    A name may hold dots itself, as `yolov8n.yaml` does: of the names in a mapping, the longest that fits is meant.
+    """
     at: Any = tree
-    *path, last = key.split(".")
-    for name in path:
-        at = at.get(name) if isinstance(at, dict) else None
-    if not isinstance(at, dict) or last not in at:
-        known = [k for k in [*(k for k, _ in leaves(tree)), *tree] if not k.startswith(("presets.", "tables."))]
-        raise SpkdError(where, f"a key of {PARAMS}", f"unknown key {key!r}", plugin.nearest(key, known))
+    last = key
+    while isinstance(at, dict) and last not in at:
+        name = max((n for n in at if last.startswith(f"{n}.")), key=lambda n: len(str(n)), default=None)
+        at, last = at.get(name), last[len(str(name)) + 1 :]
+    if not isinstance(at, dict):
+        known = [
+            k for k in [*(k for k, _ in leaves(tree)), *map(str, tree)] if not k.startswith(("presets.", "tables."))
+        ]
+        raise SpkdError(where, f"a key of {file}", f"unknown key {key!r}", plugin.nearest(key, known))
     at[last] = value
 
 
@@ -111,23 +129,34 @@ def overrides(words: list[str]) -> dict[str, Any]:
     return found
 
 
-def resolve(tree: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The settings tree after the preset and then the command line's keys were put over it."""
+def resolve(tree: dict[str, Any], given: dict[str, Any], file: Path = PARAMS) -> dict[str, Any]:
+    """The settings tree after the preset and then the command line's keys were put over it. file: where it was read."""
     resolved: dict[str, Any] = copy.deepcopy(tree)
     preset = given.get("preset", tree.get("preset"))
-    presets = tree.get("presets", {})
-    if not presets:
-        raise SpkdError(PARAMS, "a section `presets`", "none", f"add it as `git show HEAD:{PARAMS}` has it")
-    if preset not in presets:
+    presets = _presets(tree, file)
+    if isinstance(preset, list | dict) or preset not in presets:
         raise SpkdError("preset", f"one of {', '.join(presets)}", repr(preset), "choose one or add it under `presets`")
     for key, value in _sets(presets[preset]).items():
         if _prepares_data(key, tree):
             do = "change it where it stands, or with `dvc exp run -S`; DVC does not see presets"
-            raise SpkdError(f"{PARAMS}: presets.{preset}", "no setting that prepares data", key, do)
-        put(resolved, key, value, f"{PARAMS}: presets.{preset}")
+            raise SpkdError(f"{file}: presets.{preset}", "no setting that prepares data", key, do)
+        put(resolved, key, value, f"{file}: presets.{preset}", file)
     for key, value in given.items():
-        put(resolved, key, value, "command line")
+        put(resolved, key, value, "command line", file)
     return resolved
+
+
+def _presets(tree: dict[str, Any], file: Path) -> dict[str, dict[str, Any]]:
+    """The section `presets`. Raises SpkdError where it is none, or not of names with settings by their dotted keys."""
+    presets = tree.get("presets", {})
+    if not presets:
+        raise SpkdError(file, "a section `presets`", "none", f"add it as `git show HEAD:{PARAMS}` has it")
+    named = {f"presets.{name}": preset for name, preset in presets.items()} if isinstance(presets, dict) else {}
+    for where, found in {"presets": presets, **named}.items():
+        if not isinstance(found, dict) or not isinstance(found.get(EXPECTS, {}), dict):
+            do = f"write it as `git show HEAD:{PARAMS}` has it"
+            raise SpkdError(f"{file}: {where}", "a mapping", dump(found), do)
+    return dict(presets)
 
 
 def preset_line(tree: dict[str, Any], given: dict[str, Any], sections: Sequence[str]) -> str:
@@ -184,12 +213,16 @@ def _prepares_data(key: str, tree: dict[str, Any]) -> bool:
     """Whether a DVC stage of recordings depends on this key: a data set's windows, or a view that is prepared."""
     shelf, _, rest = key.partition(".")
     name, _, inner = rest.partition(".")
-    prepared = {row.get("view") for row in tree.get("prepare", {}).values()}
+    rows = tree.get("prepare")
+    prepared = {row.get("view") for row in (rows.values() if isinstance(rows, dict) else ()) if isinstance(row, dict)}
     return (shelf == "datasets" and inner.split(".")[0] == "windows") or (shelf == "views" and name in prepared)
 
 
-def check(model: type[S], tree: Any, where: str) -> S:
-    """The tree as a typed section. Raises SpkdError that names the key path, what is allowed and a near key."""
+def check(model: type[S], tree: Any, where: str, file: Path = PARAMS) -> S:
+    """The tree as a typed section. Raises SpkdError that names the key path, what is allowed and a near key.
+
+    file: where the tree was read.
+    """
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -198,13 +231,13 @@ def check(model: type[S], tree: Any, where: str) -> S:
         if first["type"] == "extra_forbidden":
             known = sorted({f.alias or n for n, f in model.model_fields.items()})
             advice = plugin.nearest(str(first["loc"][-1]), known) if len(first["loc"]) == 1 else "remove it"
-            raise SpkdError(f"{PARAMS}: {path}", "a known key", "an unknown one", advice) from None
+            raise SpkdError(f"{file}: {path}", "a known key", "an unknown one", advice) from None
         if first["type"] == "missing":
             do = f"add it as `git show HEAD:{PARAMS}` has it"
-            raise SpkdError(f"{PARAMS}: {path}", "a value", "nothing", do) from None
+            raise SpkdError(f"{file}: {path}", "a value", "nothing", do) from None
         expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        meaning = (comments(PARAMS) if PARAMS.is_file() else {}).get(re.sub(r"(\.\d+)+$", "", path))
-        do = f"correct it in {PARAMS}, the preset or the command line"
+        meaning = (comments(file) if file.is_file() else {}).get(re.sub(r"(\.\d+)+$", "", path))
+        do = f"correct it in {file}, the preset or the command line"
         if meaning and first["type"] == "string_pattern_mismatch":
             expected = meaning
         elif meaning:
