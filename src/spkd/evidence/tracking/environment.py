@@ -19,7 +19,8 @@ def bind(project: Path) -> tuple[Path, Path | None]:
     """(the path, under MLflow's environments, that now points to this interpreter's environment, where it pointed).
 
     The latter is None unless it pointed to another one: MLflow names environments by what they hold, so that clones
-    of one commit share the path. project: the folder with MLproject. Raises SpkdError where versions differ from the lock or the name is taken.
+    of one commit share the path. project: the folder with MLproject.
+    Raises SpkdError where versions differ from the lock or the name is taken.
     """
     lock = project / lock_file.NAME
     wrong = lock_file.differing(lock)
