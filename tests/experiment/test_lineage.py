@@ -148,6 +148,7 @@ def test_an_annealed_student_starts_from_the_scratch_student_of_its_own_trial(tr
     ("role", "change", "message"),
     [
         ("student", {"student__network": "wrn99"}, r"student.network: expected an entry of `networks`.*got 'wrn99'"),
+        ("teacher", {"networks__wrn16-1": {"depth": 16}}, r"networks.wrn16-1: expected a key `model`"),
         ("teacher", {"teacher__view": "gaff"}, r"teacher.view: expected an entry of `views`.*did you mean 'gaf'"),
         (
             "student",

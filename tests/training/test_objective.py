@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from spkd import config, plugin
+from spkd.config import Section
 from spkd.errors import SpkdError
 from spkd.losses.cross_entropy import cross_entropy
 from spkd.losses.kd import kd
@@ -188,6 +189,41 @@ def test_a_new_feature_loss_is_one_file_and_one_entry(new_loss, student, labels)
     gaps = [sum((student[1][t].mean() - k[2][t].mean()) ** 2 for t in TAPS) for k in (a, b)]
     torch.testing.assert_close(total, cross_entropy(student[0], labels) + 2 * (0.25 * gaps[0] + 0.75 * gaps[1]))
     torch.testing.assert_close(parts["mean_gap/b"], gaps[1].detach())
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "message"),
+    [
+        ('SEES = "{sees}"', "", r"losses/mean_gap.py: expected SEES, Settings, mean_gap, got no SEES"),
+        ('SEES = "{sees}"', 'SEES = "feature"', r"losses/mean_gap.py: expected SEES, one of .*, got 'feature'"),
+        ("def {name}", "def gap", r"losses/mean_gap.py: expected .*, got no mean_gap"),
+        ("class Settings", "class Setting", r"losses/mean_gap.py: expected .*, got no Settings"),
+        ("teacher, power", "teacher, strength", r"an argument of `mean_gap` for every key.*got none for \['power'\]"),
+    ],
+)
+def test_a_mistake_in_a_new_loss_is_named_with_its_file(new_loss, monkeypatch, written, instead, message):
+    assert written in NEW_LOSS
+    monkeypatch.setitem(globals(), "NEW_LOSS", NEW_LOSS.replace(written, instead))
+    new_loss("mean_gap", "features")
+    with pytest.raises(SpkdError, match=message):
+        Objective(0.0, [], {"mean_gap": 2.0}, {**LOSSES, "mean_gap": {"power": 2.0}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"MIXES": "loses"}, r"weightings/camkd.py: expected MIXES, .*got 'loses'"),
+        ({"camkd": None}, r"weightings/camkd.py: expected MIXES, .*no such function"),
+        ({"camkd": lambda logits: logits}, r"weightings/camkd.py: expected an argument .*none for \['power'\]"),
+    ],
+)
+def test_a_mistake_in_a_new_weighting_is_named_with_its_file(monkeypatch, change, message):
+    module = plugin.load("weightings", "camkd")
+    monkeypatch.setattr(module, "Settings", type("Settings", (Section,), {"__annotations__": {"power": float}}))
+    for key, value in change.items():
+        monkeypatch.setattr(module, key, value)
+    with pytest.raises(SpkdError, match=message):
+        Objective(0.0, [], {}, LOSSES, weighting="camkd", weightings={"camkd": {"power": 2.0}})
 
 
 def test_a_new_logit_loss_needs_no_taps(new_loss, student, labels):

@@ -8,6 +8,7 @@ import torch
 
 from spkd import config, plugin
 from spkd.data.windowset import WindowSet
+from spkd.errors import SpkdError
 
 TREE = config.read(Path(__file__).parents[2] / "params.yaml")
 NAMES = plugin.names("views")
@@ -61,3 +62,9 @@ def test_what_prepare_reads_is_declared_and_nothing_else(name):
         after = module.prepare(windows, settings.model_copy(update={key: value * 30}))
         same = before.keys() == after.keys() and all(np.array_equal(before[k], after[k]) for k in before)
         assert same == (key not in module.PREPARED), key
+
+
+def test_a_view_that_prepares_and_does_not_say_from_what_is_refused(monkeypatch):
+    monkeypatch.delattr(plugin.load("views", "persistence"), "PREPARED")
+    with pytest.raises(SpkdError, match=r"views/persistence.py: expected .*, got no PREPARED"):
+        plugin.load("views", "persistence")

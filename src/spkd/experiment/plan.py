@@ -179,6 +179,9 @@ def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> di
         if entry not in raw[shelf]:
             advice = plugin.nearest(entry, list(raw[shelf]))
             raise SpkdError(f"{role}.{shelf[:-1]}", f"an entry of `{shelf}` in params.yaml", repr(entry), advice)
+    if "model" not in raw["networks"][model.network]:
+        do = "write `model: wide_resnet`, or what file it is"
+        raise SpkdError(f"params.yaml: networks.{model.network}", "a key `model`, a file of models/", "none", do)
     chosen: dict[str, Any] = {
         "role": role,
         "fold": settings.fold,

@@ -227,14 +227,28 @@ def _term(name: str, weight: float, losses: Mapping[str, Any]) -> Term:
     module = plugin.load("losses", name)
     settings = config.part("losses", name, {"losses": losses}).model_dump()
     optional = {key: getattr(module, key, None) for key in ("summed", "each", "TAPS", "parts")}
-    return Term(name, module.SEES, weight, settings, getattr(module, name), *optional.values())
+    if module.SEES not in (sees := ("labels", "logits", "features")):
+        do = "say there what the loss compares"
+        raise SpkdError(f"src/spkd/losses/{name}.py", f"SEES, one of {', '.join(sees)}", repr(module.SEES), do)
+    function = getattr(module, name)
+    for called in (optional["summed"] or function, optional["each"], optional["parts"]):
+        if called is not None:
+            plugin.require_arguments("losses", name, called, settings)
+    return Term(name, module.SEES, weight, settings, function, *optional.values())
 
 
 def _weighting(name: str, weightings: Mapping[str, Any]) -> Weighting:
     """The weighting of that name, found on the shelf and set up from its own entry."""
     module = plugin.load("weightings", name)
     settings = config.part("weightings", name, {"weightings": weightings}).model_dump()
-    return Weighting(name, module.MIXES, settings, getattr(module, name, None))
+    function = getattr(module, name, None)
+    if module.MIXES not in (None, "losses", "logits") or (module.MIXES and function is None):
+        got = f"{module.MIXES!r} and {'no such function' if function is None else 'the function'}"
+        expected = f'MIXES, "losses" or "logits", and a function `{name}`'
+        raise SpkdError(f"src/spkd/weightings/{name}.py", expected, got, "write both there")
+    if function is not None:
+        plugin.require_arguments("weightings", name, function, settings)
+    return Weighting(name, module.MIXES, settings, function)
 
 
 def _key(term: str, tap: str, k: int) -> str:
