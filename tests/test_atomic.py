@@ -117,3 +117,15 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeyp
     monkeypatch.setattr(os, "replace", lambda old, new: calls.append(Path(new).name) or replace(old, new))
     save(tmp_path / "a")
     assert calls == ["fsync", "a"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_full_disk_is_told_with_the_name_of_what_was_to_be_written(tmp_path, kind):
+    write, full_disk = getattr(atomic, kind), Path("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as full, write(tmp_path / "a"):  # noqa: SIM117
+        with full_disk.open("wb", buffering=0) as file:
+            file.write(b"x")
+    assert full.value.filename == str(tmp_path / "a")
+    with pytest.raises(OSError) as other, getattr(atomic, kind)(tmp_path / "a"):
+        raise ConnectionError("of a network, which has no file")
+    assert other.value.filename is None

@@ -121,7 +121,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:  # a full disk, a folder that may not be written: nothing that a traceback would explain
-        where = f"{error.filename}: " if error.filename else ""
+        place = error.filename2 or error.filename  # of a copy: where it goes
+        where = f"{place}: " if place else ""
         print(f"spkd {words[0]}: {where}{error.strerror or error}; check space and permissions there", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:

@@ -5,6 +5,7 @@ writer fails. Folders that a killed process left behind are removed by the next 
 """
 
 import ctypes
+import errno
 import os
 import shutil
 import tempfile
@@ -15,6 +16,18 @@ from pathlib import Path
 UMASK = os.umask(0o077)  # it can be read by setting it only
 os.umask(UMASK)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+FAILED_WRITES = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # None: of numpy
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A write in the block that fails for want of space says which file it was for; the system names what it opens."""
+    try:
+        yield
+    except OSError as error:
+        if type(error) is OSError and error.errno in FAILED_WRITES and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -28,7 +41,8 @@ def file(to: Path, sync: bool = True) -> Iterator[Path]:
     os.close(handle)
     new = Path(name)
     try:
-        yield new
+        with naming(to):
+            yield new
         new.chmod(0o666 & ~UMASK)  # as of a file that is opened to be written
         if sync:
             flush(new)
@@ -61,7 +75,8 @@ def folder(to: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     try:
-        yield new
+        with naming(to):
+            yield new
         swap(new, to)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -133,3 +133,15 @@ def test_an_event_is_one_line_of_json_whatever_is_in_it(tmp_path):
     box.close()
     lines = box.events_path.read_bytes().split(b"\n")
     assert len(lines) == 2 and json.loads(lines[0])["values"]["a"] == "two\nlines, 한국어, \u2028"
+
+
+def test_a_full_disk_names_the_outbox_and_leaves_no_half_line_for_the_next_event(tmp_path, monkeypatch):
+    box, write = Outbox(tmp_path), os.write
+    box.append("open")
+    monkeypatch.setattr(outbox.os, "write", lambda handle, line: write(handle, line[:9]))
+    with pytest.raises(OSError, match=r"No space left on device.*events.jsonl"):
+        box.append("metrics", values={"loss": 1.0})
+    monkeypatch.setattr(outbox.os, "write", write)
+    box.append("end")
+    box.close()
+    assert events(box) == ["open", "end"] and box.events_path.read_bytes().count(b"\n") == 2

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spkd.training import checkpoint
@@ -82,3 +83,14 @@ def test_a_type_that_numpy_lacks_is_refused_before_anything_is_written(tmp_path)
         checkpoint.save(path, {"w": torch.zeros(3, dtype=torch.bfloat16)}, {"epoch": 2})
     assert checkpoint.load(path)[1] == {"epoch": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_for_safetensors_is_the_systems_error_with_the_name_of_the_checkpoint(
+    tmp_path, monkeypatch
+):
+    def fails(*args, **more):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", fails)
+    with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device.*net.safetensors"):
+        checkpoint.save(tmp_path / "net.safetensors", {"a": torch.ones(1)}, {})

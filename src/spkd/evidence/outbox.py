@@ -5,6 +5,7 @@ so that `kill -9` can tear the last line only. `delivery.json` says how far it w
 server; `files/` holds what is too large for a line. Knows nothing of MLflow.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -81,11 +82,19 @@ class Outbox:
         return self.events_path.is_file() and next(self.read(), None) is not None
 
     def append(self, kind: str, **fact: Any) -> None:
-        """Add one event; it is on the way to the disk, beyond this process, when this returns."""
+        """Add one event; it is on the way to the disk, beyond this process, when this returns.
+
+        Raises OSError that names the file where the disk is full; what was written before stays whole.
+        """
         if self._handle is None:
             self._handle = self._open()
-        line = json.dumps({"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fact}, ensure_ascii=False)
-        os.write(self._handle, line.encode() + b"\n")
+        fact = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fact}
+        line = json.dumps(fact, ensure_ascii=False).encode() + b"\n"
+        with atomic.naming(self.events_path):
+            written = os.write(self._handle, line)
+            if written < len(line):  # a disk that filled up: the next event must not continue this line
+                os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> int:
         (self.root / "files").mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
 """Tensors and a JSON state in one file that is either the old one or the new one, never half of each. No pickle."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,18 @@ from spkd.errors import SpkdError
 
 
 def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and state to `path`, replacing it atomically; a kill or a full disk leaves the previous file."""
+    """Write tensors and state to `path`, replacing it atomically; a kill or a full disk leaves the previous file.
+
+    Raises OSError that names the path where the disk is full.
+    """
     with atomic.file(path) as new:
-        save_file(_on_cpu(tensors), new, metadata={"state": json.dumps(state)})
+        try:
+            save_file(_on_cpu(tensors), new, metadata={"state": json.dumps(state)})
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -159,3 +159,20 @@ def test_no_server_at_the_start_is_an_error_with_the_remedy(here, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(SpkdError, match="unset MLFLOW_TRACKING_URI"):
         tracking.open_run("run", here / "runs" / "run", "test")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_full_disk_of_the_local_copy_is_not_said_to_be_the_stores(here, monkeypatch, capsys, own):
+    """A copy into the store's folder names both files; the disk of the second one is full."""
+    folder = here / "runs" / "run"
+
+    def full(outbox, made):
+        names = (str(folder / "outbox/delivery.json"),) if own else (str(folder / "kept"), None, str(here / "mlruns/a"))
+        raise OSError(28, "No space left on device", *names)
+
+    monkeypatch.setattr(delivery, "deliver", full)
+    sender = delivery.Sender(Outbox(folder), store.client())
+    sender.close(patience_s=0.2)
+    said = capsys.readouterr().err
+    assert ("tracking at" in said) is not own
+    assert (f"the run's local copy fails ({folder}/outbox/delivery.json: No space left" in said) is own

@@ -245,13 +245,20 @@ class Sender:
         self._done.set()
 
     def _report(self, error: Exception) -> None:
-        if self.failing_since is None:
-            self.failing_since = time.monotonic()
-            print(
-                f"spkd: tracking at {shown(self.outbox.delivery.uri)} fails ({reason(error)}); the run goes on and "
-                f"keeps a local copy; if it stays away: spkd upload {self.outbox.folder}",
-                file=sys.stderr,
+        if self.failing_since is not None:
+            return
+        self.failing_since = time.monotonic()
+        place = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy: where it goes
+        if isinstance(error, OSError) and str(place).startswith(str(self.outbox.folder)):
+            what = (
+                f"the run's local copy fails ({place}: {error.strerror or error}); see to space and permissions there"
             )
+        else:
+            what = (
+                f"tracking at {shown(self.outbox.delivery.uri)} fails ({reason(error)}); the run goes on and keeps a "
+                f"local copy; if it stays away: spkd upload {self.outbox.folder}"
+            )
+        print(f"spkd: {what}", file=sys.stderr)
 
     def close(self, patience_s: float) -> bool:
         """Deliver the rest; True if all arrived. Gives up when nothing was delivered for patience_s."""
