@@ -2,6 +2,7 @@ import json
 import stat
 import zipfile
 
+import numpy as np
 import pytest
 
 from spkd.errors import SpkdError
@@ -127,7 +128,7 @@ def test_a_foreign_index_is_refused(packed, tmp_path, index):
 
 
 def test_a_zip_without_an_index_is_refused(packed, tmp_path):
-    refused(forged(packed, {bundle.INDEX: None}), tmp_path, "missing")
+    refused(forged(packed, {bundle.INDEX: None}), tmp_path, "one without index.json")
 
 
 def test_pickles_are_not_packed(folder, tmp_path):
@@ -148,3 +149,15 @@ def test_a_bundle_that_cannot_be_written_leaves_the_one_before_and_nothing_else(
         bundle.pack(folder, packed)
     assert packed.read_bytes() == before
     assert sorted(p.name for p in packed.parent.iterdir()) == names
+
+
+def test_a_bundle_cut_short_behind_arrays_is_told_as_cut_and_with_its_size(folder, tmp_path):
+    """The end of a .npz in it is found and taken for the end of a zip of arrays."""
+    np.savez(folder / "maps.npz", a=np.ones(3))
+    bundle.pack(folder, tmp_path / "b.zip")
+    whole = (tmp_path / "b.zip").read_bytes()
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(whole[: whole.index(b"PK\x05\x06") + 22])
+    with zipfile.ZipFile(cut) as zipped:
+        assert zipped.namelist() == ["a.npy"]
+    refused(cut, tmp_path, rf"cut short \({cut.stat().st_size:,} bytes\); copy it again")

@@ -80,6 +80,9 @@ def _index(archive: Path, zipped: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
     """{member: {bytes, sha256}} once names, number and declared sizes of all members are acceptable."""
     infos = zipped.infolist()
     names = [info.filename for info in infos]
+    if INDEX not in names:  # a .npz is a zip as well: of a bundle that ends behind one, the members would be its arrays
+        got = f"one without {INDEX}: no bundle, or damaged or cut short ({archive.stat().st_size:,} bytes)"
+        raise SpkdError(archive, "a whole bundle of `spkd export`", got, "copy it again")
     if len(infos) > MOST_MEMBERS or sum(info.file_size for info in infos) > LARGEST_BYTES:
         raise _refused(archive, f"{len(infos)} members", "more than a bundle may hold")
     for info in infos:
@@ -89,8 +92,8 @@ def _index(archive: Path, zipped: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
             raise _refused(archive, info.filename, "not a plain file")
     if len({name.casefold() for name in names}) != len(names):
         raise _refused(archive, "members", "one name twice")
-    if INDEX not in names or zipped.getinfo(INDEX).file_size > LARGEST_INDEX_BYTES:
-        raise _refused(archive, INDEX, "missing or too large")
+    if zipped.getinfo(INDEX).file_size > LARGEST_INDEX_BYTES:
+        raise _refused(archive, INDEX, "too large")
     try:
         index = json.loads(zipped.read(INDEX))
         members = {str(k): {"bytes": int(v["bytes"]), "sha256": str(v["sha256"])} for k, v in index["members"].items()}
