@@ -140,3 +140,12 @@ def test_a_folder_that_may_not_be_written_is_a_message_with_its_name(tmp_path, c
 def test_a_wrong_world_to_simulate_is_refused(words, message, capsys):
     assert front.main(["simulate", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["reproduce"], ["convert-coco", "--images", "a"], ["prepare", "chest", "signal"], ["fetch", "cocoa"]],
+)
+def test_a_command_is_named_once_in_what_it_refuses(words, capsys):
+    assert front.main(words) == 2
+    assert capsys.readouterr().err.startswith(f"spkd {words[0]}: command line: expected ")

@@ -100,3 +100,13 @@ def test_a_damaged_folder_is_refused_with_the_command_that_makes_it_again(tmp_pa
     damage(folder)
     with pytest.raises(SpkdError, match="dvc repro windows@x"):
         arrays.load(folder, "dvc repro windows@x")
+
+
+def test_an_array_file_that_is_gone_is_told_once_and_plainly(tmp_path):
+    arrays.save(tmp_path / "a", {"x": np.zeros(3, np.float32)}, {})
+    (tmp_path / "a" / "x.npy").unlink()
+    with pytest.raises(SpkdError) as refused:
+        arrays.load(tmp_path / "a", "dvc repro a")
+    assert str(refused.value) == (
+        f"{tmp_path}/a/x.npy: expected an array ['float32', [3]], got no such file; run \"dvc repro a\""
+    )

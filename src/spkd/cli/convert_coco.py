@@ -22,7 +22,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         missing = [f"--{key}" for key in ("annotations", "images", "out") if key not in options]
         if missing:
             raise SpkdError(
-                "spkd convert-coco",
+                "command line",
                 "--annotations, --images and --out together",
                 " ".join(options),
                 f"add {' '.join(missing)}",

@@ -1,5 +1,6 @@
 """Pack a finished run into one zip file that `reproduce` takes on a machine with no shared server."""
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,5 +27,5 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         folder = Path(scratch) / run_id
         portable.gather(run_id, Path.cwd(), folder)
         bundle.pack(folder, out)
-    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB; there: spkd reproduce {out.name}")
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB; there: spkd reproduce {shlex.quote(out.name)}")
     return 0

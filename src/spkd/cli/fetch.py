@@ -25,7 +25,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     folder, url = FETCHED / name, options.get("url")
     if name != "coco" and name not in settings.datasets:
         known = plugin.nearest(name, [*settings.datasets, "coco"])
-        raise SpkdError("spkd fetch", "an entry of `datasets`, or coco", repr(name), known)
+        raise SpkdError("command line", "an entry of `datasets`, or coco", repr(name), known)
     source = settings.coco.source if name == "coco" else settings.datasets[name]["windows"]["source"]
     remotes: list[fetch.Remote] = []
     if name == "coco" and source in coco_source.FOLDERS:

@@ -20,7 +20,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     cut, folder = Path("data/windows") / dataset, Path("data/views") / dataset / view
     module = plugin.load("views", view)
     if not hasattr(module, "prepare"):
-        raise SpkdError("spkd prepare", "a view that stores something", f"{view}, which is drawn batch by batch", DO)
+        raise SpkdError("command line", "a view that stores something", f"{view}, which is drawn batch by batch", DO)
     if windowset.is_left_out(cut):
         windowset.leave_out(folder, f"no windows of {dataset}")
         print(f"{dataset}: {view}: no windows: left out")

@@ -24,7 +24,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
 
     source = words[0] if words else settings.reproduce.run_id
     if source == "none":
-        raise SpkdError("spkd reproduce", "a run id or a bundle file", "none", "spkd reproduce <run id | file.zip>")
+        raise SpkdError("command line", "a run id or a bundle file", "none", "spkd reproduce <run id | file.zip>")
     tracking.sweep(Path(settings.run.folder))
     yes = {key: options.get(key, "").lower() == "true" for key in ("build", "here", "trust")}
     machine: dict[str, Any] = {"device": options["device"]} if "device" in options else {}

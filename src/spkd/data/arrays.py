@@ -89,6 +89,8 @@ def _map(path: Path, described: list[Any], do: str) -> np.ndarray:
     try:
         empty = 0 in described[1]
         array: np.ndarray = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+    except FileNotFoundError:
+        raise SpkdError(path, f"an array {described}", "no such file", do) from None
     except (OSError, ValueError, EOFError) as error:
         raise SpkdError(path, f"an array {described}", error, do) from None
     if [str(array.dtype), list(array.shape)] != described:

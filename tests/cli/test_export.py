@@ -1,0 +1,15 @@
+"""spkd export: what it says of the file that it wrote; the packing is tested beside its code."""
+
+from types import SimpleNamespace
+
+from spkd.cli import export as command
+from spkd.evidence import selection
+from spkd.evidence.reproduction import bundle, portable
+
+
+def test_the_command_that_it_names_takes_a_path_with_spaces(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(selection, "by_id", lambda start: SimpleNamespace(id="0123abcd"))
+    monkeypatch.setattr(portable, "gather", lambda run_id, project, folder: None)
+    monkeypatch.setattr(bundle, "pack", lambda folder, out: out.write_bytes(b""))
+    assert command.main(["0123ab"], None, {}, {"out": str(tmp_path / "my b.zip")}) == 0
+    assert capsys.readouterr().out.endswith("; there: spkd reproduce 'my b.zip'\n")
