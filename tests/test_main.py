@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import spkd
 from spkd import __main__ as front
 from spkd import plugin
 from spkd.errors import SpkdError
@@ -149,3 +150,43 @@ def test_a_wrong_world_to_simulate_is_refused(words, message, capsys):
 def test_a_command_is_named_once_in_what_it_refuses(words, capsys):
     assert front.main(words) == 2
     assert capsys.readouterr().err.startswith(f"spkd {words[0]}: command line: expected ")
+
+
+@pytest.mark.parametrize("name", plugin.names("cli"))
+def test_help_says_what_every_word_and_option_of_a_command_means(name, capsys):
+    constants = plugin.describe("cli", name)[1]
+    front.main([name.replace("_", "-"), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    options = {f"--{option} VALUE": meaning for option, meaning in constants.get("OPTIONS", {}).items()}
+    words = {word.removesuffix("?"): meaning for word, meaning in constants.get("POSITIONAL", {}).items()}
+    for word, meaning in {**options, **words, "--params VALUE": "the settings file"}.items():
+        assert any(word in line and len(meaning) > 5 and meaning in line for line in lines), word
+    has_settings = bool(constants["SECTIONS"])
+    assert ("--section.key" in lines[0]) is has_settings and ("Values shown" in lines[-1]) is has_settings
+
+
+def test_help_is_there_outside_of_a_project_and_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert front.main(["distill", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "usage: spkd distill" in said and "params.yaml is missing" in said
+
+
+@pytest.mark.parametrize("words", [["--params", "mine.yaml"], ["--params=mine.yaml"]])
+def test_help_shows_the_values_of_the_file_that_params_names(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text()
+    assert "epochs: 200 " in text
+    (tmp_path / "mine.yaml").write_text(
+        text.replace("preset: quick", "preset: none").replace("epochs: 200 ", "epochs: 201 ")
+    )
+    assert front.main(["teacher", *words, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "--train.epochs 201" in said and "those of mine.yaml with preset 'none'" in said
+
+
+def test_version_and_help_are_words_of_their_own(capsys):
+    assert front.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{spkd.__version__}\n"
+    assert front.main(["help"]) == 0 and "usage: spkd <command>" in capsys.readouterr().out
+    assert front.main(["help", "upload"]) == 0 and "usage: spkd upload <folder>" in capsys.readouterr().out

@@ -5,14 +5,15 @@
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from spkd import config, plugin
+from spkd import __version__, config, plugin
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
@@ -26,23 +27,40 @@ def overview() -> str:
 
 
 def explain(command: str, path: Path) -> str:
-    """The help of one command: its words, its options, and every setting it reads with value, meaning and unit."""
+    """The help of one command: its words, its options, and every setting it reads with value, meaning and unit.
+
+    Where the settings file `path` is missing, as outside of a project, the help says so in their place.
+    """
     summary, constants = plugin.describe("cli", command)
-    words = " ".join(f"[{w[:-1]}]" if w.endswith("?") else f"<{w}>" for w in constants.get("POSITIONAL", ()))
-    lines = [f"usage: spkd {command.replace('_', '-')} {words} [--section.key value ...]".replace("  ", " "), ""]
-    lines += [summary, ""]
-    lines += [f"  --{option} VALUE" for option in constants.get("OPTIONS", ())]
-    tree, comments = config.resolve(config.read(path), {}), config.comments(path)
-    for section in constants.get("SECTIONS", ()):
+    sections, positional = constants.get("SECTIONS", ()), constants.get("POSITIONAL", {})
+    words = {f"[{w[:-1]}]" if w.endswith("?") else f"<{w}>": meaning for w, meaning in positional.items()}
+    options = {f"--{name} VALUE": meaning for name, meaning in constants.get("OPTIONS", {}).items()}
+    options["--params VALUE"] = f"the settings file, default {config.PARAMS} [path]"
+    usage = [command.replace("_", "-"), *words, "[--option VALUE ...]", *["[--section.key value ...]"] * bool(sections)]
+    lines = [f"usage: spkd {' '.join(usage)}", "", summary, ""]
+    lines += [f"  {word}".ljust(24) + f" {meaning}" for word, meaning in {**words, **options}.items()]
+    return "\n".join([*lines, *_settings(sections, path)])
+
+
+def _settings(sections: tuple[str, ...], path: Path) -> list[str]:
+    """The lines of help for the settings in these sections."""
+    if not sections:
+        return []
+    if not path.is_file():
+        there = f"see this help in a project's folder ({path} is missing)"
+        return ["", f"It reads the settings {', '.join(sections)}: {there}."]
+    tree, comments = config.resolve(config.read(path), {}, path), config.comments(path)
+    lines = [] if sections[0] in comments else [""]
+    for section in sections:
         if section in comments:
             lines.append(f"\n{section}: {comments[section]}")
         branch = {section: tree.get(section)}
         for key, value in config.leaves(branch):
             lines.append(f"  --{key} {config.dump(value)}".ljust(52) + f" {comments.get(key, '')}")
-    return "\n".join([*lines, "", f"Values shown are those of {path} with preset {tree.get('preset')!r} over them."])
+    return [*lines, "", f"Values shown are those of {path} with preset {tree.get('preset')!r} over them."]
 
 
-def split_words(words: list[str], options: tuple[str, ...]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
+def split_words(words: list[str], options: Collection[str]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
     """(positional words, this command's own options, settings overrides)."""
     plain = []
     while words and not words[0].startswith("--"):
@@ -61,10 +79,12 @@ def run(command: str, words: list[str]) -> int:
         raise SpkdError("command line", "a command", repr(command), plugin.nearest(command, known))
     constants = plugin.describe("cli", name)[1]
     if "--help" in words or "-h" in words:
-        print(explain(name, config.PARAMS))
+        parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+        file = next((after for word, after in itertools.pairwise(parts) if word == "--params"), config.PARAMS)
+        print(explain(name, Path(file)))
         return 0
-    plain, own, given = split_words(words, ("params", *constants.get("OPTIONS", ())))
-    allowed = constants.get("POSITIONAL", ())
+    plain, own, given = split_words(words, ("params", *constants.get("OPTIONS", {})))
+    allowed = constants.get("POSITIONAL", {})
     needed = sum(not w.endswith("?") for w in allowed)
     if not needed <= len(plain) <= len(allowed):
         setting = next((word for word in plain if "=" in word), None)
@@ -110,7 +130,12 @@ def main(argv: list[str] | None = None) -> int:
     # Waiting threads sleep instead of spinning: on a machine with other work, spinning makes training 5 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        if words[0] in ("--help", "-h"):
+        if words[0] == "--version":
+            print(__version__)
+            return 0
+        if words[0] in ("--help", "-h", "help"):
+            if words[1:]:
+                return run(words[1], ["--help"])
             print(overview())
             return 0
         return run(words[0], words[1:])

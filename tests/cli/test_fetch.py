@@ -43,7 +43,7 @@ def test_a_uci_source_is_fetched_from_a_mirror(project, monkeypatch, capsys):
     entry = {"url": "https://archive.example/chest.zip", "size": len(content)}
     monkeypatch.setattr(
         "spkd.cli.fetch.plugin.describe",
-        lambda shelf, name: ("", {"FETCH": [entry], "OPTIONS": ("url",), "POSITIONAL": ("dataset",)}),
+        lambda shelf, name: ("", {"FETCH": [entry], "OPTIONS": {"url": ""}, "POSITIONAL": {"dataset": ""}}),
     )
     try:
         url = f"http://127.0.0.1:{server.server_port}/x.zip"

@@ -11,8 +11,13 @@ from typing import Any
 from spkd.settings import Settings
 
 SECTIONS = ("detect", "coco")
-POSITIONAL = ("data?",)
-OPTIONS = ("train-json", "val-json", "sheet", "json")
+POSITIONAL = {"data?": "a data.yaml; without it, that of detect.data"}
+OPTIONS = {
+    "train-json": "instances JSON that the labels of `train` are compared with [path]",
+    "val-json": "instances JSON that the labels of `val` are compared with [path]",
+    "sheet": "draw images with the boxes that YOLO reads into this .png or .jpg [path]",
+    "json": "write the counts into this file [path]",
+}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:

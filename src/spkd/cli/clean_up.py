@@ -8,7 +8,9 @@ from spkd.evidence import tracking
 from spkd.settings import Settings
 
 SECTIONS = ("run",)
-OPTIONS = ("minutes",)
+OPTIONS = {
+    "minutes": "how long ago `mlflow run` opened a run here that never began, to be marked; default 10 [minutes]"
+}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:

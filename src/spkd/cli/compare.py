@@ -11,7 +11,7 @@ from spkd.experiment import plan
 from spkd.settings import Settings
 
 SECTIONS = ("compare", "dataset", "fold")
-OPTIONS = ("csv",)
+OPTIONS = {"csv": "write every run found into this file, one row each [path]"}
 FACTS = ("kind", "view", "network", "fold", "trial", "data.digest", "weights.sha256", "weights.epoch", "code.commit")
 
 

@@ -13,7 +13,12 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("coco",)
-OPTIONS = ("annotations", "images", "out", "split")
+OPTIONS = {
+    "annotations": "an instances JSON, or a folder of instances_<split>.json, instead of coco.source [path]",
+    "images": "its folder of images, or the folder that holds one folder of images per split [path]",
+    "out": "the folder of the YOLO data set, replaced as a whole [path]",
+    "split": "the split of a single file; without it, the name of its folder of images",
+}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:

@@ -9,8 +9,8 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ()
-POSITIONAL = ("run",)
-OPTIONS = ("out",)
+POSITIONAL = {"run": "the id of a finished run, or its first digits (6 or more)"}
+OPTIONS = {"out": "the file to write, which ends in .zip; default <run id>.zip [path]"}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:

@@ -13,8 +13,8 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("datasets", "coco")
-POSITIONAL = ("dataset",)
-OPTIONS = ("url",)
+POSITIONAL = {"dataset": "an entry of `datasets`, or coco"}
+OPTIONS = {"url": "a mirror instead of the published address; a folder of several files ends in /"}
 
 FETCHED, MARKER = Path("data/fetched"), "source.json"
 

@@ -8,7 +8,7 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("dataset", "datasets")
-POSITIONAL = ("dataset?",)
+POSITIONAL = {"dataset?": "an entry of `datasets`; without it, that of the setting `dataset`"}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("views", "prepare")
-POSITIONAL = ("dataset", "view")
+POSITIONAL = {"dataset": "an entry of `datasets`", "view": "an entry of `views` that stores something"}
 
 DO = "leave it out of `prepare`: it needs no stage"
 

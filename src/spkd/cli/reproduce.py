@@ -7,8 +7,14 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ("reproduce", "run", "tracking")
-POSITIONAL = ("run?",)
-OPTIONS = ("build", "here", "trust", "device", "threads")
+POSITIONAL = {"run?": "a run's id, or its first digits (6 or more), or a .zip of `spkd export`; else reproduce.run_id"}
+OPTIONS = {
+    "build": "true = make the recorded environment, below runs/environments",
+    "here": "true = use this environment, whatever was recorded",
+    "trust": "true = run a bundle's own patch, and let its detection settings name files, addresses and weights",
+    "device": "of the repeated run, where it is to be another than recorded: cpu, cuda, cuda:<index>",
+    "threads": "CPU threads of the repeated run, where they are to be others than recorded",
+}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:

@@ -8,7 +8,11 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ()
-OPTIONS = ("out", "seed", "only")
+OPTIONS = {
+    "out": "the folder to write to, default sample [path]",
+    "seed": "a whole number, default 0; another one is another world",
+    "only": "the name of one simulated source, such as chest; default all of them",
+}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:

@@ -7,7 +7,7 @@ from spkd.evidence import tracking
 from spkd.settings import Settings
 
 SECTIONS = ()
-POSITIONAL = ("folder",)
+POSITIONAL = {"folder": "a run's folder below runs/, or runs itself for all of them"}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

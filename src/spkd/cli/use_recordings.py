@@ -11,7 +11,7 @@ from spkd.errors import SpkdError
 from spkd.settings import Settings
 
 SECTIONS = ()
-POSITIONAL = ("where",)
+POSITIONAL = {"where": "a folder that holds a folder per data set, or an address that DVC reads, such as s3://lab/raw"}
 IMPORT = Path("data.dvc")
 
 

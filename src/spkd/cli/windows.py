@@ -8,7 +8,7 @@ from spkd.data import windowing, windowset
 from spkd.settings import Settings
 
 SECTIONS = ("datasets",)
-POSITIONAL = ("dataset",)
+POSITIONAL = {"dataset": "an entry of `datasets`"}
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
