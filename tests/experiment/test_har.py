@@ -231,10 +231,10 @@ def test_a_finished_run_leaves_no_folder(trained, student):
 
 
 def test_a_run_that_fails_says_why(trained):
-    with pytest.raises(SpkdError, match="distill.taps"):
-        trained.train("student", distill__taps=["group9"])
+    with pytest.raises(SpkdError, match="no training on the test subjects of fold 1"):
+        trained.train("student", fold=1, distill__teachers=[f"run:{trained.scratch}"])
     run = tracking.find("attributes.status = 'FAILED'", limit=1)[0]
-    assert "group9" in run.tags["failure"]
+    assert "no training on the test subjects of fold 1" in run.tags["failure"]
 
 
 def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, monkeypatch):

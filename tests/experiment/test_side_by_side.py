@@ -102,7 +102,7 @@ def test_runs_that_do_not_fit_together_are_trained_one_after_the_other(trained, 
 
 def test_a_run_that_fails_before_or_while_training_leaves_the_others_alone(trained, wanted):
     ends = train_many([
-        wanted("no-teacher", distill__teachers=["run:0123456789abcdef0123456789abcdef"]),
+        wanted("wrong-teacher", fold=1, distill__teachers=[f"run:{trained.scratch}"]),
         wanted("diverges", distill__beta={"sp": 1e39}),
         wanted("good", run__seed=1),
     ])  # fmt: skip
@@ -111,6 +111,7 @@ def test_a_run_that_fails_before_or_while_training_leaves_the_others_alone(train
     assert get(ends[2]).status == "FINISHED"
     failed = {run.tags["failure"] for run in tracking.find("attributes.status = 'FAILED'", limit=10)}
     assert any("a finite loss" in failure for failure in failed)
+    assert any("no training on the test subjects of fold 1" in failure for failure in failed)
 
 
 def test_runs_of_another_training_or_another_machine_setting_are_refused(wanted):
