@@ -107,7 +107,7 @@ def test_a_run_that_fails_before_or_while_training_leaves_the_others_alone(train
         wanted("good", run__seed=1),
     ])  # fmt: skip
     assert [isinstance(end, Exception) for end in ends] == [True, True, False]
-    assert "0123456789abcdef" in str(ends[0]) and "a finite loss" in str(ends[1])
+    assert "no training on the test subjects of fold 1" in str(ends[0]) and "a finite loss" in str(ends[1])
     assert get(ends[2]).status == "FINISHED"
     failed = {run.tags["failure"] for run in tracking.find("attributes.status = 'FAILED'", limit=10)}
     assert any("a finite loss" in failure for failure in failed)
