@@ -134,6 +134,7 @@ def test_the_command_line_is_over_the_table_and_under_the_row():
         ("distill.beta", {"spp": 1.0}, "did you mean 'sp'"),
         ("distill.weighting", "foo", "a part called 'foo'"),
         ("distill.alphas", [0.3, 0.7], "distill.alphas: expected 1 weights"),
+        ("distill.taps", ["grup1"], "did you mean 'group1'"),
     ],
 )
 def test_a_row_that_its_students_would_stumble_over_is_refused_before_any_cell(key, value, message):

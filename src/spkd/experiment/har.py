@@ -94,7 +94,6 @@ def begun(
     own = f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
     if role == "student":
         student.require(settings, raw)
-        student.require_network(made)
         lineage.require_runs(settings.distill)
     folder = places.runs / (given.folder or own)
     tags = {**record.tags(made), **given.tags}

@@ -201,6 +201,14 @@ def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> di
     return chosen
 
 
+def require_model(role: Role, model: Model, raw: dict[str, Any]) -> None:
+    """Raise SpkdError where the network or the view is no entry of params.yaml."""
+    for shelf, entry in (("networks", model.network), ("views", model.view)):
+        if entry not in raw[shelf]:
+            advice = plugin.nearest(entry, list(raw[shelf]))
+            raise SpkdError(f"{role}.{shelf[:-1]}", f"an entry of `{shelf}` in params.yaml", repr(entry), advice)
+
+
 def fingerprint(plan: Plan) -> str:
     """12 hex digits: equal for runs that would give equal numbers, teachers' weights aside."""
     text = json.dumps([relevant(plan), plan.windows.digest, *_taught_by(plan)], sort_keys=True, default=str)

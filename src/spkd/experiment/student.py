@@ -4,6 +4,8 @@ A loss with a constant STUDENT names the file of models/ that the student become
 behind a projector); with it, the weights, their card and every result are those of the whole.
 """
 
+import functools
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -24,25 +26,24 @@ from spkd.training.weights import Card
 
 def require(settings: Settings, raw: dict[str, Any]) -> None:
     """Raise SpkdError where `distill` is sure to fail later: after a missing teacher was trained, which takes hours."""
-    distill = settings.distill
+    distill, model = settings.distill, settings.student
+    n_teachers = len(distill.teachers)
     for reference in distill.teachers:
         lineage.require_parts(reference, raw)
-    if distill.teachers:
-        n_teachers = len(distill.teachers)
+    plan.require_model("student", model, raw)
+    if n_teachers:
         wanted = objective(distill, raw, n_teachers)
         wanted.shares(n_teachers)
-        wanted.tapped()
-        _remade(distill, n_teachers)
+        tap_names, _ = wanted.tapped()
+        if _remade(distill, n_teachers) is None:
+            _require_layers(model.network, json.dumps(raw["networks"][model.network]), model.view, tuple(tap_names))
 
 
-def require_network(made: Plan) -> None:
-    """Raise SpkdError where the student's network cannot be built, or lacks a layer of distill.taps; as `require`."""
-    distill = made.settings.distill
-    n_teachers = len(distill.teachers)
-    if n_teachers and _remade(distill, n_teachers) is None:
-        built = weights.build(plan.card(made), torch.Generator())
-        with taps(built, objective(distill, made.raw, n_teachers).tapped()[0]):
-            pass
+@functools.lru_cache(maxsize=64)
+def _require_layers(network: str, entry: str, view: str, names: tuple[str, ...]) -> None:
+    """Raise SpkdError where the network cannot be built, or lacks a layer; a table asks the same for every trial."""
+    with taps(weights.build_of(network, json.loads(entry), view, 1, 2, torch.Generator()), list(names)):
+        pass
 
 
 def objective(distill: Distill, raw: dict[str, Any], n_teachers: int) -> Objective:

@@ -38,11 +38,18 @@ class Card:
 
 def build(card: Card, generator: torch.Generator) -> torch.nn.Module:
     """The untrained network that a card names, initialised from `generator`."""
-    arguments = dict(card.network_settings)
+    sizes = len(card.channels), len(card.classes)
+    return build_of(card.network, card.network_settings, card.view, *sizes, generator)
+
+
+def build_of(
+    name: str, network_settings: dict[str, Any], view: str, n_channels: int, n_classes: int, generator: torch.Generator
+) -> torch.nn.Module:
+    """The same of a network's entry in params.yaml, on a view. Raises SpkdError where the entry does not fit."""
+    arguments = dict(network_settings)
     module = plugin.load("models", arguments.pop("model"))
-    settings = config.check(module.Settings, arguments, f"networks.{card.network}")
-    dims = plugin.load("views", card.view).DIMS
-    network: torch.nn.Module = module.build(settings, len(card.channels), len(card.classes), dims, generator)
+    settings = config.check(module.Settings, arguments, f"networks.{name}")
+    network: torch.nn.Module = module.build(settings, n_channels, n_classes, plugin.load("views", view).DIMS, generator)
     return network
 
 
