@@ -30,6 +30,18 @@ def shapes(teacher):
     return {name: tuple(kept.shape) for name, kept in teacher.answers.items()}
 
 
+def assert_alike(live, teacher, rows):
+    """What is remembered of these rows is what the live teacher says: features, or the products made of them."""
+    a, b = live(rows), teacher(rows)
+    torch.testing.assert_close(a.logits, b.logits, rtol=0, atol=1e-5)
+    assert a.features.keys() == b.features.keys()
+    for tap, feature in a.features.items():
+        if isinstance(b.features[tap], sp.Products):
+            torch.testing.assert_close(sp.similarity(feature), b.features[tap].gram, rtol=1e-5, atol=1e-3)
+        else:
+            torch.testing.assert_close(feature, b.features[tap], rtol=0, atol=1e-5)
+
+
 def test_the_smaller_of_features_and_products_is_kept_of_every_tap(make_task, remembers):
     task = make_task(teachers=1)
     n = len(task.train)
@@ -49,11 +61,17 @@ def test_products_of_any_number_of_taps_are_found_by_pair(make_task, remembers, 
     rows = make_task().train
     teacher, _ = remembers(live, rows)
     assert shapes(teacher)["products"] == (48, 48, {1: 1, 2: 2, 3: 4, 5: 8}[taps])
-    at = rows[[7, 0, 31]]
-    whole, found = live(at), teacher(at)
-    assert found.features.keys() == set(live.tap_names)
-    for tap, feature in whole.features.items():
-        torch.testing.assert_close(found.features[tap].gram, sp.similarity(feature), rtol=1e-5, atol=1e-3)
+    assert_alike(live, teacher, rows[[7, 0, 31]])
+
+
+def test_a_tap_of_fewer_numbers_than_windows_stays_as_features_among_taps_kept_as_products(make_task, remembers):
+    task = make_task(teachers=1)
+    live = task.teachers[0]
+    live.tap_names = ["group1", "head", "group3"]
+    teacher, _ = remembers(live, task.train)
+    assert shapes(teacher) == {"logits": (48, 3), "head": (48, 3), "products": (48, 48, 2)}
+    assert list(teacher.products) == ["group1", "group3"]
+    assert_alike(live, teacher, task.train[[7, 0, 31]])
 
 
 @pytest.mark.parametrize("wrap", [None, sp.Products])
@@ -64,14 +82,21 @@ def test_remembered_answers_are_the_live_ones(make_task, remembers, wrap, memory
     teacher, how = remembers(live, task.train, memory_bytes, wrap)
     assert isinstance(teacher, RememberedTeacher)
     assert ("memory" if memory_bytes == FREE else "on disk") in how
-    rows = task.train[[5, 0, 17, 44]]
-    a, b = live(rows), teacher(rows)
-    torch.testing.assert_close(a.logits, b.logits, rtol=0, atol=1e-5)
-    for tap, feature in a.features.items():
-        if wrap is None:
-            torch.testing.assert_close(feature, b.features[tap], rtol=0, atol=1e-5)
-        else:
-            torch.testing.assert_close(sp.similarity(feature), b.features[tap].gram, rtol=1e-5, atol=1e-3)
+    assert_alike(live, teacher, task.train[[5, 0, 17, 44]])
+
+
+@pytest.mark.parametrize("wrap", [None, sp.Products])
+@pytest.mark.parametrize("memory_bytes", [FREE, 130_000])
+@pytest.mark.parametrize("block", [4, 10, 20, 512])  # of windows, of which a forward pass takes 10
+def test_rows_in_any_order_are_found_whatever_blocks_they_were_worked_out_in(
+    make_task, remembers, monkeypatch, block, memory_bytes, wrap
+):
+    monkeypatch.setattr(filling, "BLOCK", block)
+    task = make_task(teachers=1)
+    rows = torch.cat([task.test, task.train]).flip(0)[:-5]
+    assert len(rows) == 67
+    teacher, _ = remembers(task.teachers[0], rows, memory_bytes, wrap)
+    assert_alike(task.teachers[0], teacher, rows[[5, 0, 66, 17, 44, 31, 60]])
 
 
 @pytest.mark.parametrize("memory_bytes", [FREE, 10_000])
