@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import gc
 import hashlib
 import io
 import json
@@ -16,7 +17,7 @@ from PIL import Image
 
 import spkd
 from spkd.detect import coco
-from spkd.detect.coco import Split, image_files
+from spkd.detect.coco import Split, image_files, instances
 from spkd.errors import SpkdError
 
 SRC = str(Path(spkd.__file__).parents[1])
@@ -85,6 +86,36 @@ def test_rows_are_those_computed_by_hand(source):
     )
     assert (out / "labels/train/b.txt").read_text() == "1 0.500000 0.500000 1.000000 1.000000\n"
     assert (out / "labels/train/empty.txt").read_text() == ""
+
+
+def test_a_share_that_no_six_digits_hold_is_rounded_to_the_nearest(source):
+    """An image of 3 pixels, a box over two of them: 2/3 = 0.666667."""
+    Image.new("RGB", (3, 100)).save(source / "train" / "a.jpg")
+    tree = changed(images__0__width=3, annotations__0__bbox=[0, 0, 2, 50])
+    write(source, {**tree, "annotations": tree["annotations"][:1]})
+    _, out = convert(source)
+    assert (out / "labels/train/a.txt").read_text() == "2 0.333333 0.250000 0.666667 0.500000\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "keys", "expected"),
+    [
+        ([1, 10, 12, 13], [10, 12], [-1, 0, 1, -1]),
+        ([5, 10**9, 7, 6, 2 * 10**9], [10**9, 5, 7], [1, 0, 2, -1, -1]),  # ids too far apart for a table
+    ],
+)
+def test_ids_are_found_by_row_and_unknown_ones_are_not(values, keys, expected):
+    assert instances._position(np.array(values), np.array(keys)).tolist() == expected
+
+
+def test_garbage_is_collected_again_after_a_file_was_read_or_refused(source):
+    assert gc.isenabled()
+    instances.read(source / "instances.json")
+    assert gc.isenabled()
+    write(source, "[]")
+    with pytest.raises(SpkdError):
+        instances.read(source / "instances.json")
+    assert gc.isenabled()
 
 
 def test_everything_yolo_needs_is_written_and_nothing_else(source):
