@@ -65,6 +65,58 @@ def test_a_record_names_the_commit_and_what_differs_from_it_but_for_what_benchma
     assert measure.code()["changed"] == ["code.py"]
 
 
+def test_faster_is_their_median_over_ours_and_met_from_its_target_on(benchmarks):
+    measure, _ = benchmarks
+    seconds = {"o": [1.0, 1.0, 4.0], "t": [8.0, 8.0, 9.0]}
+    row = measure.faster("a", "b", seconds, "o", "t", 9)
+    assert (row["what"], row["peer"], row["target"]) == ("a, times faster than", "b", ">= 9x")
+    assert row["ratio"] == pytest.approx({"ratio": 8, "min": 2.25, "max": 8, "n": 3, "sd": 3.3198}, abs=1e-4)
+    assert row["seconds"] == {"ours": [1, 1, 4], "theirs": [8, 8, 9]}
+    assert [measure.faster("a", "b", seconds, "o", "t", least)["met"] for least in (9, 8, 7)] == [False, True, True]
+
+
+def test_dearer_is_our_median_over_the_bounds_and_met_up_to_its_target(benchmarks):
+    measure, _ = benchmarks
+    seconds = {"o": [3.0, 3.0, 9.0], "bound": [2.0, 2.0, 2.0]}
+    row = measure.dearer("a", "b", seconds, "o", "bound", 1.4)
+    assert (row["what"], row["peer"], row["target"]) == ("a, cost beside", "b", "<= 1.4x")
+    assert (row["ratio"]["ratio"], row["ratio"]["min"], row["ratio"]["max"]) == (1.5, 1.5, 4.5)
+    assert row["seconds"] == {"ours": [3, 3, 9], "bound": [2, 2, 2]}
+    assert [measure.dearer("a", "b", seconds, "o", "bound", most)["met"] for most in (1.4, 1.5, 1.6)] == [
+        False, True, True
+    ]  # fmt: skip
+
+
+def test_turns_warm_up_then_take_all_in_turn_and_leave_what_comes_before_out_of_the_clock(benchmarks):
+    measure, _ = benchmarks
+    told, now = [], [0.0]
+
+    def call(name, seconds):
+        def told_and_timed():
+            told.append(name)
+            now[0] += seconds
+
+        return told_and_timed
+
+    what = {"a": call("a", 1.0), "b": call("b", 10.0)}
+    seconds = measure.turns(what, 2, clock=lambda: now[0], before={"a": call("before a", 100.0)})
+    assert told == ["a", "b", "before a", "a", "b", "before a", "a", "b"]
+    assert seconds == {"a": [1, 1], "b": [10, 10]}
+
+
+def test_the_page_says_where_when_and_of_which_code_a_file_was_measured(benchmarks):
+    _, report = benchmarks
+    made = {
+        "command": "python benchmarks/one.py 8", "date": "2026-01-02T03:04:05Z", "commit": "0123456789abcdef",
+        "changed": ["code.py", "b.py"], "machine": {"cores": 2, "cpu": "a chip", "memory_gib": 7.8, "load": 0.5},
+        "versions": {"python": "3.11", "numpy": "2.0"}, "notes": "Wall clock.",
+    }  # fmt: skip
+    what = "- `one.py 8`, 2026-01-02, commit 0123456789 and changed code.py, b.py: "
+    where = "2 cores of a chip, 8 GiB, load at its end 0.5; python 3.11, numpy 2.0. Wall clock."
+    assert report.place(made) == what + where
+    assert "changed" not in report.place({**made, "changed": []})
+
+
 def test_an_amount_has_its_unit_in_the_table_and_a_hidden_row_is_not_there(benchmarks, tmp_path, monkeypatch):
     measure, report = benchmarks
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
