@@ -7,6 +7,7 @@ import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -126,19 +127,22 @@ def test_nothing_reaches_a_teacher(make_task, settings, tmp_path):
     assert {n.split(".")[0] for n in tensors} <= {"network", "momentum", "chosen", "sum"}
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_weights(make_task, settings, tmp_path):
+@pytest.mark.parametrize("good", [4, 5])  # steps, of three an epoch: the next one is in the middle or the last
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_weights(
+    make_task, settings, tmp_path, good
+):
     path, task = tmp_path / "c", make_task()
     take, calls = task.windows.batch, []
 
     def batch(rows):
         calls.append(1)
-        good = task.network.training and sum(task_was_training) < 4
+        still = task.network.training and sum(task_was_training) < good
         task_was_training.append(task.network.training)
-        return take(rows) if good or not task.network.training else take(rows) * math.nan
+        return take(rows) if still or not task.network.training else take(rows) * math.nan
 
     task_was_training = []
     task.windows.batch = batch
-    with pytest.raises(SpkdError, match=r"epoch 2, step 1: expected a finite loss.*train\.lr"):
+    with pytest.raises(SpkdError, match=rf"epoch 2, step {good - 3}: expected a finite loss.*train\.lr"):
         fit(task, settings, path)
     tensors, plain = checkpoint.load(path)
     assert plain["epoch"] == 1
@@ -166,6 +170,40 @@ def test_dropping_the_last_batch_keeps_the_batch_size_fixed(make_task, settings)
         changed = settings.model_copy(update={"batch": 20, "last_batch": rule})
         sizes[rule] = [len(b) for b in loop.batches_of(task, changed, 0, 0)]
     assert sizes == {"drop": [20, 20], "keep": [20, 20, 8]}
+
+
+def test_a_last_batch_of_one_window_is_dropped_where_short_ones_are_kept(make_task, settings):
+    task, kept = make_task(), settings.model_copy(update={"last_batch": "keep"})
+    sizes = {
+        batch: [len(rows) for rows in loop.batches_of(task, kept.model_copy(update={"batch": batch}), 0, 0)]
+        for batch in (47, 46)
+    }
+    assert sizes == {47: [47], 46: [46, 2]}
+
+
+def test_the_checkpoint_is_of_every_nth_epoch_and_of_the_last_one(make_task, settings, tmp_path):
+    path, found = tmp_path / "c", []
+
+    def on_epoch(state):
+        """What a kill right here would leave: the epoch that ends is not saved yet."""
+        found.append(checkpoint.load(path)[1]["epoch"] if path.exists() else None)
+
+    fit(make_task(), settings.model_copy(update={"checkpoint_every": 2}), path, on_epoch)
+    assert found == [None, 0, 0, 2]
+    assert checkpoint.load(path)[1]["epoch"] == 3
+
+
+@pytest.mark.parametrize(("is_cuda", "signal", "resident", "stays"), [
+    (True, True, [], True), (True, True, [True, True], True), (True, True, [True, False], False),
+    (True, False, [True], False), (False, True, [True], False),
+])  # fmt: skip
+def test_a_step_stays_on_the_gpu_where_windows_and_all_teachers_answers_lie_there(is_cuda, signal, resident, stays):
+    task = SimpleNamespace(
+        train=SimpleNamespace(is_cuda=is_cuda),
+        windows=SimpleNamespace(signal=torch.zeros(1) if signal else None),
+        teachers=[SimpleNamespace(resident=each) for each in resident],
+    )
+    assert loop._stays_on_gpu(task) == stays
 
 
 def test_every_epoch_sees_every_window_once_in_another_order(make_task, settings):

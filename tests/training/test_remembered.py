@@ -164,6 +164,13 @@ def test_answers_in_a_file_are_read_onto_a_gpu_that_they_fit(make_task, remember
     assert {kept.device.type for kept in found.values()} == {device}
 
 
+@pytest.mark.parametrize(("places", "resident"), [(("meta", "meta"), True), (("meta", "cpu"), False)])
+def test_answers_are_resident_where_all_of_them_lie_where_the_rows_do(places, resident):
+    live, rows = SimpleNamespace(name="t", windows=range(5)), torch.empty(3, dtype=torch.int64, device="meta")
+    answers = {name: torch.empty(3, 2, device=device) for name, device in zip(("logits", "a"), places, strict=True)}
+    assert RememberedTeacher(live, rows, answers, {}, None).resident == resident
+
+
 def test_features_lie_in_a_file_where_the_disk_has_room_and_a_gpu_makes_them_again(tmp_path, monkeypatch):
     plan = remembered.Layout({"products": (10, 10, 1)}, {"a": 100})  # 400 and 4000 bytes
     usage = namedtuple("usage", "free")

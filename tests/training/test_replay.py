@@ -1,5 +1,6 @@
 """Steps recorded as CUDA graphs are the plain steps; without a GPU, that what cannot be recorded is called plainly."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,39 @@ def test_what_cannot_be_recorded_is_called_plainly_and_said_once(capsys):
     given = [torch.full((2,), float(k)) for k in range(PLAIN_CALLS + 3)]
     assert [double(x).tolist() for x in given] == [(2 * x).tolist() for x in given]
     assert capsys.readouterr().out.count("doubling: no CUDA graph, kernels start one by one: ") == 1
+
+
+def test_a_recorded_call_gets_each_calls_values_and_another_shape_is_called_plainly(monkeypatch):
+    """A CPU in a GPU's place: what is called while recording does nothing but note where its numbers will lie."""
+    told, recording, places = [], [], []
+
+    def double(x):
+        told.append("recorded" if recording else "plain")
+        if not recording:
+            return 2 * x
+        places.append((x, torch.zeros_like(x)))
+        return places[-1][1]
+
+    class Graph:
+        def replay(self):
+            told.append("replayed")
+            ((own, result),) = places
+            result.copy_(2 * own)
+
+    @contextmanager
+    def graph(*words, **named):
+        recording.append(True)
+        yield
+        recording.clear()
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    replay = Replay(double, True, "doubling")
+    given = [torch.full((n,), float(k)) for k, n in enumerate((2, 2, 2, 2, 2, 1, 2))]
+    assert [replay(x).tolist() for x in given] == [[2.0 * k] * len(x) for k, x in enumerate(given)]
+    assert told == ["plain"] * 3 + ["recorded", "replayed", "replayed", "plain", "replayed"]
+    assert [x.tolist() for x in given] == [[float(k)] * len(x) for k, x in enumerate(given)]
 
 
 @pytest.fixture
