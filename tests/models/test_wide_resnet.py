@@ -63,17 +63,16 @@ def test_forward_is_the_published_sequence_of_layers():
     torch.testing.assert_close(model(x), model.head(pooled))
 
 
-def by_products(convolution, x):
-    """What a GPU runs in place of `SignalConvolution.forward`."""
-    return as_product(x, convolution.weight, convolution.stride[0], int(convolution.padding[0]))
-
-
 # Gradients of float32 are compared with the largest of their parameter: small ones are differences of large ones.
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
 @pytest.mark.parametrize(
     ("dims", "space", "forward"),
-    [(1, (30,), SignalConvolution.forward), (1, (30,), by_products), (2, (12, 8), SignalConvolution.forward)],
-    ids=["signal", "signal by products", "image"],
+    [
+        (1, (30,), SignalConvolution.forward),
+        (1, (30,), SignalConvolution.by_product),
+        (2, (12, 8), SignalConvolution.forward),
+    ],
+    ids=["signal", "signal by product", "image"],
 )
 def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(
     dims, space, forward, dtype, within, monkeypatch
