@@ -3,6 +3,7 @@ import hashlib
 import io
 import math
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def dat(rows, subject="101"):
 
 
 def nested(path: Path, members: dict[str, bytes], outer=zipfile.ZIP_STORED) -> Path:
-    """The archive as UCI nests it."""
+    """The archive as UCI nests it; an extra field, which some writers add, lies between its header and its bytes."""
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -54,7 +55,9 @@ def nested(path: Path, members: dict[str, bytes], outer=zipfile.ZIP_STORED) -> P
     path.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path / _pamap2_dat.OUTER, "w", outer) as archive:
         archive.writestr("readme.pdf", b"not read")
-        archive.writestr(_pamap2_dat.INNER, inner.getvalue())
+        member = zipfile.ZipInfo(_pamap2_dat.INNER)
+        member.compress_type, member.extra = outer, struct.pack("<2H4s", 0xCAFE, 4, b"more")
+        archive.writestr(member, inner.getvalue())
     return path
 
 
