@@ -30,6 +30,17 @@ def test_loaded_arrays_are_mapped_and_cannot_be_written(tmp_path):
         loaded["a"][0, 0] = 1
 
 
+def test_a_folder_is_on_the_disk_before_it_takes_its_place_and_its_name_afterwards(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(arrays.atomic, "flush", lambda path: flushed.append((path, (tmp_path / "set").exists())))
+    saved(tmp_path)
+    *files, (part, _), (parent, named) = flushed
+    assert sorted(path.name for path, _ in files) == ["a.npy", "empty.npy", "manifest.json"]
+    assert {path.parent for path, _ in files} == {part}
+    assert not any(there for _, there in flushed[:-1])
+    assert (parent, named) == (tmp_path, True)
+
+
 def test_arrays_filled_in_place_are_those_of_save(tmp_path):
     with arrays.filling(tmp_path / "set", {"a": ("<f4", (2, 3))}, {"digest": "x"}) as content:
         content["a"][:] = CONTENT["a"]

@@ -57,6 +57,13 @@ def test_windows_read_from_their_file_are_the_same_bits(windows, rule, tmp_path)
     assert torch.equal(from_file.batch(rows), in_memory.batch(rows))
 
 
+def test_a_signal_is_held_up_to_the_bytes_that_it_may_take(windows):
+    found, n_bytes = measured(windows, "training"), 4 * windows.signal.size
+    held = [batches.DeviceWindows(windows, found, "cpu", limit).signal for limit in (n_bytes, n_bytes - 1)]
+    assert held[0] is not None
+    assert held[1] is None
+
+
 def test_a_batch_copies_only_itself(windows):
     on_device = batches.DeviceWindows(windows, measured(windows, "training"), "cpu")
     before = on_device.signal.clone()

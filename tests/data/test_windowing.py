@@ -127,6 +127,13 @@ def test_the_same_file_twice_gives_each_window_once_and_counts_the_copies():
     assert twice.manifest["drops"]["duplicate window"] == 3
 
 
+def test_windows_that_only_share_a_fingerprint_are_no_copies(monkeypatch):
+    monkeypatch.setattr(windowing, "fingerprints", lambda signal, starts, length: np.zeros(len(starts), np.uint64))
+    windows = windowing.cut(recordings(recording([0] * 8), recording([0] * 8, "b")), 4, 2, "sound")
+    assert len(windows) == 6
+    assert "duplicate window" not in windows.manifest["drops"]
+
+
 def test_windows_of_a_sensor_at_rest_are_equal_by_nature_and_kept():
     items = [recording([0] * 8, s, signal=np.zeros((8, 2), np.float32)) for s in "ab"]
     windows = windowing.cut(recordings(*items), 4, 4, "sound")
