@@ -149,6 +149,45 @@ def test_windows_that_do_not_fit_change_no_bit(make_task, remembers, monkeypatch
         assert torch.equal(kept, parts.answers[name])
 
 
+@pytest.mark.parametrize("lot", [1, 2, 5])  # blocks whose features memory holds, of five
+@pytest.mark.parametrize("from_file", [True, False])
+def test_the_work_that_is_announced_is_done_with_no_more_blocks_held_than_fit(
+    make_task, remembers, monkeypatch, lot, from_file
+):
+    announced, done = {}, []
+
+    class Work:
+        def __init__(self, title, totals):
+            announced.update(totals)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *words):
+            pass
+
+        def did(self, kind, n=1):
+            done.append((kind, n))
+
+    monkeypatch.setattr(filling, "BLOCK", 10)
+    monkeypatch.setattr(filling, "Work", Work)
+    if not from_file:
+        monkeypatch.setattr(remembered, "_scratch", lambda *words: None)
+    task = make_task(teachers=1)
+    remembers(task.teachers[0], task.train, lot * 10 * 4 * 3 * 1024)
+    assert {kind: sum(n for of, n in done if of == kind) for kind in announced} == announced
+    assert max(n for kind, n in done if kind == "multiplied") == lot
+
+
+def test_features_beside_answers_on_the_disk_take_a_share_of_what_is_free(make_task, remembers, monkeypatch):
+    monkeypatch.setattr(filling, "BLOCK", 10)
+    monkeypatch.setattr(remembered, "OF_FREE_MEMORY", {"cpu": (0.0, 0.5)})
+    monkeypatch.setattr(remembered.memory, "free_bytes", lambda device: 2 * 29 * 4 * 3 * 1024)  # twice 29 windows
+    task = make_task(teachers=1)
+    _, how = remembers(task.teachers[0], task.train)
+    assert how == "once (one pass, 3 lots from a file, as features of 20 windows fit in memory): 0.0 MiB on disk"
+
+
 def test_answers_take_a_share_of_what_is_free_and_what_is_more_goes_to_a_file(make_task, remembers, monkeypatch):
     task = make_task(teachers=1)
     for free, where in ((100_000, "in memory"), (90_000, "on disk")):  # answers of 37 kB, a share of 0.4
