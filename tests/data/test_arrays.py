@@ -30,6 +30,14 @@ def test_loaded_arrays_are_mapped_and_cannot_be_written(tmp_path):
         loaded["a"][0, 0] = 1
 
 
+def test_arrays_mapped_to_be_written_leave_their_files_as_they_are(tmp_path):
+    folder = saved(tmp_path)
+    loaded, _ = arrays.load(folder, "dvc repro", mode="c")
+    assert isinstance(loaded["a"], np.memmap)
+    loaded["a"][:] = 1
+    np.testing.assert_array_equal(arrays.load(folder, "dvc repro")[0]["a"], CONTENT["a"])
+
+
 def test_a_folder_is_on_the_disk_before_it_takes_its_place_and_its_name_afterwards(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(arrays.atomic, "flush", lambda path: flushed.append((path, (tmp_path / "set").exists())))

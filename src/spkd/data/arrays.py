@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -63,10 +63,11 @@ def _replacing(
     atomic.flush(folder.parent)
 
 
-def load(folder: Path, remake: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays, memory-mapped and read-only, and the manifest of a folder that `save` wrote.
+def load(folder: Path, remake: str, mode: Literal["r", "c"] = "r") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays, memory-mapped, and the manifest of a folder that `save` wrote.
 
     remake: what the user does where the folder is missing or damaged, e.g. "dvc repro windows@pamap2".
+    mode: "r", read-only, or "c", which may be written: in memory alone, the files stay as they are.
     Raises SpkdError for a missing file, another format, or an array that differs from its description.
     """
     do = f'run "{remake}"'
@@ -81,14 +82,14 @@ def load(folder: Path, remake: str) -> tuple[dict[str, np.ndarray], dict[str, An
         raise SpkdError(folder / MANIFEST, f"format {FORMAT}", got, do)
     arrays: dict[str, np.ndarray] = {}
     for name, described in manifest.get("files", {}).items():
-        arrays[name] = _map(folder / f"{name}.npy", described, do)
+        arrays[name] = _map(folder / f"{name}.npy", described, do, mode)
     return arrays, manifest
 
 
-def _map(path: Path, described: list[Any], do: str) -> np.ndarray:
+def _map(path: Path, described: list[Any], do: str, mode: Literal["r", "c"]) -> np.ndarray:
     try:
         empty = 0 in described[1]
-        array: np.ndarray = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode=None if empty else mode, allow_pickle=False)
     except FileNotFoundError:
         raise SpkdError(path, f"an array {described}", "no such file", do) from None
     except (OSError, ValueError, EOFError) as error:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from spkd import memory
@@ -150,10 +149,8 @@ def _scratch(folder: Path, plan: Layout, rows: torch.Tensor) -> Path | None:
 def _of_file(place: Path, plan: Layout, device: torch.device, fits: bool) -> dict[str, torch.Tensor]:
     """The answers in a folder: on a GPU that they fit, else mapped privately, since torch wants to be able to write."""
     do = f"rm -r {place}"
-    found, _ = arrays.load(place, do)
+    found, _ = arrays.load(place, do, mode="c")
     if {name: array.shape for name, array in found.items()} != plan.shapes:
         raise SpkdError(place, f"answers of shapes {plan.shapes}", {n: a.shape for n, a in found.items()}, do)
-    mapped = {
-        name: torch.from_numpy(np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False)) for name in found
-    }
+    mapped = {name: torch.from_numpy(array) for name, array in found.items()}
     return {name: answers.to(device) for name, answers in mapped.items()} if fits else mapped
