@@ -121,19 +121,22 @@ def remember(
     if found:
         answers = _of_file(place, plan, rows.device, fits)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"found: {size} in {place}"
-    if not key and fits:
+    in_memory = fits and not key
+    held = min(memory_bytes, of_features * (free - plan.n_bytes if in_memory else free))
+
+    def filled(answers: Mapping[str, torch.Tensor]) -> str:
+        return fill(answers, plan.products, teacher, rows, first, held, _scratch(folder, plan, rows))
+
+    if in_memory:
         answers = {name: torch.zeros(shape, device=rows.device) for name, shape in plan.shapes.items()}
-        held = min(memory_bytes, of_features * (free - plan.n_bytes))
-        passes = fill(answers, plan.products, teacher, rows, first, held, _scratch(folder, plan, rows))
+        passes = filled(answers)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} in memory"
     folder.mkdir(parents=True, exist_ok=True)
     room = OF_FREE_DISK * shutil.disk_usage(folder).free
     if plan.n_bytes > room:
         return teacher, f"every step: answers need {size}, the disk has {room / 2**20:.0f} MiB for them"
     with arrays.filling(place, {name: ("<f4", shape) for name, shape in plan.shapes.items()}, {}) as files:
-        answers = {name: torch.from_numpy(file) for name, file in files.items()}
-        held = min(memory_bytes, of_features * free)
-        passes = fill(answers, plan.products, teacher, rows, first, held, _scratch(folder, plan, rows))
+        passes = filled({name: torch.from_numpy(file) for name, file in files.items()})
     answers = _of_file(place, plan, rows.device, fits)
     return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} on disk"
 
