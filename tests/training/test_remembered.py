@@ -182,10 +182,10 @@ def test_the_work_that_is_announced_is_done_with_no_more_blocks_held_than_fit(
 def test_features_beside_answers_on_the_disk_take_a_share_of_what_is_free(make_task, remembers, monkeypatch):
     monkeypatch.setattr(filling, "BLOCK", 10)
     monkeypatch.setattr(remembered, "OF_FREE_MEMORY", {"cpu": (0.0, 0.5)})
-    monkeypatch.setattr(remembered.memory, "free_bytes", lambda device: 2 * 29 * 4 * 3 * 1024)  # twice 29 windows
+    monkeypatch.setattr(remembered.memory, "free_bytes", lambda device: 2 * 30 * 4 * 3 * 1024)  # twice 30 windows
     task = make_task(teachers=1)
     _, how = remembers(task.teachers[0], task.train)
-    assert how == "once (one pass, 3 lots from a file, as features of 20 windows fit in memory): 0.0 MiB on disk"
+    assert how == "once (one pass, 2 lots from a file, as features of 30 windows fit in memory): 0.0 MiB on disk"
 
 
 def test_answers_take_a_share_of_what_is_free_and_what_is_more_goes_to_a_file(make_task, remembers, monkeypatch):
