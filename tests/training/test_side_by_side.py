@@ -16,9 +16,10 @@ from spkd.data.batches import DeviceWindows
 from spkd.errors import SpkdError
 from spkd.losses import sp
 from spkd.models.wide_resnet import WideResNet
-from spkd.training import checkpoint, loop
+from spkd.training import checkpoint, loop, side_by_side
 from spkd.training.loop import Run
 from spkd.training.objective import Objective
+from spkd.training.progress import Progress
 from spkd.training.remembered import remember
 from spkd.training.side_by_side import fit_many
 from spkd.training.teachers import LiveTeacher
@@ -147,7 +148,7 @@ def stopping(tasks, k, at):
 
 def test_runs_that_were_stopped_side_by_side_can_be_finished_alone(make_tasks, settings, tmp_path, expected):
     many = tmp_path / "many"
-    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM; the same command goes on from epoch 2$"):
         fit_many(runs_of(stopping(make_tasks(), 2, 6), many), settings)  # in its second epoch, in its head start
     places = [checkpoint.load(many / f"{k}")[1] for k in range(4)]
     assert [(p["epoch"], p["step"]) for p in places] == [(2, 2), (3, 0), (1, 2), (2, 0)]
@@ -156,7 +157,18 @@ def test_runs_that_were_stopped_side_by_side_can_be_finished_alone(make_tasks, s
     assert_same_files(many, expected(settings))
 
 
-def test_runs_that_stand_at_different_places_are_finished_side_by_side(make_tasks, settings, tmp_path, expected):
+def test_a_run_whose_loss_is_not_finite_costs_no_other_its_step_at_a_stop(make_tasks, settings, tmp_path):
+    tasks = stopping(make_tasks(), 2, 2)
+    tasks[0] = replace(tasks[0], render=lambda x, rows: x * math.nan)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        fit_many(runs_of(tasks, tmp_path / "many"), settings)
+    places = [checkpoint.load(tmp_path / "many" / f"{k}")[1] for k in range(4)]
+    assert [(p["epoch"], p["step"]) for p in places] == [(0, 0), (1, 1), (0, 2), (0, 2)]
+
+
+def test_runs_that_stand_at_different_places_are_finished_side_by_side(
+    make_tasks, settings, tmp_path, expected, monkeypatch
+):
     many, tasks = tmp_path / "many", make_tasks()
     runs = runs_of(stopping(stopping(tasks, 1, 3), 2, 10), many)  # each at the first and second step of another epoch
     for k in (1, 2):
@@ -168,7 +180,10 @@ def test_runs_that_stand_at_different_places_are_finished_side_by_side(make_task
         replace(run, on_epoch=lambda s, k=k: told[k].append(s.epoch))
         for k, run in enumerate(runs_of(make_tasks(), many))
     ]
+    begun = []
+    monkeypatch.setattr(side_by_side, "Progress", lambda *words: begun.append(words) or Progress(*words))
     fit_many(again, settings)
+    assert begun == [("4 side by side", 3, 48 + 32 + 64 + 48, 0)]
     assert told == {0: [0, 1, 2, 3], 1: [2, 3], 2: [3], 3: []}
     assert_same_files(many, expected(settings))
 
@@ -199,6 +214,7 @@ def test_a_foreign_checkpoint_is_refused_and_the_others_go_on(make_tasks, settin
     alone(replace(runs[1], key="another"), settings)
     states = fit_many(runs, settings)
     assert "a checkpoint of this run (key 1)" in str(states[1])
+    assert states[1].__traceback__ is None  # which would hold tensors
     assert [state.epoch for state in states[:1] + states[2:]] == [3] * 3
 
 
