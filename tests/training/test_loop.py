@@ -16,6 +16,8 @@ from spkd import config, seeding
 from spkd.errors import SpkdError
 from spkd.training import checkpoint, loop, step
 from spkd.training.objective import Objective
+from spkd.training.progress import Progress
+from spkd.training.schedule import learning_rate
 from spkd.training.teachers import LiveTeacher
 
 KEY = "key"
@@ -149,6 +151,22 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_w
     assert all(torch.isfinite(t).all() for t in tensors.values() if not t.isinf().any())
 
 
+@pytest.mark.parametrize("infinite", [math.inf, -math.inf])
+def test_one_infinite_loss_is_named_by_its_step_though_later_ones_are_finite(
+    make_task, settings, tmp_path, monkeypatch, infinite
+):
+    calls, whole = [], Objective.__call__
+
+    def broken_once(self, *words):
+        total, parts = whole(self, *words)
+        calls.append(total)
+        return total + (infinite if len(calls) == 2 else 0), parts  # its gradient stays as it is
+
+    monkeypatch.setattr(Objective, "__call__", broken_once)
+    with pytest.raises(SpkdError, match="epoch 1, step 1: expected a finite loss, got total not finite"):
+        fit(make_task(), settings, tmp_path / "c")
+
+
 def test_a_checkpoint_of_another_run_is_refused(make_task, settings, tmp_path):
     fit(make_task(), settings, tmp_path / "c")
     with pytest.raises(SpkdError, match="a checkpoint of this run"):
@@ -274,12 +292,13 @@ def test_the_judged_loss_is_that_of_all_windows_however_they_are_cut(make_task):
     assert torch.equal(predicted, logits.argmax(1))
 
 
-def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(make_task, settings, tmp_path, monkeypatch):
+def test_losses_and_accuracy_of_an_epoch_are_the_means_of_its_steps(make_task, settings, tmp_path, monkeypatch):
     totals, whole = [], Objective.__call__
 
-    def recorded(self, *words):
-        total, parts = whole(self, *words)
-        totals.append([float(value.detach()) for value in (total, *parts.values())])
+    def recorded(self, logits, features, known, labels):
+        total, parts = whole(self, logits, features, known, labels)
+        right = (logits.argmax(1) == labels).sum() / 16
+        totals.append([float(value.detach()) for value in (right, total, *parts.values())])
         return total, parts
 
     monkeypatch.setattr(Objective, "__call__", recorded)
@@ -287,8 +306,59 @@ def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(make_task, settings, tmp_
     assert len(totals) == 9  # three epochs of three steps
     for k, epoch in enumerate(state.history):
         means = [sum(values) / 3 for values in zip(*totals[3 * k : 3 * k + 3], strict=True)]
-        named = [epoch.losses["total"], *(value for name, value in epoch.losses.items() if name != "total")]
+        others = (value for name, value in epoch.losses.items() if name != "total")
+        named = [epoch.train_accuracy, epoch.losses["total"], *others]
         assert named == pytest.approx(means, rel=1e-6)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a training step alone moves, by 2 seconds."""
+    now, plain = [0.0], loop.train_step
+
+    def step(*words):
+        now[0] += 2
+        return plain(*words)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_an_epoch_says_its_rate_and_how_long_it_trained_without_the_pause_of_a_stop(
+    make_task, settings, tmp_path, clock
+):
+    rates = [learning_rate(k, 3, settings.lr, settings.lr_final, settings.schedule) for k in range(3)]
+    whole = fit(make_task(), settings, tmp_path / "whole")
+    learner = loop.Learner(loop.Run(make_task(), 0, tmp_path / "stopped", KEY, ignore), settings)
+    with Progress("stopped", 3, 48, 0) as progress:
+        for _ in range(5):  # three steps an epoch: in the middle of the second
+            learner.advance(progress)
+    learner.keep()
+    clock[0] += 1000
+    for state in (whole, fit(make_task(), settings, tmp_path / "stopped")):
+        assert [(e.lr, e.seconds, e.windows_per_s) for e in state.history] == [(rate, 6, 48 / 6) for rate in rates]
+
+
+def test_the_sums_of_an_epoch_stay_in_their_place(make_task, settings, tmp_path):
+    """A recorded step writes where it wrote when it was recorded."""
+    places = []
+    fit(make_task(), settings, tmp_path / "c", lambda state: places.append(list(state.sums.values())))
+    first, *others = places[1:]
+    assert len(first) > 2
+    assert all(one is other for later in others for one, other in zip(first, later, strict=True))
+
+
+def test_the_optimiser_adds_decay_and_momentum_as_published(settings):
+    """Twice p -= lr v with v = momentum v + gradient + decay p: p is 2, 2 - 0.1 x 2 and 1.8 - 0.1 (1.6 + 1.9)."""
+    changed = settings.model_copy(update={"lr": 0.1, "momentum": 0.8, "weight_decay": 0.5})
+    parameter = torch.nn.Parameter(torch.tensor([2.0]))
+    optimiser, found = loop.optimiser_of([parameter], changed), []
+    for _ in range(2):
+        parameter.grad = torch.ones(1)
+        optimiser.step()
+        found.append(parameter.item())
+    assert found == pytest.approx([1.8, 1.45])
 
 
 @pytest.fixture
