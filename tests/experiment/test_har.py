@@ -310,11 +310,44 @@ def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher,
         key(run__threads=2), key(run__tf32=True), key(run__deterministic=False),
         key(distill__beta={"at": 1.0}),  # it needs the features themselves, not their products
     ]  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "__version__", "0.0")
+        others.append(key())
+    with monkeypatch.context() as patched:
+        gpu, plain = torch.device("cuda"), har._remembered
+        patched.setattr(har, "_remembered", lambda made, *words: plain(replace(made, device=gpu), *words))
+        others.append(key())
     monkeypatch.setattr(har, "_code", lambda made: {"losses/sp.py": "1"})
     others.append(key())
     assert len({first, *others}) == 1 + len(others)
     har.assemble(trained.plan("student"), run, [teacher], None)
     assert keys == [""]  # forgotten with the run
+
+
+def test_a_teachers_answers_are_remembered_within_the_settings_and_not_where_windows_change(
+    trained, teacher, tmp_path, monkeypatch
+):
+    tags, given = {}, []
+    run = SimpleNamespace(tags=tags.update, folder=tmp_path)
+
+    def remember(live, rows, *words):
+        given.append(words)
+        return live, "as told"
+
+    def how(**changes):
+        har.assemble(trained.plan("student", **changes), run, [teacher], None)
+        return tags.pop("teacher.signal-wrn16-1.answers")
+
+    monkeypatch.setattr(har, "remember", remember)
+    assert how(train__teacher_cache=False) == "every step: train.teacher_cache is false"
+    assert how(train__noise=0.1) == "every step: train.noise changes the windows"
+    assert not given
+    assert how(train__teacher_cache_gib=2.0, train__eval_batch=7) == "as told"
+    batch, most, folder, wrap, key = given.pop()
+    assert (batch, most, folder, key) == (7, 2 * 2**30, tmp_path / "answers", "")
+    assert wrap.__module__.endswith("losses.sp") and wrap.__name__ == "Products"
+    assert how(train__teacher_cache_keep=True) == "as told"
+    assert given.pop()[2] == trained.places.runs / "answers"
 
 
 def test_the_teachers_that_a_run_chose_are_those_it_goes_on_with(trained, teacher, tmp_path):
