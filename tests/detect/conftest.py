@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import spkd.detect  # noqa: F401 - before any test imports ultralytics, whose settings it makes private
+
 os.environ["YOLO_OFFLINE"] = "true"
 
 
