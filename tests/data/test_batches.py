@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ import torch
 
 from spkd.data import batches, scaling, windowing, windowset
 from spkd.data.recordings import Recording, Recordings, Report
+
+SMAPS = Path("/proc/self/smaps")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,37 @@ def test_a_signal_is_held_up_to_the_bytes_that_it_may_take(windows):
     held = [batches.DeviceWindows(windows, found, "cpu", limit).signal for limit in (n_bytes, n_bytes - 1)]
     assert held[0] is not None
     assert held[1] is None
+
+
+def test_what_was_expected_of_a_file_is_read_once_and_comes_in_any_order(windows, tmp_path):
+    windows.save(tmp_path / "w")
+    mapped = windowset.load(tmp_path / "w")
+    found = measured(windows, "training")
+    in_memory, from_file = (batches.DeviceWindows(mapped, found, "cpu", limit) for limit in (math.inf, 1))
+    few, many, other = (from_file.rows(np.array(rows)) for rows in ([3, 0], [9, 4, 7, 1, 8, 2, 6, 5, 0, 3, 9], [5]))
+    read, gather = [], from_file.windows.windows
+    object.__setattr__(from_file.windows, "windows", lambda rows: read.append(rows.tolist()) or gather(rows))
+    from_file.expect(few, many)
+    for rows in (many, other, few):
+        assert torch.equal(from_file.batch(rows), in_memory.batch(rows))
+    assert sorted(sum(read, [])) == sorted([*few.tolist(), *many.tolist(), *other.tolist()])
+    for _ in range(5):
+        from_file.expect(other)
+    assert len(from_file._ahead) == 2
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="this system does not say how a file is mapped")
+def test_a_file_that_is_read_here_and_there_is_not_read_ahead(windows, tmp_path):
+    windows.save(tmp_path / "w")
+    mapped = windowset.load(tmp_path / "w")
+
+    def is_random() -> bool:
+        (flags,) = re.findall(rf"{tmp_path}/w/signal\.npy\n(?:[A-Z].*\n)*?VmFlags:(.*)", SMAPS.read_text())
+        return "rr" in flags.split()
+
+    assert not is_random()
+    batches.DeviceWindows(mapped, measured(windows, "training"), "cpu", 1)
+    assert is_random()
 
 
 def test_a_batch_copies_only_itself(windows):

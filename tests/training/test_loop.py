@@ -408,3 +408,11 @@ def test_a_stopped_run_ends_with_the_bits_of_an_uninterrupted_one_those_of_its_l
     assert bits(resumed) == bits(whole)
     ended, unbroken = resumed.objective.parts.state_dict(), whole.objective.parts.state_dict()
     assert all(torch.equal(ended[name], tensor) for name, tensor in unbroken.items())
+
+
+def test_a_step_begins_to_read_the_next_ones_windows(make_task, settings, tmp_path, monkeypatch):
+    task, asked = make_task(), []
+    monkeypatch.setattr(task.windows, "expect", lambda *batches: asked.extend(batches))
+    fit(task, settings, tmp_path / "c.safetensors")
+    due = [batch for epoch in range(settings.epochs) for batch in loop.batches_of(task, settings, 0, epoch)[1:]]
+    assert [rows.tolist() for rows in asked] == [rows.tolist() for rows in due]

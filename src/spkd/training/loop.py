@@ -48,8 +48,7 @@ class State:
     the last one where no subjects validate.
 
     sums: over the epoch's windows so far, of the losses by name and of `correct`; and `good_steps`, the number of steps
-    before the first whose loss was not finite. They are float64 scalars that stay in their place on the device: no
-    step waits for the GPU.
+    before the first whose loss was not finite. They are float64 scalars in their place on the device: no step waits.
     """
 
     epoch: int = 0
@@ -224,7 +223,8 @@ class Learner:
         """
         with memory.enough(self.task.title, LOWER), self._in_order():
             if self.state.step < len(self.batches):
-                rows = self.batches[self.state.step]
+                rows, *later = self.batches[self.state.step : self.state.step + 2]
+                self.task.windows.expect(*later)
                 self.update(rows, *noise_of(self.task, self.settings, self.run.seed, self.state, len(rows)))
                 self.state.step += 1
                 progress.step(len(rows))
