@@ -6,7 +6,7 @@ its teachers' weights. A finished run with that fingerprint is the cell, whoever
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -83,16 +83,10 @@ def dataset_of(cell: Cell) -> str:
     return str(next(iter(cell.relevant["dataset"])))
 
 
-def identity(board: Board, cell: Cell) -> list[Any]:
-    """What a cell is apart from the weights of its teachers: settings, data, code."""
-    files = source.used(cell.relevant, board.raw["networks"], more=lineage.parts_outside(_distill(cell)))
+def identity(board: Board, cell: Cell, others: Iterable[str] = ()) -> list[Any]:
+    """What a cell is apart from the weights of its teachers: settings, data, code. others: teachers named by run."""
+    files = source.used(cell.relevant, board.raw["networks"], more=lineage.parts(others))
     return [cell.relevant, board.windows[dataset_of(cell)].digest, source.code_digest(files)]
-
-
-def _distill(cell: Cell) -> dict[str, Any]:
-    """The section of a student; {} of a teacher."""
-    found: dict[str, Any] = cell.relevant.get("distill", {})
-    return found
 
 
 def index() -> dict[str, list[RunInfo]]:
@@ -109,7 +103,7 @@ def survey(
     """The state of every cell. runs: by fingerprint. alive: whether the process that a run's tags name still runs."""
     states: dict[str, State] = {}
     for key, cell in board.cells.items():
-        others = lineage.outside(_distill(cell))
+        others = lineage.outside(cell.relevant.get("distill", {}))
         before = [states[needed] for needed in cell.needs.values()]
         unmet = [board.cells[k].name for k, s in zip(cell.needs.values(), before, strict=True) if s.status != "done"]
         if unmet:
@@ -117,7 +111,7 @@ def survey(
             continue
         weights = {name: _weights(states[needed].run) for name, needed in cell.needs.items()}
         weights |= {name: _weights(tracking.get(run_id)) for name, run_id in others.items()}
-        fingerprint = table.digest([*identity(board, cell), weights])
+        fingerprint = table.digest([*identity(board, cell, others.values()), weights])
         states[key] = _state(fingerprint, runs.get(fingerprint, []), alive)
     return states
 

@@ -94,7 +94,6 @@ def begun(
     own = f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
     if role == "student":
         student.require(settings, raw)
-        lineage.require_runs(settings.distill)
     folder = places.runs / (given.folder or own)
     tags = {**record.tags(made), **given.tags}
     code, checkpoint = _code(made), folder / CHECKPOINT
@@ -120,7 +119,7 @@ def begun(
 def _code(made: Plan) -> dict[str, str]:
     """The code that decides this run's numbers, file by file."""
     relevant = plan.relevant(made)
-    more = lineage.parts_outside(relevant.get("distill", {}))
+    more = lineage.parts(lineage.outside(relevant.get("distill", {})).values())
     return source.hashes(source.used(relevant, made.raw["networks"], more=more))
 
 

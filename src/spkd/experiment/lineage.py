@@ -5,7 +5,7 @@ network and training settings. Where there is none the caller trains it first; o
 only by its id. A teacher is refused, with the reason, where its data, window, classes or training subjects do not fit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from spkd import plugin
 from spkd.errors import SpkdError
 from spkd.evidence import prepared_data, provenance, selection, tracking
 from spkd.experiment.plan import Plan
-from spkd.settings import Distill, Model
+from spkd.settings import Model
 from spkd.training import weights
 from spkd.training.weights import Card
 
@@ -57,15 +57,18 @@ def named(reference: str) -> str | None:
 
 
 def outside(distill: Mapping[str, Any]) -> dict[str, str]:
-    """Run ids of teachers, by reference, and of the student to start from, as INIT, that are named by run or model."""
+    """Run ids of teachers, by reference, and of the student to start from, as INIT, that are named by run or model.
+
+    Raises SpkdError where one is not in the store.
+    """
     start = distill.get("init", "none")
     named_so = {r: r for r in distill.get("teachers", [])} | ({INIT: start} if start not in ("none", "latest") else {})
     return {key: run_id for key, reference in named_so.items() if (run_id := named(reference)) is not None}
 
 
-def parts_outside(distill: Mapping[str, Any]) -> set[str]:
-    """The views and models of the networks that `outside` finds: code behind a run that its settings do not name."""
-    runs = [tracking.get(run_id) for run_id in outside(distill).values()]
+def parts(run_ids: Iterable[str]) -> set[str]:
+    """The views and models of these runs' networks: code behind a student that names its teachers by their runs."""
+    runs = [tracking.get(run_id) for run_id in run_ids]
     return {name for run in runs for name in (run.tags.get("view"), run.params.get("cfg/network.model")) if name}
 
 
@@ -82,12 +85,6 @@ def require_parts(reference: str, raw: dict[str, Any]) -> None:
     if model and reference.endswith(EARLY) and not raw["train"]["early"]:
         expected = "train.early above 0, so that the teacher keeps its early-stopped weights"
         raise SpkdError(f"distill.teachers: {reference}", expected, 0, "set it, or leave @early out")
-
-
-def require_runs(distill: Distill) -> None:
-    """Raise SpkdError where a run or a registered model that a student names is not in the store."""
-    for reference in (*distill.teachers, distill.init):
-        named(reference)
 
 
 def find(plan: Plan, reference: str) -> str | None:
