@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from spkd.data import meter
+from spkd import meter
 from spkd.training import progress
 
 

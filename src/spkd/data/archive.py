@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from spkd import atomic
-from spkd.data.meter import Meter
 from spkd.errors import SpkdError
+from spkd.meter import Meter
 
 CHUNK = 1 << 20
 FREE_EVERY_BYTES = 256 << 20

@@ -24,8 +24,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from spkd import atomic
-from spkd.data.meter import Meter
 from spkd.errors import SpkdError
+from spkd.meter import Meter
 
 CHUNK = 1 << 18
 TIMEOUT_S = (15.0, 60.0)

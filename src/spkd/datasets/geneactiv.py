@@ -29,12 +29,12 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from spkd.config import Section
-from spkd.data.meter import each
 from spkd.data.recordings import Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
 from spkd.datasets import _geneactiv_bin, _geneactiv_csv, _wrist_device
 from spkd.datasets._wrist_device import DeviceRecording, Interval
 from spkd.errors import SpkdError
+from spkd.meter import each
 from spkd.settings import Count
 
 CHANNELS = ["x_g", "y_g", "z_g"]

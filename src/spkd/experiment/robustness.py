@@ -19,7 +19,6 @@ import torch
 from spkd import atomic, config, plugin, seeding
 from spkd.data import disturb, scaling, windowset
 from spkd.data.batches import DeviceWindows
-from spkd.data.meter import Work
 from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
@@ -29,6 +28,7 @@ from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan, source
 from spkd.experiment.lineage import WEIGHTS
 from spkd.experiment.plan import Places
+from spkd.meter import Work
 from spkd.settings import Settings
 from spkd.training import metrics, weights
 from spkd.training.weights import Card

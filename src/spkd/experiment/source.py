@@ -27,7 +27,7 @@ REPORTING = (
     "experiment/run_report.py",
     "experiment/source.py",
     "training/cost.py",
-    "data/meter.py",
+    "meter.py",
     "training/progress.py",
     "memory.py",
     "atomic.py",

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spkd.data.meter import Work
+from spkd.meter import Work
 from spkd.training.teachers import Knowledge, LiveTeacher
 
 LOGITS, PRODUCTS = "logits", "products"

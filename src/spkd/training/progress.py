@@ -4,7 +4,7 @@ import sys
 import time
 from types import TracebackType
 
-from spkd.data.meter import SILENT_S, bar, spoken
+from spkd.meter import SILENT_S, bar, spoken
 
 QUIET_S = 5.0  # epochs that follow each other faster share a line
 

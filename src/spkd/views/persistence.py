@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from spkd.config import Section
-from spkd.data.meter import each
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
+from spkd.meter import each
 
 DIMS = 2
 PREPARED = ("min_lifetime",)  # the settings that `prepare` reads; the others are for drawing

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import spkd
+from spkd import meter
 from spkd.detect import coco
 from spkd.detect.coco import Split, image_files, instances
 from spkd.errors import SpkdError
@@ -171,6 +172,15 @@ def test_images_are_hard_links_or_copies_as_asked(source):
     _, out = convert(source, images="copy")
     assert not (out / "images/train/b.png").samefile(source / "train/b.png")
     assert (out / "images/train/b.png").read_bytes() == (source / "train/b.png").read_bytes()
+
+
+@pytest.mark.parametrize(("how", "doing"), [("hardlink", "linking"), ("copy", "copying")])
+def test_a_log_hears_of_the_minutes_that_many_images_take(source, monkeypatch, capsys, how, doing):
+    monkeypatch.setattr(meter, "SILENT_S", 0.0)
+    convert(source, images=how)
+    said = capsys.readouterr().err
+    assert f"looking at the images of {source / 'train'}: " in said
+    assert f"{doing} the images of {source / 'train'}: 100%  0 s left\n" in said
 
 
 def test_a_jpeg_that_ultralytics_would_rewrite_is_copied_not_linked(source):

@@ -1,6 +1,8 @@
 """Label text against printf, outlines against hand-drawn ones."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -32,6 +34,34 @@ def test_a_label_file_is_never_appended_to(tmp_path):
     with pytest.raises(FileExistsError):
         label_files.write(tmp_path, ["a.jpg"], [b"0 1 1 1 1\n"])
     assert (tmp_path / "a.txt").read_bytes() == b"0 1 1 1 1\n"
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 9])
+def test_every_file_gets_its_own_rows_whoever_writes_it(tmp_path, n):
+    names = [f"{'deep/' if i % 2 else ''}{i}.jpg" for i in range(n)]
+    label_files.write(tmp_path, names, [f"{i} 1 1 1 1\n".encode() * i for i in range(n)])
+    written = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*.txt")}
+    assert written == {name.replace(".jpg", ".txt"): f"{i} 1 1 1 1\n" * i for i, name in enumerate(names)}
+
+
+def test_a_disk_that_takes_only_a_part_at_a_time_cuts_no_file(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(label_files.os, "write", lambda file, content: real(file, content[:7]))
+    label_files.write(tmp_path, ["a.jpg"], [b"0 0.500000 0.500000 0.250000 0.250000\n"])
+    assert (tmp_path / "a.txt").read_bytes() == b"0 0.500000 0.500000 0.250000 0.250000\n"
+
+
+def test_a_full_disk_is_an_error_whoever_meets_it(tmp_path, monkeypatch):
+    real = os.write
+
+    def full(file, content):
+        if content.startswith(b"9"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, content)
+
+    monkeypatch.setattr(label_files.os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        label_files.write(tmp_path, [f"{i}.jpg" for i in range(10)], [b"%d 1 1 1 1\n" % i for i in range(10)])
 
 
 def test_two_parts_are_joined_over_their_shortest_bridge():

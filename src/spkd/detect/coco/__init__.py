@@ -118,7 +118,7 @@ def write_labels(
             drops.add("same class and outline twice in an image", int(again.sum()), first)
             kept = kept.only(~again)
     chosen = np.flatnonzero(usable).tolist()
-    label_files.write(folder, [names[row] for row in chosen], (contents[row] for row in chosen))
+    label_files.write(folder, [names[row] for row in chosen], [contents[row] for row in chosen])
     return kept, n_from_box
 
 

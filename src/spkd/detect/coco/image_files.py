@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from spkd.detect.coco.boxes import Drops
 from spkd.detect.coco.instances import Instances
 from spkd.errors import SpkdError
+from spkd.meter import each
 
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF
 FORMATS = {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}  # of YOLO
@@ -48,7 +49,8 @@ DAMAGE = (
 
 
 def _problems(found: Instances, folder: Path) -> Iterator[tuple[int, str]]:
-    for row, (name, expected) in enumerate(zip(found.files, found.size.tolist(), strict=True)):
+    records = list(zip(found.files, found.size.tolist(), strict=True))
+    for row, (name, expected) in enumerate(each(f"looking at the images of {folder}", records)):
         if (suffix := name.rpartition(".")[2]).lower() not in FORMATS:
             yield row, f"image format that YOLO does not look at: .{suffix}"
             continue
@@ -70,7 +72,8 @@ def place(folder: Path, names: list[str], to: Path, to_names: list[str], how: st
     for parent in {(to / name).parent for name in to_names}:
         parent.mkdir(parents=True, exist_ok=True)
     n_copied = 0
-    for name, to_name in zip(names, to_names, strict=True):
+    pairs = list(zip(names, to_names, strict=True))
+    for name, to_name in each(f"{'copying' if how == 'copy' else 'linking'} the images of {folder}", pairs):
         source = (folder / name).resolve()
         if how == "copy" or not _linked(source, to / to_name):
             shutil.copyfile(source, to / to_name)

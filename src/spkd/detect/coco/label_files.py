@@ -3,15 +3,20 @@
 Contract: one file for every image, empty where it has no object. Text is made for all rows at once, not row by row.
 """
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from spkd.detect.coco.boxes import MILLION, Rows
 from spkd.detect.coco.instances import Instances
+
+WRITERS = 4  # threads: making a file waits for the system, not for Python
 
 
 @cache
@@ -81,19 +86,27 @@ def joined(parts: list[np.ndarray]) -> np.ndarray:
     return outline
 
 
-def write(folder: Path, files: list[str], contents: Iterator[bytes] | list[bytes]) -> None:
+def write(folder: Path, files: list[str], contents: Sequence[bytes]) -> None:
     """Write the label file of every image below `folder` (new): its name with the suffix .txt."""
     for parent in sorted({f.rpartition("/")[0] for f in files}):
         (folder / parent).mkdir(parents=True, exist_ok=True)
     at = os.open(folder, os.O_RDONLY)
+    size = max(1, math.ceil(len(files) / WRITERS))
     try:
-        for name, content in zip(files, contents, strict=True):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL  # never append to a file of an earlier run
-            file = os.open(f"{name.rpartition('.')[0]}.txt", flags, 0o644, dir_fd=at)
-            try:
-                if content:
-                    os.write(file, content)
-            finally:
-                os.close(file)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            parts = [slice(i, i + size) for i in range(0, len(files), size)]
+            list(pool.map(_write, repeat(at), [files[p] for p in parts], [contents[p] for p in parts]))
     finally:
         os.close(at)
+
+
+def _write(folder: int, files: Sequence[str], contents: Sequence[bytes]) -> None:
+    """A part of the label files; folder: its descriptor."""
+    for name, content in zip(files, contents, strict=True):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL  # never append to a file of an earlier run
+        file = os.open(f"{name.rpartition('.')[0]}.txt", flags, 0o644, dir_fd=folder)
+        try:
+            while content:
+                content = content[os.write(file, content) :]
+        finally:
+            os.close(file)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from spkd.data import meter
+from spkd import meter
 
 
 def test_rate_and_time_left_are_of_what_came_since_the_start(monkeypatch, capsys):
