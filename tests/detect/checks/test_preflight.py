@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ultralytics.data.utils import verify_image_label
 
-from spkd import config
+from spkd import config, meter
 from spkd.cli import check_labels
 from spkd.detect import coco, hermetic, match
 from spkd.detect.checks import preflight, sheet
@@ -51,6 +51,14 @@ def test_a_sound_data_set_passes_with_its_counts(data_set: Path) -> None:
     train = report.summary()["splits"]["train"]
     assert train["images"] == train["labels"] == 8 and train["objects"] == 16 and train["corrupt"] == 0
     assert sum(train["classes"].values()) == 16 and set(train["classes"]) <= {"red", "green", "blue"}
+
+
+def test_a_log_hears_of_the_minutes_that_many_labels_take(
+    data_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(meter, "SILENT_S", 0.0)
+    check(data_set)
+    assert "looking at the labels of train: 100%  0 s left\n" in capsys.readouterr().err
 
 
 def test_images_beside_a_labels_folder_are_refused_and_the_printed_mv_mends_it(make_set: Make) -> None:

@@ -22,6 +22,7 @@ from ultralytics.utils import NUM_THREADS
 
 from spkd.detect import hermetic
 from spkd.detect.coco import image_files
+from spkd.meter import Work
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,9 @@ def split(name: str, given: Any, path: Any, n_classes: int, classes: list[int] |
         found.unreadable = " ".join(str(error.__cause__ or error).split())
         return found
     labels = img2label_paths(list(images))
-    with ThreadPool(NUM_THREADS) as pool:
-        found.seen = pool.starmap(look, [(i, t, n_classes) for i, t in zip(images, labels, strict=True)])
+    with ThreadPool(NUM_THREADS) as pool, Work(f"looking at the labels of {name}", {"images": len(labels)}) as work:
+        pairs = zip(images, labels, strict=True)
+        for seen in pool.imap(lambda pair: look(*pair, n_classes), pairs, chunksize=32):
+            found.seen.append(seen)
+            work.did("images")
     return found
