@@ -16,7 +16,7 @@ import numpy as np
 from spkd.detect.coco.boxes import MILLION, Rows
 from spkd.detect.coco.instances import Instances
 
-WRITERS = 4  # threads: making a file waits for the system, not for Python
+WRITERS = min(8, os.cpu_count() or 1)  # threads: making a file keeps the system busy, not Python
 
 
 @cache
