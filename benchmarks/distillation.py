@@ -23,6 +23,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from spkd import matmul
 from spkd.losses import sp
 from spkd.training import filling, loop
 from spkd.training.remembered import RememberedTeacher, layout, remember
@@ -194,13 +195,15 @@ def multiplying(teacher, n: int):
     size = block_of(teacher)
     features = [torch.randn(n, f.numel()) for f in teacher(torch.arange(1)).features.values()]
     blocks = [slice(start, start + size) for start in range(0, n, size)]
-    return lambda: [f[own] @ f[new].T for f in features for k, new in enumerate(blocks) for own in blocks[: k + 1]]
+    return lambda: [
+        matmul.by_rows(f[own], f[new]) for f in features for k, new in enumerate(blocks) for own in blocks[: k + 1]
+    ]
 
 
 def one_block(teacher):
     """One block of products of every tap."""
     features = [torch.randn(block_of(teacher), f.numel()) for f in teacher(torch.arange(1)).features.values()]
-    return lambda: [f @ f.T for f in features]
+    return lambda: [matmul.by_rows(f, f) for f in features]
 
 
 def in_lots(teacher, every, folder: Path) -> str:

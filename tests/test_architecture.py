@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "spkd"
-GROUND = {"atomic", "config", "errors", "memory", "meter", "plugin", "seeding", "settings", "__init__"}
+GROUND = {"atomic", "config", "errors", "matmul", "memory", "meter", "plugin", "seeding", "settings", "__init__"}
 GIANTS = {"mlflow": "evidence/tracking", "ultralytics": "detect/", "ray": "executor", "dvc": "nowhere"}
 
 

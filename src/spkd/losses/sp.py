@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from spkd import matmul
 from spkd.config import Section
 
 SEES = "features"
@@ -105,8 +106,7 @@ def similarity(features: Tensor) -> Tensor:
     """
     with torch.autocast(features.device.type, enabled=False):
         flat = _flat(features)
-        gram: Tensor = flat @ flat.T
-        return gram
+        return matmul.by_rows(flat, flat)
 
 
 def _flat(features: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class _Maps(torch.autograd.Function):
         gram = flats[0].new_empty(len(flats), b, b)
         with torch.autocast(gram.device.type, enabled=False):
             for flat, product in zip(flats, gram, strict=True):
-                torch.mm(flat, flat.T, out=product)
+                matmul.by_rows(flat, flat, out=product)
         length = gram.norm(dim=2, keepdim=True).clamp_min(SHORTEST_ROW)
         made = gram.div_(length)
         ctx.save_for_backward(made, length, *flats)
@@ -143,7 +143,7 @@ class _Maps(torch.autograd.Function):
         along = (grads[0] * made).sum(dim=2, keepdim=True)
         of_gram = torch.addcmul(grads[0], made, along, value=-1).div_(length)
         both = of_gram + of_gram.mT
-        return tuple(product @ flat for product, flat in zip(both, flats, strict=True))
+        return tuple(matmul.by_rows(product, flat.T) for product, flat in zip(both, flats, strict=True))
 
 
 def normalise(product: Tensor) -> Tensor:

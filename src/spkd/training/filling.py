@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spkd import matmul
 from spkd.meter import Work
 from spkd.training.teachers import Knowledge, LiveTeacher
 
@@ -105,7 +106,7 @@ def _multiply(
     kept: torch.Tensor, own: slice, features: Mapping[str, torch.Tensor], block: slice, new: Mapping[str, torch.Tensor]
 ) -> None:
     """Keep the products of all pairs of two blocks' windows, in either order of the two."""
-    made = torch.stack([features[tap] @ flat.T for tap, flat in new.items()], dim=2).to(kept.device)
+    made = torch.stack([matmul.by_rows(features[tap], flat) for tap, flat in new.items()], dim=2).to(kept.device)
     kept[block, own, : len(new)] = made.transpose(0, 1)
     kept[own, block, : len(new)] = made
 
