@@ -7,6 +7,7 @@ A record names the commit that the benchmark began with. Where the checkout has 
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import statistics
@@ -86,18 +87,27 @@ def machine() -> dict[str, object]:
     }  # fmt: skip
 
 
-def keep(name: str, rows: list[dict[str, object]], packages: tuple[str, ...], notes: str = "") -> None:
-    """Print every row and write results/benchmarks/<name>.json.
+def keep(
+    name: str, rows: list[dict[str, object]], packages: tuple[str, ...], notes: str = "", device: str = ""
+) -> None:
+    """Print every row and write results/benchmarks/<device>/<name>.json. device: what it ran on, if not the processor.
 
     A row has what, peer, ratio (as `ratio` gives it; with a unit it is the amount itself), target as text, and met; the
     table of docs/performance.md leaves it out where shown is False. packages: all that decide a row, the peers' too.
     """
     versions = {"python": platform.python_version()} | {p: version(p) for p in packages}
     made = {"command": command(), **BEGAN, "machine": machine(), "versions": versions, "notes": notes}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({**made, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    folder = RESULTS / slug(device or str(machine()["cpu"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({**made, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     show(rows)
     print(f"  {machine()['cores']} cores of {machine()['cpu']}, {versions}", flush=True)
+
+
+def slug(device: str) -> str:
+    """A device's name as a folder's: `Intel(R) Xeon(R) Processor` is intel-xeon."""
+    plain = re.sub(r"\(\w+\)|\bProcessor\b|\bCPU\b|@.*", " ", device)
+    return "-".join(re.findall(r"[a-z0-9]+", plain.lower())) or "unknown"
 
 
 def command() -> str:

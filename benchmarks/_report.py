@@ -1,4 +1,4 @@
-"""Writes the table of docs/performance.md from results/benchmarks/*.json, between its two marks.
+"""Writes the table of docs/performance.md from results/benchmarks/*/*.json, between its two marks.
 
 python benchmarks/_report.py
 """
@@ -9,12 +9,6 @@ import re
 import _measure
 
 PAGE, MARK = _measure.ROOT / "docs" / "performance.md", "<!-- figures: python benchmarks/_report.py -->"
-
-
-def line(script: str, row: dict) -> str:
-    """One row of the table."""
-    met = {True: "yes", False: "no", None: "-"}[row["met"]]
-    return f"| {_measure.title(row)} | {_measure.figure(row)} | {row['target']} | {met} | `{script}` |"
 
 
 def place(made: dict) -> str:
@@ -32,14 +26,34 @@ def place(made: dict) -> str:
 
 
 def table() -> str:
-    """Every row that is shown of every file, then where and when each file ran."""
-    lines, places = ["| what | ratio or amount | target | met | file |", "|---|---|---|---|---|"], []
-    for path in sorted(_measure.RESULTS.glob("*.json")):
-        made = json.loads(path.read_text("utf-8"))
-        script = made["command"].split()[1].removeprefix("benchmarks/")
-        lines += [line(script, row) for row in made["rows"] if row.get("shown", True)]
-        places.append(place(made))
-    return "\n".join([*lines, "", *places])
+    """Two tables, of processors and of GPUs, with a column a device; then where and when each file ran."""
+    found = [
+        (path.parent.name, json.loads(path.read_text("utf-8"))) for path in sorted(_measure.RESULTS.glob("*/*.json"))
+    ]
+    kinds = [[(device, made) for device, made in found if (script(made) == "gpu.py") is gpu] for gpu in (False, True)]
+    places = [place(made) for _, made in sorted(found, key=lambda one: (one[0], script(one[1])))]
+    return "\n\n".join(["\n".join(lines(kind)) for kind in kinds if kind] + ["\n".join(places)])
+
+
+def lines(found: list[tuple[str, dict]]) -> list[str]:
+    """A table of the rows that are shown. found: (device, file) of each file."""
+    devices = sorted({device for device, _ in found})
+    rows: dict[tuple[str, str], dict[str, dict]] = {}
+    for device, made in sorted(found, key=lambda one: script(one[1])):
+        for row in made["rows"]:
+            if row.get("shown", True):
+                rows.setdefault((script(made), _measure.title(row)), {})[device] = row
+    made_of = [f"| what | target | {' | '.join(devices)} | file |", "|---" * (3 + len(devices)) + "|"]
+    for (name, title), of in sorted(rows.items(), key=lambda item: item[0][0]):
+        cells = [_measure.figure(of[d]) + _measure.VERDICT[of[d]["met"]] if d in of else "-" for d in devices]
+        target = next(iter(of.values()))["target"]
+        made_of.append(f"| {title} | {target} | {' | '.join(cells)} | `{name}` |")
+    return made_of
+
+
+def script(made: dict) -> str:
+    """The file of benchmarks/ that a record is of."""
+    return str(made["command"].split()[1].removeprefix("benchmarks/"))
 
 
 def main() -> None:

@@ -171,15 +171,16 @@ def fillings(repeats: int, folder: Path) -> list[dict]:
             calls["lots"], calls["block"] = partial(in_lots, teacher, every, folder), one_block(teacher)
         seconds = _measure.turns(calls, repeats)
         best = min((k for k in calls if k.startswith("pass")), key=lambda k: min(seconds[k]))
-        what, windows = f"filling the cache with {kept}, {name} teacher", f"one {best} of windows at a time"
-        rows.append(_measure.dearer(f"{what}, {n} windows", windows, seconds, "fill", best, 1.1))
+        what, windows = f"filling the cache with {kept}, {name} teacher", "one pass at its best batch"
+        size = {"best_batch": int(best.split()[1])}
+        rows.append(size | _measure.dearer(f"{what}, {n} windows", windows, seconds, "fill", best, 1.1))
         if kept == "products":
             seconds["both"] = [a + b for a, b in zip(seconds[best], seconds["multiplying"], strict=True)]
             bound = f"that pass and the products' multiplications, {name} teacher, {n} windows: the bound"
             rows.append(_measure.dearer(bound, "the pass", seconds, "both", best, 1.1))
         if name == "gaf":
             lots = f"{what}, {n} windows, memory for a third of the features"
-            rows.append(_measure.dearer(lots, windows, seconds, "lots", best, 1.1))
+            rows.append(size | _measure.dearer(lots, windows, seconds, "lots", best, 1.1))
             rows.append(worked_out(what, n, seconds[best], seconds["block"], block_of(teacher)))
     return rows
 

@@ -135,7 +135,8 @@ def filling(of: Study, repeats: int) -> list[dict]:
     seconds = _measure.turns(calls, repeats, of.clock)
     best = min((k for k in calls if k != "fill"), key=lambda k: min(seconds[k]))
     what = f"filling the cache with features, signal teacher, {len(of.rows)} windows"
-    return [_measure.dearer(what, f"one {best} of windows at a time", seconds, "fill", best, 1.1)]
+    size = {"best_batch": int(best.split()[1])}
+    return [size | _measure.dearer(what, "one pass at its best batch", seconds, "fill", best, 1.1)]
 
 
 def together(of: Study, repeats: int) -> list[dict]:
@@ -305,7 +306,8 @@ def keep_nothing(name: str, rows: list[dict]) -> None:
 
 
 def keep_on_gpu(name: str, rows: list[dict]) -> None:
-    _measure.keep(name, rows, ("torch",), f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; wall clock")
+    device = torch.cuda.get_device_name()
+    _measure.keep(name, rows, ("torch",), f"{device}, CUDA {torch.version.cuda}; wall clock", device)
 
 
 if __name__ == "__main__":

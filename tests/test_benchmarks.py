@@ -34,7 +34,9 @@ def test_a_record_says_what_was_measured_where_and_of_which_code(benchmarks, tmp
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["/elsewhere/benchmarks/one.py", "8", "two words"])
     measure.keep("one", [{**ROW, "ratio": measure.ratio([2.0, 4.0], [1.0, 1.0])}], ("numpy",), "wall clock")
-    made = json.loads((tmp_path / "one.json").read_text())
+    (record,) = tmp_path.rglob("*.json")
+    assert record == tmp_path / measure.slug(measure.machine()["cpu"]) / "one.json"
+    made = json.loads(record.read_text())
     assert made["command"] == "python benchmarks/one.py 8 'two words'"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["date"])
     assert {"commit", "changed"} <= set(made)
@@ -125,9 +127,42 @@ def test_an_amount_has_its_unit_in_the_table_and_a_hidden_row_is_not_there(bench
     rows[1]["ratio"] = measure.ratio([2.0], [1.0])
     measure.keep("another_name", rows, ())
     shown = report.table()
-    assert "| a run, beyond a peer's | 3.00 s (sd 2.65, n=3) | <= 1 s beyond | no | `one.py` |" in shown
+    assert "| a run, beyond a peer's | <= 1 s beyond | 3.00 s (sd 2.65, n=3): NOT met | `one.py` |" in shown
     assert "times faster" not in shown
     assert f"- `one.py 8`, {measure.BEGAN['date'][:10]}" in shown
+
+
+def test_each_device_has_a_column_and_what_was_not_measured_there_is_a_dash(benchmarks, tmp_path, monkeypatch):
+    measure, report = benchmarks
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    for script, device, what, times in (
+        ("b.py", "AMD EPYC", "both", 2.0), ("b.py", "Intel(R) Xeon(R) Processor", "both", 0.5),
+        ("a.py", "Intel(R) Xeon(R) Processor", "one", 3.0), ("gpu.py", "NVIDIA H100", "both", 4.0),
+    ):  # fmt: skip
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{script}"])
+        found = measure.faster(what, "a peer", {"ours": [1.0], "theirs": [times]}, "ours", "theirs", 1)
+        measure.keep(script.removesuffix(".py"), [found], (), device=device)
+    processors, gpus, places = report.table().split("\n\n")
+    assert processors.splitlines() == [
+        "| what | target | amd-epyc | intel-xeon | file |",
+        "|---|---|---|---|---|",
+        "| one, times faster than a peer | >= 1x | - | 3.00 (n=1): met | `a.py` |",
+        "| both, times faster than a peer | >= 1x | 2.00 (n=1): met | 0.50 (n=1): NOT met | `b.py` |",
+    ]
+    assert gpus.splitlines()[0] == "| what | target | nvidia-h100 | file |"
+    assert gpus.splitlines()[2:] == ["| both, times faster than a peer | >= 1x | 4.00 (n=1): met | `gpu.py` |"]
+    assert [line.split("`")[1] for line in places.splitlines()] == ["b.py", "a.py", "b.py", "gpu.py"]
+
+
+@pytest.mark.parametrize(
+    ("device", "folder"),
+    [
+        ("Intel(R) Xeon(R) Platinum 8488C CPU @ 2.40GHz", "intel-xeon-platinum-8488c"), ("AMD EPYC", "amd-epyc"),
+        ("NVIDIA H100 80GB HBM3", "nvidia-h100-80gb-hbm3"), ("../..", "unknown"),
+    ],
+)  # fmt: skip
+def test_a_devices_folder_is_its_name_in_small_letters(benchmarks, device, folder):
+    assert benchmarks[0].slug(device) == folder
 
 
 def test_the_page_shows_what_the_files_hold(benchmarks):
