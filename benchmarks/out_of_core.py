@@ -2,7 +2,7 @@
 
 The file holds `times` copies of PAMAP2's number of training windows (22,512 of 40 channels x 100 samples, step 22): the
 signal is one random walk repeated. Steps are taken on windows drawn at random from the whole file. Wall clock, all
-cores; memory is what the process has for itself: pages of the mapped file are the system's, which may take them back.
+cores; memory is what the process has for itself: pages of the file are the system's, which may take them back.
 The answers are a WRN28-3 signal teacher's features for PAMAP2's training windows, spilled to disk and not.
 
 The files were just written: a machine with much memory still holds them. Before the cold steps the system is told to
@@ -14,6 +14,7 @@ forget a file's pages, so that the disk is read.
 import ctypes
 import functools
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -52,6 +53,15 @@ def on_disk(folder: Path, times: int) -> WindowSet:
     return WindowSet(mapped, starts, np.tile(one.label, times), np.zeros(len(starts), np.int16), manifest)
 
 
+def copied(file: Path) -> float:
+    """Seconds of a plain copy of the file."""
+    started = time.perf_counter()
+    shutil.copyfile(file, file.with_suffix(".copy"))
+    taken = time.perf_counter() - started
+    file.with_suffix(".copy").unlink()
+    return taken
+
+
 def own_gib() -> float:
     """Memory that belongs to this process alone [GiB]."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
@@ -69,16 +79,20 @@ def main(words: list[str]) -> None:
         large = on_disk(Path(place), times)
         gib = large.signal.nbytes / 2**30
         before = own_gib()
-        mapped = DeviceWindows(large, statistics, "cpu", memory_bytes=0)
+        started = time.perf_counter()
+        from_file = DeviceWindows(large, statistics, "cpu", memory_bytes=0, folder=Path(place))
+        writing = {"scaled": [time.perf_counter() - started], "copied": [copied(Path(place) / "signal.npy")]}
         in_memory = DeviceWindows(small, statistics, "cpu")
         rng = torch.Generator().manual_seed(0)
         what = f"{steps} steps on windows of a file of {gib:.1f} GiB ({times} times PAMAP2)"
         rows = beside_memory(
-            what, "the same steps on PAMAP2 in memory", _steps(mapped, settings, steps, rng),
-            _steps(in_memory, settings, steps, rng), [Path(place) / "signal.npy"],
+            what, "the same steps on PAMAP2 in memory", _steps(from_file, settings, steps, rng),
+            _steps(in_memory, settings, steps, rng), [Path(f"/proc/self/fd/{from_file._file.file}")],
         )  # fmt: skip
         grown = own_gib() - before
     memory = {"a": [grown], "b": [gib]}
+    copy = f"writing the scaled signal, {gib:.1f} GiB, wall clock"
+    rows.append(_measure.dearer(copy, "a copy of its file", writing, "scaled", "copied", 3))
     rows.append(_measure.dearer(f"own memory, {grown:.2f} GiB", f"the file, {gib:.1f} GiB", memory, "a", "b", 0.5))
     rows += spilled(in_memory, settings, steps)
     notes = "Files were written just before: warm ones are in the page cache as far as memory allows."

@@ -1,15 +1,14 @@
 import math
-import re
-from pathlib import Path
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from spkd.data import batches, scaling, windowing, windowset
+from spkd.data import batches, scaled, scaling, windowing
 from spkd.data.recordings import Recording, Recordings, Report
-
-SMAPS = Path("/proc/self/smaps")
+from spkd.errors import SpkdError
 
 
 @pytest.fixture(scope="module")
@@ -50,53 +49,65 @@ def test_subject_scaling_gives_every_subject_mean_zero_and_spread_one(windows):
         np.testing.assert_allclose(samples.std(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 500, 2**26])
 @pytest.mark.parametrize("rule", ["training", "paper", "subject"])
-def test_windows_read_from_their_file_are_the_same_bits(windows, rule, tmp_path):
-    windows.save(tmp_path / "w")
-    mapped = windowset.load(tmp_path / "w")
+def test_windows_read_from_a_file_are_the_same_bits(windows, rule, chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(scaled, "CHUNK_BYTES", chunk)
     found = measured(windows, rule)
-    in_memory, from_file = (batches.DeviceWindows(mapped, found, "cpu", limit) for limit in (math.inf, 1))
-    rows = in_memory.rows(np.array([17, 0, 5, 5]))
+    in_memory, from_file = (batches.DeviceWindows(windows, found, "cpu", n, tmp_path) for n in (math.inf, 1))
     assert from_file.signal is None
-    assert torch.equal(from_file.batch(rows), in_memory.batch(rows))
+    for rows in ([17, 0, 5, 5], list(range(len(windows))), [2], []):
+        batch = from_file.batch(from_file.rows(np.array(rows)))
+        assert torch.equal(batch, in_memory.batch(in_memory.rows(np.array(rows))))
+        assert batch.transpose(1, 2).is_contiguous()
 
 
-def test_a_signal_is_held_up_to_the_bytes_that_it_may_take(windows):
+def test_a_signal_is_held_up_to_the_bytes_that_it_may_take(windows, tmp_path):
     found, n_bytes = measured(windows, "training"), 4 * windows.signal.size
-    held = [batches.DeviceWindows(windows, found, "cpu", limit).signal for limit in (n_bytes, n_bytes - 1)]
+    held = [batches.DeviceWindows(windows, found, "cpu", n, tmp_path).signal for n in (n_bytes, n_bytes - 1)]
     assert held[0] is not None
     assert held[1] is None
 
 
-def test_what_was_expected_of_a_file_is_read_once_and_comes_in_any_order(windows, tmp_path):
-    windows.save(tmp_path / "w")
-    mapped = windowset.load(tmp_path / "w")
+def test_what_was_expected_of_a_file_is_read_once_and_comes_in_any_order(windows, tmp_path, monkeypatch):
     found = measured(windows, "training")
-    in_memory, from_file = (batches.DeviceWindows(mapped, found, "cpu", limit) for limit in (math.inf, 1))
+    in_memory, from_file = (batches.DeviceWindows(windows, found, "cpu", n, tmp_path) for n in (math.inf, 1))
     few, many, other = (from_file.rows(np.array(rows)) for rows in ([3, 0], [9, 4, 7, 1, 8, 2, 6, 5, 0, 3, 9], [5]))
-    read, gather = [], from_file.windows.windows
-    object.__setattr__(from_file.windows, "windows", lambda rows: read.append(rows.tolist()) or gather(rows))
+    asked, begin = [], from_file._file.begin
+    monkeypatch.setattr(from_file._file, "begin", lambda starts: asked.append(starts.tolist()) or begin(starts))
     from_file.expect(few, many)
     for rows in (many, other, few):
         assert torch.equal(from_file.batch(rows), in_memory.batch(rows))
-    assert sorted(sum(read, [])) == sorted([*few.tolist(), *many.tolist(), *other.tolist()])
+    assert asked == [windows.starts[rows.numpy()].tolist() for rows in (few, many, other)]
     for _ in range(5):
         from_file.expect(other)
     assert len(from_file._ahead) == 2
 
 
-@pytest.mark.skipif(not SMAPS.exists(), reason="this system does not say how a file is mapped")
-def test_a_file_that_is_read_here_and_there_is_not_read_ahead(windows, tmp_path):
-    windows.save(tmp_path / "w")
-    mapped = windowset.load(tmp_path / "w")
+def test_the_file_has_no_name_and_is_gone_with_its_windows(windows, tmp_path):
+    from_file = batches.DeviceWindows(windows, measured(windows, "training"), "cpu", 1, tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+    held = os.fstat(descriptor := from_file._file.file)
+    assert (held.st_nlink, held.st_size) == (0, 4 * windows.signal.size)
+    del from_file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
-    def is_random() -> bool:
-        (flags,) = re.findall(rf"{tmp_path}/w/signal\.npy\n(?:[A-Z].*\n)*?VmFlags:(.*)", SMAPS.read_text())
-        return "rr" in flags.split()
 
-    assert not is_random()
-    batches.DeviceWindows(mapped, measured(windows, "training"), "cpu", 1)
-    assert is_random()
+def test_a_disk_without_room_for_the_scaled_signal_is_refused_before_a_byte_is_written(windows, tmp_path, monkeypatch):
+    monkeypatch.setattr(scaled.shutil, "disk_usage", lambda _: SimpleNamespace(free=4 * windows.signal.size))
+    monkeypatch.setattr(scaled.tempfile, "TemporaryFile", None)
+    with pytest.raises(SpkdError, match=r"scaled copy of the signal.*raise train.windows_gib"):
+        batches.DeviceWindows(windows, measured(windows, "training"), "cpu", 1, tmp_path)
+
+
+def test_a_file_that_was_cut_is_an_error_and_not_a_window(windows, tmp_path):
+    from_file = batches.DeviceWindows(windows, measured(windows, "training"), "cpu", 1, tmp_path)
+    os.ftruncate(from_file._file.file, 4 * windows.signal.size - 1)
+    last = from_file.rows(np.array([len(windows) - 1]))
+    assert windows.starts[-1] + windows.length == windows.signal.shape[1]
+    with pytest.raises(OSError, match="119 of 120 bytes"):
+        from_file.batch(last)
 
 
 def test_a_batch_copies_only_itself(windows):

@@ -116,6 +116,13 @@ def test_the_maps_of_teachers_come_from_the_windows_and_views_that_they_teach_fr
         assert all(own[tap].tobytes() == expected.tobytes() for own in witness.taught.values())
 
 
+def test_a_signal_that_memory_may_not_hold_is_read_from_a_file_and_ends_with_the_same_weights(trained, student, capsys):
+    from_file = get(trained.train("student", train__windows_gib=0.0))
+    said = capsys.readouterr().out
+    assert f"more than train.windows_gib 0: read from a file in {trained.places.runs}" in said
+    assert from_file.tags["weights.sha256"] == student.tags["weights.sha256"]
+
+
 def test_environment_code_and_data_are_recorded(trained, student):
     environment = read(student.id, "environment.json")
     assert environment["flags"]["threads"] == 1

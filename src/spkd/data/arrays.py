@@ -4,7 +4,6 @@ Knows nothing of windows or views; those give the arrays and the manifest, and s
 """
 
 import json
-import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,13 +97,3 @@ def _map(path: Path, described: list[Any], do: str, mode: Literal["r", "c"]) -> 
     if [str(array.dtype), list(array.shape)] != described:
         raise SpkdError(path, f"an array {described}", [str(array.dtype), list(array.shape)], do)
     return array
-
-
-def read_at_random(array: np.ndarray) -> None:
-    """Have the system read of the array's file what is asked for and no more, where it is mapped from one.
-
-    Of a file that is read here and there it would otherwise read 30 times as much ahead.
-    """
-    mapped = array.base
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)

@@ -133,8 +133,16 @@ def render(plan: Plan, view: str, view_settings: dict[str, Any]) -> Render:
 
 
 def on_device(plan: Plan, statistics: scaling.Scaling) -> DeviceWindows:
-    """The windows, scaled by the given statistics, on the plan's device, or mapped where they are too large for it."""
-    return DeviceWindows(plan.windows, statistics, plan.device, plan.settings.train.windows_gib * 2**30)
+    """The windows, scaled by the given statistics, on the plan's device, or in a file where too large for it."""
+    most = plan.settings.train.windows_gib
+    seen = DeviceWindows(plan.windows, statistics, plan.device, most * 2**30, plan.places.runs)
+    if seen.signal is None:
+        size = f"{plan.windows.signal.nbytes / 2**30:.2g} GiB"
+        print(
+            f"signal of {size}, more than train.windows_gib {most:g}: read from a file in {plan.places.runs}",
+            flush=True,
+        )
+    return seen
 
 
 def generator(plan: Plan) -> torch.Generator:
