@@ -1,10 +1,11 @@
-"""Memory of the process and its devices: what is free, and that freed memory stays, for the tensors of the next step.
+"""Memory of the process, its devices and disks: what is free, and that freed memory stays, for the next step's tensors.
 
 The C library gives large blocks back to the system and asks for them again, page by page, in every step of an image
 student on a CPU, which takes longer for it (benchmarks/kept_memory.py).
 """
 
 import ctypes
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 
 from spkd.errors import SpkdError
 
+# Share of the free disk that scratch files may take: checkpoints and outboxes need room too.
+OF_FREE_DISK = 0.8
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # A larger block is one of few, e.g. a teacher's answers, and goes back to the system.
 LARGEST_BYTES, LARGEST_BYTES_OF_OLD = 2**29, 2**25  # some versions refuse more than the latter
@@ -47,6 +50,12 @@ def enough(where: str, do: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         error.__traceback__ = None  # whose frames hold the step's tensors
         raise SpkdError(where, "what fits the memory of the GPU", str(error).split(". ")[0], do) from None
+
+
+def disk_bytes(folder: Path) -> float:
+    """What scratch files may take of the disk of a folder, which need not be there yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return OF_FREE_DISK * shutil.disk_usage(there).free
 
 
 def _allowed(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:

@@ -215,7 +215,7 @@ def test_features_lie_in_a_file_where_the_disk_has_room_and_a_gpu_makes_them_aga
     usage = namedtuple("usage", "free")
     folder = tmp_path / "not" / "there"
     for device, free, where in (("cpu", 5501, folder), ("cpu", 5499, None), ("meta", 5501, None)):
-        monkeypatch.setattr(remembered.shutil, "disk_usage", lambda path, free=free: usage(free))
+        monkeypatch.setattr(remembered.memory.shutil, "disk_usage", lambda path, free=free: usage(free))
         assert remembered._scratch(folder, plan, torch.empty(10, device=device)) == where
     assert not folder.exists()
 
@@ -255,7 +255,7 @@ def test_kept_answers_of_other_shapes_are_refused(make_task, remembers):
 def test_a_teacher_whose_answers_fit_nowhere_is_asked_every_step(make_task, remembers, monkeypatch):
     task = make_task(teachers=1)
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(remembered.shutil, "disk_usage", lambda path: usage(1000))
+    monkeypatch.setattr(remembered.memory.shutil, "disk_usage", lambda path: usage(1000))
     teacher, how = remembers(task.teachers[0], task.train, 1000)
     assert teacher is task.teachers[0]
     assert "every step" in how

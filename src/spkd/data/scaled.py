@@ -5,7 +5,6 @@ one. A few threads read the windows of a batch: a disk answers several questions
 """
 
 import os
-import shutil
 import tempfile
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spkd import memory
 from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
@@ -20,8 +20,6 @@ from spkd.meter import Meter
 
 READERS = 8  # threads
 CHUNK_BYTES = 2**26
-# Share of the free disk that the file may take: the run's checkpoint and outbox need room too.
-OF_FREE_DISK = 0.8
 
 
 def scaled(windows: WindowSet, scaling: Scaling, first: int = 0, last: int | None = None) -> np.ndarray:
@@ -47,11 +45,11 @@ class ScaledFile:
         """Write it; raises SpkdError where the folder's disk has no room for it, or the statistics do not fit."""
         n_channels, n_samples = windows.signal.shape
         self.length, self.n_channels = windows.length, n_channels
-        folder.mkdir(parents=True, exist_ok=True)
-        needed, room = 4 * windows.signal.size, OF_FREE_DISK * shutil.disk_usage(folder).free
+        needed, room = 4 * windows.signal.size, memory.disk_bytes(folder)
         if needed > room:
             got, do = f"room for {room / 2**30:.1f} GiB", "make room, or raise train.windows_gib"
             raise SpkdError(folder, f"room for a scaled copy of the signal, {needed / 2**30:.1f} GiB", got, do)
+        folder.mkdir(parents=True, exist_ok=True)
         step = max(1, CHUNK_BYTES // (4 * n_channels))
         with (
             tempfile.TemporaryFile(dir=folder) as file,

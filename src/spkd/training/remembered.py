@@ -6,7 +6,6 @@ waits for memory once, not once for every tap. What memory does not hold is mapp
 """
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ from spkd.training.teachers import Knowledge, LiveTeacher, Teacher
 
 # The products of a pair are picked as one element of their size, whatever it means: faster than as a row of numbers.
 ELEMENTS = {1: torch.float32, 2: torch.float64, 4: torch.complex128}
-# Share of the free disk that answers may take: the run's checkpoint and outbox need room too.
-OF_FREE_DISK = 0.8
 # Shares of a device's free memory that answers, and the features that products are made of, may take: the rest is for
 # the steps, and for the other worker of a table. Answers that a CPU maps from a file are as fast as those in memory.
 OF_FREE_MEMORY = {"cpu": (0.4, 0.2), "cuda": (0.8, 0.4)}
@@ -132,7 +129,7 @@ def remember(
         passes = filled(answers)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} in memory"
     folder.mkdir(parents=True, exist_ok=True)
-    room = OF_FREE_DISK * shutil.disk_usage(folder).free
+    room = memory.disk_bytes(folder)
     if plan.n_bytes > room:
         return teacher, f"every step: answers need {size}, the disk has {room / 2**20:.0f} MiB for them"
     with arrays.filling(place, {name: ("<f4", shape) for name, shape in plan.shapes.items()}, {}) as files:
@@ -143,10 +140,8 @@ def remember(
 
 def _scratch(folder: Path, plan: Layout, rows: torch.Tensor) -> Path | None:
     """Where features may lie that memory does not hold, if its disk has room for all; a GPU makes them again sooner."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     needed = 4 * len(rows) * sum(plan.products.values()) + plan.n_bytes
-    roomy = needed <= OF_FREE_DISK * shutil.disk_usage(there).free
-    return folder if rows.device.type == "cpu" and roomy else None
+    return folder if rows.device.type == "cpu" and needed <= memory.disk_bytes(folder) else None
 
 
 def _of_file(place: Path, plan: Layout, device: torch.device, fits: bool) -> dict[str, torch.Tensor]:
