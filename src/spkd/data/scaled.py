@@ -22,19 +22,33 @@ READERS = 8  # threads
 CHUNK_BYTES = 2**26
 
 
-def scaled(windows: WindowSet, scaling: Scaling, first: int = 0, last: int | None = None) -> np.ndarray:
-    """(samples, C) float32: samples first to last, each scaled by the group of the subject whose windows cover it."""
-    group = scaling.group(windows)[windows.subject]
-    part = np.array(windows.signal[:, first:last], dtype=np.float32)
+Span = tuple[int, int, np.ndarray, np.ndarray]
+"""(first, last) sample that one mean and std (C, 1) scale."""
+
+
+def scaled(windows: WindowSet, scaling: Scaling) -> np.ndarray:
+    """(samples, C) float32: each sample scaled by the group of the subject whose windows cover it."""
+    return _part(windows, _spans(windows, scaling), 0, windows.signal.shape[1])
+
+
+def _spans(windows: WindowSet, scaling: Scaling) -> list[Span]:
+    group, found = scaling.group(windows)[windows.subject], []
+    mean, std = (a.astype(np.float32)[:, :, None] for a in (scaling.mean, scaling.std))
+    if len(mean) == 1:
+        return [(0, windows.signal.shape[1], mean[0], std[0])]
     for g in np.unique(group):
-        mean, std = (a[g].astype(np.float32)[:, None] for a in (scaling.mean, scaling.std))
-        if len(scaling.mean) == 1:
-            part -= mean
-            part /= std
-            break
         starts = windows.starts[group == g]
-        inside = slice(max(int(starts.min()) - first, 0), max(int(starts.max()) + windows.length - first, 0))
-        part[:, inside] = (part[:, inside] - mean) / std
+        found.append((int(starts.min()), int(starts.max()) + windows.length, mean[g], std[g]))
+    return found
+
+
+def _part(windows: WindowSet, spans: list[Span], first: int, last: int) -> np.ndarray:
+    """(samples, C) float32: the scaled samples first to last."""
+    part = np.array(windows.signal[:, first:last], dtype=np.float32)
+    for begin, end, mean, std in spans:
+        inside = part[:, max(begin - first, 0) : max(end - first, 0)]
+        inside -= mean
+        inside /= std
     return np.ascontiguousarray(part.T)
 
 
@@ -50,13 +64,13 @@ class ScaledFile:
             got, do = f"room for {room / 2**30:.1f} GiB", "make room, or raise train.windows_gib"
             raise SpkdError(folder, f"room for a scaled copy of the signal, {needed / 2**30:.1f} GiB", got, do)
         folder.mkdir(parents=True, exist_ok=True)
-        step = max(1, CHUNK_BYTES // (4 * n_channels))
+        spans, step = _spans(windows, scaling), max(1, CHUNK_BYTES // (4 * n_channels))
         with (
             tempfile.TemporaryFile(dir=folder) as file,
             Meter(f"scaled signal of {windows.manifest['dataset']}", needed) as meter,
         ):
             for first in range(0, n_samples, step):
-                meter.add(file.write(scaled(windows, scaling, first, first + step).data))
+                meter.add(file.write(_part(windows, spans, first, first + step).data))
             file.flush()
             self.file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.file)  # not before the last of its threads has read
