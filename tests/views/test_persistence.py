@@ -200,33 +200,49 @@ def test_rows_may_come_in_any_order_and_twice():
     torch.testing.assert_close(view(torch.zeros(4, 3, 100), some), every[some], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("at_a_time", "lots"), [(1, [1] * 11), (6, [2] * 5 + [1]), (14, [4, 4, 3]), (320, [11])])
+@pytest.mark.parametrize(("at_a_time", "lots"), [(1, [1] * 33), (14, [14, 14, 5]), (320, [33])])
 def test_images_drawn_in_lots_are_those_drawn_at_once(at_a_time, lots, monkeypatch):
     windows, drawn = window_set(gait(10, 3, 600), length=100, step=50), []
-    view = persistence.view(SETTINGS, on_device(prepare(windows, SETTINGS)))
-    x, rows = torch.zeros(11, 3, 100), torch.tensor([4, 0, 4, 9, 10, 1, 2, 3, 8, 7, 5])
-    monkeypatch.setattr(persistence, "CPU_CHANNELS", 3 * 11)
-    at_once = view(x, rows)
+    stored = on_device(prepare(windows, SETTINGS))
+    rows, sizes = torch.tensor([4, 0, 4, 9, 10, 1, 2, 3, 8, 7, 5]), stored["offsets"].diff()
+    which = (rows.unsqueeze(1) * 3 + torch.arange(3)).flatten()
+    at_once = render(*gather(stored["points"], stored["offsets"], which, int(sizes.max())), SETTINGS)
 
     def counted(points, present, settings):
-        drawn.append(len(points))
+        drawn.append((len(points), points.shape[1]))
         return render(points, present, settings)
 
     monkeypatch.setattr(persistence, "CPU_CHANNELS", at_a_time)
     monkeypatch.setattr(persistence, "render", counted)
-    in_lots = view(x, rows)
-    assert drawn == lots
+    in_lots = persistence.view(SETTINGS, stored)(torch.zeros(11, 3, 100), rows)
+    assert [n for n, _ in drawn] == lots
+    # Diagrams of like size share a lot, which has room for its own largest and no more.
+    assert [room for _, room in drawn] == [int(lot.max()) for lot in sizes[which].sort().values.split(at_a_time)]
     # Another number of products at a time may take another kernel, which adds in another order.
-    torch.testing.assert_close(in_lots, at_once, rtol=0, atol=1e-6)
+    torch.testing.assert_close(in_lots, at_once.view(11, 3, 64, 64), rtol=0, atol=1e-6)
+
+
+def test_no_windows_have_no_images():
+    stored = on_device(prepare(window_set(gait(10, 3, 600), length=100, step=50), SETTINGS))
+    none = persistence.view(SETTINGS, stored)(torch.zeros(0, 3, 100), torch.zeros(0, dtype=torch.int64))
+    assert none.shape == (0, 3, 64, 64)
 
 
 def test_padding_is_not_drawn():
     points, offsets = torch.tensor([[-1.0, 0.0], [0.0, 0.5], [0.5, 0.9]]), torch.tensor([0, 2, 3, 3])
-    block, present = gather(points, offsets, torch.tensor([1, 0, 2]), n_channels=1, n_points=2)
-    assert present[:, 0].tolist() == [[True, False], [True, True], [False, False]]
-    images = render(block, present, SETTINGS)[:, 0].numpy()
+    block, present = gather(points, offsets, torch.tensor([1, 0, 2]), n_points=2)
+    assert present.tolist() == [[True, False], [True, True], [False, False]]
+    images = render(block, present, SETTINGS).numpy()
     np.testing.assert_array_equal(images[0], image_of([[0.5, 0.9]]))
     assert not images[2].any()
+
+
+@pytest.mark.parametrize("make", [noise, coarse])
+def test_samples_sort_as_by_numpys_stable_sort(make):
+    series = make(12, 50, 100)
+    series[0, ::3], series[1, ::2], series[1, 1::2] = -0.0, 0.0, -0.0
+    series[2, :4] = [1e-45, -1e-45, 3e38, -3e38]
+    np.testing.assert_array_equal(persistence._ascending(series), np.argsort(series, axis=1, kind="stable"))
 
 
 def test_autocast_does_not_round_the_image():
