@@ -71,3 +71,28 @@ def test_an_older_torch_without_that_product_multiplies_by_its_own(tmp_path, mon
     matmul.CPU.write_text("vendor_id\t: AuthenticAMD\n")
     monkeypatch.setattr(torch.ops, "mkldnn", object())
     assert matmul._one_dnn.__wrapped__() is False
+
+
+@pytest.mark.parametrize("right", [
+    random(5, 20)[:, :10], random(5, 20)[:, ::2], random(20, 5).T[:, ::2], random(10, 10)[::2],
+    random(1, 10).expand(5, 10),
+])  # fmt: skip
+def test_onednn_never_multiplies_by_what_lies_scattered_in_memory(right, monkeypatch):
+    given = []
+
+    class Watched:
+        @staticmethod
+        def _linear_pointwise(left, right, *rest):
+            given.append(right)
+            return left @ right.T
+
+    monkeypatch.setattr(matmul, "_one_dnn", lambda: True)
+    monkeypatch.setattr(torch.ops, "mkldnn", Watched)
+    left = random(3, 10, seed=2)
+    torch.testing.assert_close(matmul.by_rows(left, right), left @ right.T)
+    assert given[0].is_contiguous()
+
+
+@pytest.mark.parametrize("right", [random(5, 10), random(10, 5).T])
+def test_what_lies_together_is_not_copied(right):
+    assert matmul.dense(right) is right
