@@ -210,6 +210,16 @@ def test_no_term_is_recorded_that_validation_does_not_compute(distilled: Trained
     assert [list(json.loads(line)["values"]) for line in lines] == [header[2:]] * 2
 
 
+def test_an_epoch_that_was_not_validated_has_no_validation_numbers(run_trainer: Callable[..., Path]) -> None:
+    folder = run_trainer(replace(PLAN, method="none"), val=False)
+    first, last = [json.loads(line)["values"] for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    of_validation = {name for name in last if name.startswith(("val/", "metrics/"))}
+    assert {"val/box_loss", "metrics/mAP50-95(B)"} <= of_validation
+    assert set(last) - set(first) == of_validation and "train/box_loss" in first
+    best, newest = (states(folder / "weights" / f"{name}.pt") for name in ("best", "last"))
+    assert all(torch.equal(best[name], newest[name]) for name in newest)  # so the headline is the last epoch's
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[], float]) -> None:
     """The SP term of one step of a training, counted from 1, is what `how` returns; two steps are an epoch."""
     steps, gap = iter(range(1, 100)), SpCriterion.gap

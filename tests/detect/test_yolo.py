@@ -215,6 +215,14 @@ def test_a_training_that_patience_ended_says_so_and_its_last_epoch_is_the_one_th
     assert "2 epochs of 4 (no better one in 1: detect.train.patience) at 64 px" in page
 
 
+@pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])
+def test_the_headline_says_which_epoch_was_taken(done: Any, own: dict[str, Any], rule: str) -> None:
+    job, logged, numbers = done
+    assert logged["tags"]["headline"].startswith("best epoch")
+    page = tracked.describe(replace(job, extra=own), numbers, {"commit": "c", "dirty": False})
+    assert f"Headline: {rule} " in page
+
+
 def test_tables_plots_weights_and_lineage_are_logged(done: Any) -> None:
     job, logged, _ = done
     assert {"data/preflight.json", "data/data.yaml", "results.csv", "args.yaml", "plan.json"} <= logged["files"]

@@ -61,6 +61,7 @@ class SpkdTrainer(DetectionTrainer):
         seeding.set_flags(bool(self.args.deterministic), self.plan.tf32, threads, warn_only=True)
         self.first_images: list[str] | None = None
         self.batch_of_epoch = (-1, 0)
+        self.validated = -1
         self.add_callback("on_train_batch_end", refuse_non_finite)
         self.add_callback("on_train_batch_end", record_first_step)
 
@@ -159,10 +160,18 @@ class SpkdTrainer(DetectionTrainer):
         metrics = {key: value for key, value in metrics.items() if key not in OF_TRAINING}
         super().save_metrics(metrics)
         step = self.epoch + 1
+        if self.validated != self.epoch:  # the CSV needs every column, and gets zeros
+            metrics = {key: value for key, value in metrics.items() if key not in self.metrics}
         with (self.save_dir / "epochs.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "values": {k: float(v) for k, v in metrics.items()}}) + "\n")
         if step % self.plan.maps_every == 0 or step == self.epochs:
             self._record_smoothed(step)
+
+    def validate(self) -> tuple[dict[str, float] | None, float | None]:
+        """ultralytics' own, remembering the epoch: with `val: false` only the last one is validated."""
+        found: tuple[dict[str, float] | None, float | None] = super().validate()
+        self.validated = self.epoch
+        return found
 
     def save_model(self) -> bool:
         """Write checkpoints beside their names and rename them: a kill leaves the old or the new, never half of one."""

@@ -191,7 +191,7 @@ def describe(job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) ->
         f"{job.title}: `{Path(job.model).name}` on `{job.data}` ({origin}), {how}.",
         f"{_epochs(job, int(numbers['epochs']))} at {job.imgsz} px, batch {job.batch}.",
         *([warning] if origin == "simulated" else []),
-        f"Headline: {yolo.HEADLINE}.",
+        f"Headline: {yolo.headline(job)}.",
         f"| | |\n|---|---|\n{rows}",
         f"Repeat: `git checkout {code['commit']}`{' and code.patch' if code['dirty'] else ''}, `dvc repro coco`, "
         "`spkd detect` with the settings of `settings.json`.",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from spkd.evidence.tracking import Run
 
 NOTE = "job.json"  # whose work a folder holds: the job, and the digest of the data it began with
-HEADLINE = "best epoch on the validation images, which also choose it: optimistic"
+BEST_EPOCH = "best epoch on the validation images, which also choose it: optimistic"
+LAST_EPOCH = "last epoch, the only one that was validated (detect.train.val false)"
 
 
 def look(job: Job) -> preflight.Report:
@@ -162,8 +163,13 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     cost = evaluate.cost(model, job.imgsz, hardware.first(job.device))
     run.metrics({f"cost/{k}": v for k, v in cost.items()}, step=0)
     _log_weights(job, run, model, names)
-    run.tags({"headline": HEADLINE})
+    run.tags({"headline": headline(job)})
     return {**result.numbers, **{f"coco/{k}": v for k, v in result.coco.items()}, **cost, "epochs": trained}
+
+
+def headline(job: Job) -> str:
+    """Which epoch the numbers of a training are of."""
+    return BEST_EPOCH if job.extra.get("val", True) else LAST_EPOCH
 
 
 def ended(job: Job, trained: int) -> str:
