@@ -1,6 +1,7 @@
-"""The line that says on which device a command works."""
+"""The line that says on which device a command works; the names of devices."""
 
 import importlib
+import platform
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,17 @@ def test_a_training_says_its_device_before_it_begins(door, blind, monkeypatch, t
     tree = config.resolve(config.read(ROOT / "params.yaml"), {"run.threads": torch.get_num_threads()})
     assert command.main([], config.check(Settings, tree, ""), tree) == 0
     assert said and said[0].startswith("device: cpu (auto: torch ")
+
+
+def test_a_processor_has_the_name_that_the_system_gives_it(monkeypatch, tmp_path):
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor\t: 0\nmodel name\t: Some CPU 9000\nprocessor\t: 1\nmodel name\t: Other\n")
+    monkeypatch.setattr(machine, "Path", lambda name: told)
+    assert machine.chip(torch.device("cpu")) == "Some CPU 9000"
+    told.unlink()
+    assert machine.processor() == (platform.processor() or platform.machine())
+
+
+def test_a_gpu_is_told_by_its_own_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert machine.chip(torch.device("cuda", 1)) == "GPU 1"

@@ -321,7 +321,11 @@ def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher,
         patched.setattr(torch, "__version__", "0.0")
         others.append(key())
     with monkeypatch.context() as patched:
+        patched.setattr(har.machine, "chip", lambda device: f"another {device.type}")
+        others.append(key())
+    with monkeypatch.context() as patched:
         gpu, plain = torch.device("cuda"), har._remembered
+        patched.setattr(har.machine, "chip", lambda device: "")
         patched.setattr(har, "_remembered", lambda made, *words: plain(replace(made, device=gpu), *words))
         others.append(key())
     monkeypatch.setattr(har, "_code", lambda made: {"losses/sp.py": "1"})

@@ -1,4 +1,7 @@
-"""Says on which device a command works: a GPU that is not used must not go unnoticed."""
+"""The machine's devices by name; says on which one a command works: a GPU that is not used must not go unnoticed."""
+
+import platform
+from pathlib import Path
 
 import torch
 
@@ -15,3 +18,18 @@ def line(device: object, wanted: str) -> str:
     indices = [int(index) for index in name.removeprefix("cuda").removeprefix(":").split(",") if index]
     names = [torch.cuda.get_device_name(index) for index in indices or [torch.cuda.current_device()]]
     return f"device: cuda{':' if indices else ''}{','.join(map(str, indices))} ({', '.join(names)})"
+
+
+def chip(device: torch.device) -> str:
+    """What computes on the device: the processor's or the GPU's name. Another one rounds otherwise."""
+    return processor() if device.type == "cpu" else str(torch.cuda.get_device_name(device))
+
+
+def processor() -> str:
+    """The processor's name, by Linux where it tells."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

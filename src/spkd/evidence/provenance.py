@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from spkd.evidence import lock_file, working_tree
+from spkd.evidence import lock_file, machine, working_tree
 
 if TYPE_CHECKING:
     from spkd.evidence.tracking.run import Run
@@ -31,7 +31,7 @@ def environment(flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]
     return {
         "os": platform.platform(),
         "python": platform.python_version(),
-        "cpu": _cpu(),
+        "cpu": machine.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": _gpus(),
@@ -97,15 +97,6 @@ def packages() -> dict[str, str]:
         if told["Name"]:
             found[told["Name"].lower().replace("_", "-")] = told["Version"]
     return dict(sorted(found.items()))
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _gpus() -> list[dict[str, Any]]:

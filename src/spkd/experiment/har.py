@@ -13,7 +13,7 @@ import torch
 from spkd import atomic, memory, plugin, seeding
 from spkd.data import scaling
 from spkd.errors import SpkdError
-from spkd.evidence import tracking
+from spkd.evidence import machine, tracking
 from spkd.evidence.outbox import Outbox
 from spkd.experiment import lineage, outcome, plan, record, source, student
 from spkd.experiment.lineage import Ancestor
@@ -233,7 +233,8 @@ def _remembered(
         identity = [ancestor.sha256, asdict(ancestor.card), live.tap_names, wrap is not None, train.eval_batch]
         if train.teacher_cache_keep:
             own = made.settings.run
-            identity += [torch.__version__, made.device.type, own.threads, own.tf32, own.deterministic, _code(made)]
+            identity += [torch.__version__, made.device.type, machine.chip(made.device), own.threads, own.tf32]
+            identity += [own.deterministic, _code(made)]
         key = hashlib.sha256(json.dumps(identity).encode() + rows.cpu().numpy().tobytes()).hexdigest()[:16]
         if (key, live.name) in shared:
             teacher, how = shared[key, live.name], "once, for a run beside this one as well"
