@@ -30,8 +30,9 @@ ui: setup
 	mlflow ui --host 127.0.0.1 --port $(PORT)
 
 bench: setup
-	pip install --quiet --no-deps -r requirements-bench.in
-	for file in benchmarks/[a-z]*.py; do python $$file || exit 1; done && python benchmarks/_report.py
+	pip install --quiet --no-deps -r requirements-bench.in && dvc repro --quiet
+	failed=; for file in benchmarks/[a-z]*.py; do python $$file || failed="$$failed $$file"; done; \
+	python benchmarks/_report.py && test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 sample: setup
 	spkd simulate --out sample

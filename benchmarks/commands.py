@@ -39,8 +39,11 @@ def starting(repeats: int) -> list[dict]:
 def _seconds(words: list[str], changes: dict[str, str], folder: Path = _measure.ROOT) -> float:
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | changes
     started = time.perf_counter()
-    subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True)
-    return time.perf_counter() - started
+    done = subprocess.run(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    taken = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(f"{' '.join(words)}: exit status {done.returncode}\n{done.stdout[-2000:]}")
+    return taken
 
 
 def mlflow_run(rounds: int, folder: Path) -> list[dict]:
