@@ -299,7 +299,7 @@ def teacher(trained, student, tmp_path):
 def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher, tmp_path, monkeypatch):
     keys, run = [], SimpleNamespace(tags=lambda values: None, folder=tmp_path)
 
-    def remember(live, rows, batch, memory, folder, wrap, key):
+    def remember(live, rows, batch, memory, folder, wrap, key, from_s):
         keys.append(key)
         return live, "as told"
 
@@ -331,8 +331,6 @@ def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher,
     monkeypatch.setattr(har, "_code", lambda made: {"losses/sp.py": "1"})
     others.append(key())
     assert len({first, *others}) == 1 + len(others)
-    har.assemble(trained.plan("student"), run, [teacher], None)
-    assert keys == [""]  # forgotten with the run
 
 
 def test_a_teachers_answers_are_remembered_within_the_settings_and_not_where_windows_change(
@@ -354,11 +352,28 @@ def test_a_teachers_answers_are_remembered_within_the_settings_and_not_where_win
     assert how(train__noise=0.1) == "every step: train.noise changes the windows"
     assert not given
     assert how(train__teacher_cache_gib=2.0, train__eval_batch=7) == "as told"
-    batch, most, folder, wrap, key = given.pop()
-    assert (batch, most, folder, key) == (7, 2 * 2**30, tmp_path / "answers", "")
+    batch, most, folder, wrap, key, from_s = given.pop()
+    assert (batch, most, folder, from_s) == (7, 2 * 2**30, tmp_path / "answers", 60.0)
+    assert len(key) == 16
     assert wrap.__module__.endswith("losses.sp") and wrap.__name__ == "Products"
     assert how(train__teacher_cache_keep=True) == "as told"
-    assert given.pop()[2] == trained.places.runs / "answers"
+    assert given[-1][2] == trained.places.runs / "answers" and given.pop()[-1] == 0.0
+
+
+def test_a_run_that_was_killed_finds_the_answers_that_took_long_and_leaves_none(trained, student, monkeypatch):
+    monkeypatch.setattr(har, "LONG_S", 0.0)
+    settings = trained.settings(run__seed=7)
+    with pytest.raises(KeyboardInterrupt), har.begun("student", *settings, trained.places, None, har.NOTHING) as own:
+        folder = own.run.folder
+        assert [path.name[:-16] for path in (folder / "answers").iterdir()] == ["signal-wrn16-1-"]
+        raise KeyboardInterrupt
+    again = get(trained.train("student", run__seed=7))
+    assert again.id == own.run.id and "found" in again.tags["teacher.signal-wrn16-1.answers"]
+    assert not folder.exists()
+    monkeypatch.setattr(har, "LONG_S", 1e9)
+    asked = get(trained.train("student", run__seed=7))
+    assert asked.id != again.id and "once" in asked.tags["teacher.signal-wrn16-1.answers"]
+    assert asked.tags["weights.sha256"] == again.tags["weights.sha256"]
 
 
 def test_the_teachers_that_a_run_chose_are_those_it_goes_on_with(trained, teacher, tmp_path):

@@ -18,10 +18,10 @@ FREE = 2**30
 
 @pytest.fixture
 def remembers(tmp_path):
-    """remembers(teacher, rows, memory_bytes, wrap, key) -> (teacher, how), 10 windows a forward pass."""
+    """remembers(teacher, rows, memory_bytes, wrap, key, ...) -> (teacher, how), 10 windows a forward pass."""
 
-    def make(teacher, rows, memory_bytes=FREE, wrap=sp.Products, key=""):
-        return remember(teacher, rows, 10, memory_bytes, tmp_path / "answers", wrap, key)
+    def make(teacher, rows, memory_bytes=FREE, wrap=sp.Products, key="", file_from_s=0.0):
+        return remember(teacher, rows, 10, memory_bytes, tmp_path / "answers", wrap, key, file_from_s)
 
     return make
 
@@ -232,6 +232,21 @@ def test_kept_answers_are_found_again_without_running_the_teacher(make_task, rem
     assert all(torch.equal(first.answers[name], again.answers[name]) for name in first.answers)
     remembers(task.teachers[0], task.train, key="other")
     assert sum(passes) == 1 + len(task.train)
+
+
+@pytest.mark.parametrize(("batch_s", "disk", "where"), [
+    (12.6, 2**40, "on disk"),  # 48 windows, 10 a pass: 60.5 s
+    (12.4, 2**40, "in memory"), (12.6, 1000, "in memory"),
+])  # fmt: skip
+def test_answers_that_took_long_lie_in_a_file_for_a_run_that_goes_on(
+    make_task, remembers, monkeypatch, batch_s, disk, where
+):
+    clock, usage = iter([100.0, 100.0 + batch_s]), namedtuple("usage", "free")
+    monkeypatch.setattr(remembered, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(remembered.memory.shutil, "disk_usage", lambda path: usage(disk))
+    task = make_task(teachers=1)
+    _, how = remembers(task.teachers[0], task.train, key="abc", file_from_s=remembered.LONG_S)
+    assert how.endswith(where)
 
 
 @pytest.mark.parametrize(("device", "numbers", "batch", "expected"), [

@@ -21,7 +21,7 @@ from spkd.experiment.plan import Places, Plan, Role
 from spkd.settings import Settings
 from spkd.training import loop, step
 from spkd.training.objective import Objective
-from spkd.training.remembered import remember
+from spkd.training.remembered import LONG_S, remember
 from spkd.training.teachers import LiveTeacher, Teacher
 
 PINNED, CHECKPOINT = "lineage.json", "checkpoint.safetensors"
@@ -229,24 +229,28 @@ def _remembered(
         how = "every step: train.noise changes the windows"
     else:
         wrap = products_instead(objective)
-        folder = made.places.runs if train.teacher_cache_keep else run.folder
         identity = [ancestor.sha256, asdict(ancestor.card), live.tap_names, wrap is not None, train.eval_batch]
-        if train.teacher_cache_keep:
-            own = made.settings.run
-            identity += [torch.__version__, made.device.type, machine.chip(made.device), own.threads, own.tf32]
-            identity += [own.deterministic, _code(made)]
-        key = hashlib.sha256(json.dumps(identity).encode() + rows.cpu().numpy().tobytes()).hexdigest()[:16]
+        key = _digest(identity, rows)
         if (key, live.name) in shared:
             teacher, how = shared[key, live.name], "once, for a run beside this one as well"
         else:
-            kept_as = key if train.teacher_cache_keep else ""
+            own = made.settings.run
+            identity += [torch.__version__, made.device.type, machine.chip(made.device), own.threads, own.tf32]
+            in_file = _digest([*identity, own.deterministic, _code(made)], rows)
+            folder = (made.places.runs if train.teacher_cache_keep else run.folder) / "answers"
+            from_s = 0.0 if train.teacher_cache_keep else LONG_S
             with memory.enough(f"answers of teacher {live.name}", "lower train.teacher_cache_gib or train.eval_batch"):
                 most = train.teacher_cache_gib * 2**30
-                teacher, how = remember(live, rows, train.eval_batch, most, folder / "answers", wrap, kept_as)
+                teacher, how = remember(live, rows, train.eval_batch, most, folder, wrap, in_file, from_s)
             shared[key, live.name] = teacher
     print(f"teacher {live.name} answers {how}", flush=True)
     run.tags({f"teacher.{live.name}.answers": how})
     return teacher
+
+
+def _digest(identity: list[Any], rows: torch.Tensor) -> str:
+    """The hash of what a teacher's answers about these rows depend on."""
+    return hashlib.sha256(json.dumps(identity).encode() + rows.cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def products_instead(objective: Objective) -> Callable[[torch.Tensor], Any] | None:

@@ -6,6 +6,7 @@ waits for memory once, not once for every tap. What memory does not hold is mapp
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ ELEMENTS = {1: torch.float32, 2: torch.float64, 4: torch.complex128}
 # Shares of a device's free memory that answers, and the features that products are made of, may take: the rest is for
 # the steps, and for the other worker of a table. Answers that a CPU maps from a file are as fast as those in memory.
 OF_FREE_MEMORY = {"cpu": (0.4, 0.2), "cuda": (0.8, 0.4)}
+# Answers whose forward passes take longer lie in a file although memory holds them: a run that was killed, and goes on,
+# does not wait for them once more.
+LONG_S = 60.0
 Wrap = Callable[[torch.Tensor], Any]
 """Makes of a batch's products (b, b) what the losses take in the place of features."""
 
@@ -98,7 +102,7 @@ def _pairs(kept: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
 
 def remember(
     teacher: LiveTeacher, rows: torch.Tensor, batch: int, memory_bytes: float, folder: Path,
-    wrap: Wrap | None = None, key: str = "",
+    wrap: Wrap | None = None, key: str = "", file_from_s: float = LONG_S,
 ) -> tuple[Teacher, str]:  # fmt: skip
     """(the teacher with its answers for `rows` remembered, how), or the live teacher where even the disk is too small.
 
@@ -106,11 +110,14 @@ def remember(
     the device for answers, and again for the features that products are made of; of what is free they take a share.
     Larger answers are mapped from a file in `folder`. They are the same to the bit wherever they lie.
     wrap: None where a loss needs the features themselves: no tap is then kept as products.
-    key: digest of all that the answers depend on: they then stay in `folder` for later runs, and are found there.
+    key: digest of all that the answers depend on. Those in a file are then found there again, and those whose passes
+    take at least file_from_s seconds lie in one wherever the disk has room.
     """
     place = folder / (f"{teacher.name}-{key}" if key else teacher.name)
     found = key and place.exists()
+    begun = time.perf_counter()
     first = teacher(rows[: 1 if found else fastest_batch(teacher, rows[:1], batch)])
+    passes_s = (time.perf_counter() - begun) * len(rows) / len(first.logits)
     plan = layout(first, len(rows), wrap is not None)
     size = f"{plan.n_bytes / 2**20:.1f} MiB"
     free, (of_answers, of_features) = memory.free_bytes(rows.device), OF_FREE_MEMORY[rows.device.type]
@@ -118,7 +125,9 @@ def remember(
     if found:
         answers = _of_file(place, plan, rows.device, fits)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"found: {size} in {place}"
-    in_memory = fits and not key
+    folder.mkdir(parents=True, exist_ok=True)
+    room = memory.disk_bytes(folder)
+    in_memory = fits and not (key and passes_s >= file_from_s and plan.n_bytes <= room)
     held = min(memory_bytes, of_features * (free - plan.n_bytes if in_memory else free))
 
     def filled(answers: Mapping[str, torch.Tensor]) -> str:
@@ -128,8 +137,6 @@ def remember(
         answers = {name: torch.zeros(shape, device=rows.device) for name, shape in plan.shapes.items()}
         passes = filled(answers)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} in memory"
-    folder.mkdir(parents=True, exist_ok=True)
-    room = memory.disk_bytes(folder)
     if plan.n_bytes > room:
         return teacher, f"every step: answers need {size}, the disk has {room / 2**20:.0f} MiB for them"
     with arrays.filling(place, {name: ("<f4", shape) for name, shape in plan.shapes.items()}, {}) as files:
