@@ -66,6 +66,15 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def reserve(handle: int, n_bytes: int) -> None:
+    """Take the disk's room for a file that is to be mapped; raises OSError where there is not so much.
+
+    A page that is written to later, and finds the disk full, would end the process by SIGBUS.
+    """
+    if n_bytes and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, n_bytes)
+
+
 @contextmanager
 def folder(to: Path) -> Iterator[Path]:
     """An empty sibling to fill; it replaces `to` as a whole if the block ends well, and is removed if it does not."""

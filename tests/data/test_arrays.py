@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +131,24 @@ def test_an_array_file_that_is_gone_is_told_once_and_plainly(tmp_path):
     assert str(refused.value) == (
         f"{tmp_path}/a/x.npy: expected an array ['float32', [3]], got no such file; run \"dvc repro a\""
     )
+
+
+def test_a_full_disk_is_found_before_the_block_and_named(tmp_path, monkeypatch):
+    asked = []
+
+    def full(handle, offset, n_bytes):
+        asked.append((offset, n_bytes))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as error:  # noqa: SIM117 - the block must not begin
+        with arrays.filling(tmp_path / "set", {"a": ("<f4", (1000, 3))}, {}):
+            raise AssertionError
+    assert asked == [(0, 12_128)] and error.value.filename == str(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_room_of_a_file_to_be_filled_is_taken_from_the_disk(tmp_path):
+    with arrays.filling(tmp_path / "set", {"a": ("<f4", (1000, 1000)), "none": ("<f4", (0, 3))}, {}):
+        path = next(tmp_path.glob(".set.*/a.npy"))
+        assert 512 * path.stat().st_blocks >= 4_000_000

@@ -1,3 +1,4 @@
+import errno
 import math
 import os
 
@@ -81,6 +82,28 @@ def test_what_was_expected_of_a_file_is_read_once_and_comes_in_any_order(windows
     for _ in range(5):
         from_file.expect(other)
     assert len(from_file._ahead) == 2
+
+
+def test_askers_beside_each_other_share_the_file_and_read_ahead_each_for_itself(windows, tmp_path, monkeypatch):
+    one = batches.DeviceWindows(windows, measured(windows, "training"), "cpu", 1, tmp_path)
+    other, rows = one.beside(), one.rows(np.array([3, 0]))
+    assert other._file is one._file and len(other) == len(one)
+    asked, begin = [], one._file.begin
+    monkeypatch.setattr(one._file, "begin", lambda starts: asked.append(starts.tolist()) or begin(starts))
+    one.expect(rows)
+    other.expect(other.rows(np.array([5])))
+    assert torch.equal(one.batch(rows), other.batch(rows))
+    assert len(asked) == 3  # the other had expected something else
+
+
+def test_a_disk_that_fills_up_while_the_signal_is_written_is_named(windows, tmp_path, monkeypatch):
+    def full(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(scaled, "_part", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        batches.DeviceWindows(windows, measured(windows, "training"), "cpu", 1, tmp_path)
+    assert error.value.filename == str(tmp_path)
 
 
 def test_the_file_has_no_name_and_is_gone_with_its_windows(windows, tmp_path):

@@ -54,6 +54,21 @@ def test_runs_of_one_teacher_and_fold_share_its_answers(trained, wanted):
     assert get(alone).tags["weights.sha256"] == get(ids[1]).tags["weights.sha256"]
 
 
+def test_runs_of_one_fold_share_the_scaled_signal_and_those_of_another_scale_their_own(trained, wanted, monkeypatch):
+    scaled, on_device = [], side_by_side.plan.on_device
+
+    def counted(made, statistics):
+        scaled.append(made.settings.fold)
+        return on_device(made, statistics)
+
+    monkeypatch.setattr(side_by_side.plan, "on_device", counted)
+    changes = {"distill__teachers": [], "train__windows_gib": 0.0, "datasets__chest__scaling": "training"}
+    ids = train_many([wanted("a", **changes), wanted("b", run__seed=1, **changes), wanted("c", fold=1, **changes)])
+    assert scaled == [0, 1]
+    alone = [wanted(name, run__seed=seed, **changes).alone() for name, seed in (("d", 0), ("e", 1))]
+    assert [get(k).tags["weights.sha256"] for k in ids[:2]] == [get(k).tags["weights.sha256"] for k in alone]
+
+
 @pytest.mark.parametrize(
     ("device", "gib", "changes", "most"),
     [

@@ -3,9 +3,11 @@
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from spkd.training import interrupt
 from spkd.training.interrupt import stop_between_steps
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -15,16 +17,32 @@ def handlers():
     return [signal.getsignal(number) for number in BOTH]
 
 
+def other(number):
+    return BOTH[1 - BOTH.index(number)]
+
+
 @pytest.mark.parametrize("number", BOTH)
-def test_the_first_stop_waits_and_the_second_interrupts_at_once(number):
+def test_the_first_stop_waits_and_the_same_again_interrupts_at_once(number):
     before = handlers()
     with pytest.raises(KeyboardInterrupt, match=number.name), stop_between_steps() as stop:
         assert not stop
         os.kill(os.getpid(), number)
         assert stop and stop.name == number.name
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         pytest.fail("the second stop waited too")
     assert handlers() == before
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_the_parents_signal_right_behind_the_terminals_is_no_second_stop_and_a_later_one_is(number, monkeypatch):
+    clock = iter([10.0, 11.9, 12.1])
+    monkeypatch.setattr(interrupt, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with pytest.raises(KeyboardInterrupt, match=number.name), stop_between_steps() as stop:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), other(number))
+        assert stop.name == number.name
+        os.kill(os.getpid(), other(number))
+        pytest.fail("the second stop waited too")
 
 
 def test_a_thread_leaves_signals_alone():

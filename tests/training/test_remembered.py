@@ -249,6 +249,15 @@ def test_answers_that_took_long_lie_in_a_file_for_a_run_that_goes_on(
     assert how.endswith(where)
 
 
+def test_what_a_killed_process_left_is_gone_before_the_disk_is_looked_at(make_task, remembers, monkeypatch, tmp_path):
+    gone = tmp_path / "answers" / ".t0-abc.999999999.new"
+    gone.mkdir(parents=True)
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(remembered.memory.shutil, "disk_usage", lambda path: usage(1000 if gone.exists() else 2**40))
+    task = make_task(teachers=1)
+    assert remembers(task.teachers[0], task.train, 1000, key="abc")[1].endswith("on disk")
+
+
 @pytest.mark.parametrize(("device", "numbers", "batch", "expected"), [
     ("cpu", 4000, 512, 262), ("cpu", 4000, 100, 100), ("cpu", 2**21, 512, 1), ("cuda", 4000, 512, 4194),
     ("cuda", 163_840, 512, 512),

@@ -35,14 +35,18 @@ def filling(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Arrays of these types and shapes, mapped from files, to be filled in the block; then as `save`.
 
-    For content larger than memory. Nothing of it is left where the block raises.
+    For content larger than memory. Nothing of it is left where the block raises, e.g. OSError where the disk is full:
+    its room is taken before the block.
     """
     described = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in shapes.items()}
     with _replacing(folder, described, manifest) as part:
-        yield {
-            name: np.lib.format.open_memmap(part / f"{name}.npy", "w+", dtype, shape)
-            for name, (dtype, shape) in described.items()
-        }
+        made: dict[str, np.ndarray] = {}
+        for name, (dtype, shape) in described.items():
+            path = part / f"{name}.npy"
+            made[name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+            with path.open("r+b") as file:
+                atomic.reserve(file.fileno(), path.stat().st_size)
+        yield made
 
 
 @contextmanager

@@ -4,6 +4,7 @@ No loader, no worker, no copy but the batch. A signal larger than it may be lies
 read while this one is trained on. Views render from these batches.
 """
 
+import copy
 import math
 import tempfile
 from pathlib import Path
@@ -45,6 +46,12 @@ class DeviceWindows:
             self._view = self.signal.unfold(0, self.length, 1).transpose(1, 2)
         else:
             self._file = ScaledFile(windows, scaling, folder or Path(tempfile.gettempdir()))
+
+    def beside(self) -> "DeviceWindows":
+        """The same windows for another asker: it shares the signal or its file, and reads ahead for itself."""
+        other = copy.copy(self)
+        other._ahead = []
+        return other
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spkd import memory
+from spkd import atomic, memory
 from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
@@ -66,6 +66,7 @@ class ScaledFile:
         folder.mkdir(parents=True, exist_ok=True)
         spans, step = _spans(windows, scaling), max(1, CHUNK_BYTES // (4 * n_channels))
         with (
+            atomic.naming(folder),
             tempfile.TemporaryFile(dir=folder) as file,
             Meter(f"scaled signal of {windows.manifest['dataset']}", needed) as meter,
         ):

@@ -12,6 +12,7 @@ import torch
 
 from spkd import atomic, memory, plugin, seeding
 from spkd.data import scaling
+from spkd.data.batches import DeviceWindows
 from spkd.errors import SpkdError
 from spkd.evidence import machine, tracking
 from spkd.evidence.outbox import Outbox
@@ -25,8 +26,17 @@ from spkd.training.remembered import LONG_S, remember
 from spkd.training.teachers import LiveTeacher, Teacher
 
 PINNED, CHECKPOINT = "lineage.json", "checkpoint.safetensors"
-Shared = dict[tuple[str, str], Teacher]
-"""Teachers of runs side by side, by digest of their answers and name: runs of one teacher and fold share them."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What runs side by side hold once.
+
+    windows: by data, scaling and device. teachers: by digest of their answers and name, those of one fold.
+    """
+
+    windows: dict[str, DeviceWindows] = field(default_factory=dict)
+    teachers: dict[tuple[str, str], Teacher] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,19 +200,17 @@ def assemble(
 
     Teachers of one scaling share its windows.
     """
-    shared = {} if shared is None else shared
+    shared = Shared() if shared is None else shared
     network = student.network(made, ancestors, scratch)
     render = plan.render(made, made.model.view, plan.card(made).view_settings)
-    windows = plan.on_device(made, made.scaling)
+    windows = _scaled(made, made.scaling, shared)
     rows = {n: windows.rows(getattr(made.split, n)) for n in ("train", "validation", "test")}
     objective = student.objective(made.settings.distill, made.raw, len(ancestors))
     tap_names, teacher_taps = objective.tapped()
     alive: list[LiveTeacher] = []
     teachers: list[Teacher] = []
     for ancestor in ancestors:
-        own = scaling.from_dict(ancestor.card.scaling)
-        there = (w for w in [windows, *(t.windows for t in alive)] if w.scaling.to_dict() == own.to_dict())
-        seen = next(there, None) or plan.on_device(made, own)
+        seen = _scaled(made, scaling.from_dict(ancestor.card.scaling), shared)
         rendered = plan.render(made, ancestor.card.view, ancestor.card.view_settings)
         alive.append(LiveTeacher(ancestor.name, ancestor.network, rendered, seen, teacher_taps))
         teachers.append(_remembered(made, alive[-1], ancestor, objective, rows["train"], run, shared))
@@ -214,6 +222,14 @@ def assemble(
         rows["train"], rows["validation"], rows["test"], objective, teachers, tap_names, plan.name(made),
     )  # fmt: skip
     return task, alive
+
+
+def _scaled(made: Plan, statistics: scaling.Scaling, shared: Shared) -> DeviceWindows:
+    """The windows scaled by these statistics, on the device or in a file: once for all that share them."""
+    key = json.dumps([made.windows.digest, statistics.to_dict(), str(made.device)], sort_keys=True)
+    if key not in shared.windows:
+        shared.windows[key] = plan.on_device(made, statistics)
+    return shared.windows[key].beside()
 
 
 def _remembered(
@@ -231,8 +247,8 @@ def _remembered(
         wrap = products_instead(objective)
         identity = [ancestor.sha256, asdict(ancestor.card), live.tap_names, wrap is not None, train.eval_batch]
         key = _digest(identity, rows)
-        if (key, live.name) in shared:
-            teacher, how = shared[key, live.name], "once, for a run beside this one as well"
+        if (key, live.name) in shared.teachers:
+            teacher, how = shared.teachers[key, live.name], "once, for a run beside this one as well"
         else:
             own = made.settings.run
             identity += [torch.__version__, made.device.type, machine.chip(made.device), own.threads, own.tf32]
@@ -242,7 +258,7 @@ def _remembered(
             with memory.enough(f"answers of teacher {live.name}", "lower train.teacher_cache_gib or train.eval_batch"):
                 most = train.teacher_cache_gib * 2**30
                 teacher, how = remember(live, rows, train.eval_batch, most, folder, wrap, in_file, from_s)
-            shared[key, live.name] = teacher
+            shared.teachers[key, live.name] = teacher
     print(f"teacher {live.name} answers {how}", flush=True)
     run.tags({f"teacher.{live.name}.answers": how})
     return teacher

@@ -73,7 +73,7 @@ def _at_once(wanted: Sequence[Wanted], waiting: Sequence[int]) -> dict[int, str 
     settings = wanted[0].settings
     device, workers = plan.device(settings.run.device), settings.table.workers
     ends: dict[int, str | Exception] = {}
-    shared: har.Shared = {}
+    shared = har.Shared()
     begins: list[int] = []
     steps: list[int] = []
     with contextlib.ExitStack() as everything:

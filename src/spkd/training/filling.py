@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spkd import matmul
+from spkd import atomic, matmul
 from spkd.meter import Work
 from spkd.training.teachers import Knowledge, LiveTeacher
 
@@ -120,6 +120,7 @@ def _file(folder: Path | None, products: Mapping[str, int], n: int) -> Iterator[
     folder.mkdir(parents=True, exist_ok=True)
     mapped = {}
     for tap, d in products.items():
-        with tempfile.TemporaryFile(dir=folder) as nameless:
+        with tempfile.TemporaryFile(dir=folder) as nameless, atomic.naming(folder):
+            atomic.reserve(nameless.fileno(), 4 * n * d)
             mapped[tap] = torch.from_numpy(np.memmap(nameless, np.float32, "w+", shape=(n, d)))
     yield mapped

@@ -2,16 +2,22 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+# Ctrl-C reaches every process of a terminal, and a parent (`mlflow run`, a table) then asks its children once more by
+# SIGTERM: another signal within this time is that question again, and not impatience.
+SAME_STOP_S = 2.0
+
 
 class Stop:
-    """Becomes true at the first signal; the second one interrupts at once."""
+    """Becomes true at the first signal; the same one again, or any after SAME_STOP_S, interrupts at once."""
 
     def __init__(self) -> None:
         self.name = ""
+        self.asked = 0.0
 
     def __bool__(self) -> bool:
         """Whether a stop was asked for."""
@@ -19,9 +25,11 @@ class Stop:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        if self.name:
+        name = signal.Signals(number).name
+        if not self.name:
+            self.name, self.asked = name, time.monotonic()
+        elif name == self.name or time.monotonic() - self.asked > SAME_STOP_S:
             raise KeyboardInterrupt(self.name)
-        self.name = signal.Signals(number).name
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from spkd import memory
+from spkd import atomic, memory
 from spkd.data import arrays
 from spkd.errors import SpkdError
 from spkd.training.filling import LOGITS, PRODUCTS, fastest_batch, fill, kept_order
@@ -111,13 +111,15 @@ def remember(
     Larger answers are mapped from a file in `folder`. They are the same to the bit wherever they lie.
     wrap: None where a loss needs the features themselves: no tap is then kept as products.
     key: digest of all that the answers depend on. Those in a file are then found there again, and those whose passes
-    take at least file_from_s seconds lie in one wherever the disk has room.
+    take a CPU at least file_from_s seconds lie in one wherever the disk has room.
     """
     place = folder / (f"{teacher.name}-{key}" if key else teacher.name)
     found = key and place.exists()
+    some = rows[: 1 if found else fastest_batch(teacher, rows[:1], batch)]
     begun = time.perf_counter()
-    first = teacher(rows[: 1 if found else fastest_batch(teacher, rows[:1], batch)])
-    passes_s = (time.perf_counter() - begun) * len(rows) / len(first.logits)
+    first = teacher(some)
+    # A GPU is not waited for: it works answers out again sooner than a disk would take them.
+    passes_s = (time.perf_counter() - begun) * len(rows) / len(some) if rows.device.type == "cpu" else 0.0
     plan = layout(first, len(rows), wrap is not None)
     size = f"{plan.n_bytes / 2**20:.1f} MiB"
     free, (of_answers, of_features) = memory.free_bytes(rows.device), OF_FREE_MEMORY[rows.device.type]
@@ -126,6 +128,7 @@ def remember(
         answers = _of_file(place, plan, rows.device, fits)
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"found: {size} in {place}"
     folder.mkdir(parents=True, exist_ok=True)
+    atomic.sweep(place)  # what a killed process left takes room
     room = memory.disk_bytes(folder)
     in_memory = fits and not (key and passes_s >= file_from_s and plan.n_bytes <= room)
     held = min(memory_bytes, of_features * (free - plan.n_bytes if in_memory else free))
