@@ -145,3 +145,21 @@ def test_a_full_disk_names_the_outbox_and_leaves_no_half_line_for_the_next_event
     box.append("end")
     box.close()
     assert events(box) == ["open", "end"] and box.events_path.read_bytes().count(b"\n") == 2
+
+
+def test_events_that_a_power_cut_took_after_they_had_arrived_are_delivered_once_more(tmp_path):
+    box = Outbox(tmp_path)
+    for step in range(3):
+        box.append("metrics", step=step)
+    box.close()
+    text = box.events_path.read_bytes()
+    box.delivery = Delivery("uri", "run", len(text), ["a refusal"])
+    assert box.pending() == 0
+    box.events_path.write_bytes(text[: len(text) // 2])  # the disk had delivery.json, and not all of the events
+    assert box.pending() == 1 and box.delivery.sent == 0
+    again = Outbox(tmp_path)
+    for step in range(1, 9):  # beyond the place that delivery.json names
+        again.append("metrics", step=step)
+    assert again.events_path.stat().st_size > len(text)
+    assert again.delivery == Delivery("uri", "run", 0, ["a refusal"])
+    assert [event["step"] for _, event in again.read(again.delivery.sent)] == [0, *range(1, 9)]

@@ -279,6 +279,30 @@ def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, mo
     assert len(tracking.find()) == before and get(run_id).status == "FINISHED"
 
 
+def test_epochs_that_a_power_cut_took_from_the_local_copy_come_back_from_the_checkpoint(trained, monkeypatch):
+    saves, save = iter([False, False, True]), loop.save
+
+    def saved_and_cut(*words):
+        save(*words)
+        if next(saves):
+            raise KeyboardInterrupt
+
+    same = {"distill__teachers": [], "train__epochs": 4, "run__seed": 11}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop, "save", saved_and_cut)
+        trained.train("student", **same)
+    (folder,) = trained.places.runs.glob("*_t11")
+    box = Outbox(folder)
+    lines = box.events_path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"train/loss"' not in line or '"step": 1' in line]
+    assert len(lines) - len(kept) == 1
+    box.events_path.write_text("".join(kept))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained.folder / 'another.db'}")  # a store without them
+    run_id = trained.train("student", **same)
+    assert [step for step, _ in tracking.history(run_id, "train/loss")] == [1, 2, 3, 4]
+    assert [step for step, _ in tracking.history(run_id, "lr")] == [1, 2, 3, 4]
+
+
 def test_the_latency_is_the_shortest_of_all_times_whatever_else_the_machine_does(trained, monkeypatch):
     made = trained.plan("student", distill__teachers=[])
     task, _ = har.assemble(made, SimpleNamespace(), [], None)

@@ -12,7 +12,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from spkd.errors import SpkdError
 
 NAME = "outbox"
 START_TOLERANCE_S = 2.0
+NPY = b"\x93NUMPY"  # an image is kept as an .npy file, which begins so
 
 
 @dataclass
@@ -102,6 +103,9 @@ class Outbox:
         text = self.events_path.read_bytes()
         if not text.endswith(b"\n"):
             os.ftruncate(handle, text.rfind(b"\n") + 1)
+        state = self._recorded()
+        if state.sent > os.fstat(handle).st_size:  # before the file grows beyond it again
+            self.delivery = replace(state, sent=0)
         return handle
 
     def read(self, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -150,6 +154,15 @@ class Outbox:
         """Where a kept file lies."""
         return self.root / "files" / kept
 
+    def holds(self, event: dict[str, Any]) -> bool:
+        """Whether the file behind an event is there: a power cut may take it, or its content, and not the event."""
+        if "kept" not in event:
+            return True
+        path = self.path_of(event["kept"]) / str(event.get("file", ""))
+        if event["kind"] != "image":
+            return path.is_file() and (event["kind"] == "file" or path.stat().st_size > 0)  # a text may be empty
+        return path.is_file() and path.read_bytes()[: len(NPY)] == NPY
+
     def last(self, kind: str) -> dict[str, Any] | None:
         """The latest event of a kind."""
         found = None
@@ -170,14 +183,22 @@ class Outbox:
 
     @property
     def delivery(self) -> Delivery:
-        """How far the events arrived; at nothing where none was recorded."""
-        path = self.root / "delivery.json"
-        return Delivery(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Delivery()
+        """How far the events arrived; at nothing where none was recorded, or a power cut took events that had arrived.
+
+        They are then delivered once more from the first, which changes nothing.
+        """
+        state = self._recorded()
+        there = self.events_path.stat().st_size if self.events_path.is_file() else 0
+        return replace(state, sent=0) if state.sent > there else state
 
     @delivery.setter
     def delivery(self, value: Delivery) -> None:
         # Not synced: what a power cut takes is delivered once more, which changes nothing.
         atomic.write_text(self.root / "delivery.json", json.dumps(asdict(value), indent=1), sync=False)
+
+    def _recorded(self) -> Delivery:
+        path = self.root / "delivery.json"
+        return Delivery(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Delivery()
 
     def pending(self) -> int:
         """How many whole events have not arrived."""

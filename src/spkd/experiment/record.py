@@ -108,7 +108,7 @@ class Witness:
 
     def __init__(self, run: tracking.Run, made: Plan, task: step.Task, teachers: list[LiveTeacher]) -> None:
         """teachers: asked for their maps here, once, and not kept: they may hold windows of their own scaling."""
-        self.run, self.made, self.task = run, made, task
+        self.run, self.made, self.task, self.told = run, made, task, 0
         labels = np.asarray(made.windows.label)
         self.rows = similarity.probe(labels, made.settings.tracking.probe_per_class, np.asarray(made.windows.subject))
         self.labels = labels[self.rows]
@@ -116,9 +116,14 @@ class Witness:
         self.taught = {t.name: products(t.network, t.render, t.windows, rows, taps) for t in teachers}
 
     def __call__(self, state: loop.State) -> None:
-        """Log the newest epoch (the run drops what it has already), early weights and maps where they are due."""
-        for epoch in state.history[-1:]:
+        """Log what this process has not: the newest epoch; early weights and maps where they are due.
+
+        The first call of a run that goes on tells of all its epochs: of those that the run has already nothing is
+        logged again, and those that a power cut took from the local copy, but not from the checkpoint, come back.
+        """
+        for epoch in state.history[self.told :]:
             self.run.metrics(epoch_metrics(epoch), epoch.number)
+        self.told = len(state.history)
         settings = self.made.settings
         if state.epoch == 0:
             self.run.tags({"weights.initial_sha256": provenance.state_sha256(self.task.network.state_dict())})

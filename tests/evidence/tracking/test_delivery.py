@@ -115,6 +115,33 @@ def test_a_delivery_cut_off_at_any_event_and_done_again_leaves_every_fact_once(h
         assert counted(run.id) == ONCE, f"after byte {sent}"
 
 
+def test_files_that_a_power_cut_took_are_left_out_by_name_and_hold_up_nothing(here, capsys):
+    box = Outbox(here / "runs" / "run")
+    with tracking.open_run("run", box.folder, "test") as run:
+        everything(run)
+        run.image("maps/b", np.zeros((4, 4), np.uint8), 0)
+    kept = [event["kept"] for _, event in box.read() if event["kind"] == "image"]
+    (model,) = (event["kept"] for _, event in box.read() if event["kind"] == "model")
+    (table,) = (event["kept"] for _, event in box.read() if event.get("table"))
+    box.path_of(kept[0]).write_bytes(b"")
+    box.path_of(kept[1]).write_bytes(bytes(200))
+    (box.path_of(model) / "weights.safetensors").write_bytes(b"")
+    box.path_of(table).unlink()
+    made = store.client()
+    other = made.create_run(made.get_run(run.id).info.experiment_id).info.run_id
+    box.delivery = delivery.Delivery(box.delivery.uri, other)
+    delivery.deliver(box, made)
+    assert box.pending() == 0
+    named = [*("image maps~a", "image maps~b", "file per_class.json", "model net")]
+    said = [line for line in capsys.readouterr().err.splitlines() if "gone or empty, as after a power cut" in line]
+    assert [any(name.replace("~", "/") in line for line in said) for name in named] == [True] * 4 and len(said) == 4
+    found = counted(other)
+    assert {name: found[name] for name in ("loss", "images", "inputs", "models", "status")} == {
+        "loss": 1, "images": 0, "inputs": 1, "models": 0, "status": "FINISHED"
+    }  # fmt: skip
+    assert "model net" in made.get_run(other).data.tags["tracking.refused"]
+
+
 def test_small_facts_travel_in_batches(here):
     box = Outbox(here / "run")
     for step in range(450):

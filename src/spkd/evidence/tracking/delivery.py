@@ -103,12 +103,20 @@ def _send_batch(made: MlflowClient, state: Delivery, kind: str, entities: list[A
 
 
 def _refused(made: MlflowClient, state: Delivery, message: str) -> None:
-    print(f"spkd: the tracking server refused {message}", file=sys.stderr)
+    _left_out(made, state, message, "the tracking server refused")
+
+
+def _left_out(made: MlflowClient, state: Delivery, message: str, why: str = "not delivered:") -> None:
+    print(f"spkd: {why} {message}", file=sys.stderr)
     state.refused.append(message)
     made.set_tag(state.run_id, "tracking.refused", "; ".join(state.refused)[:5000])
 
 
 def _send_one(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
+    if not outbox.holds(event):
+        what = event.get("artifact") or event.get("key") or event.get("name")
+        _left_out(made, state, f"{event['kind']} {what}: its local copy is gone or empty, as after a power cut")
+        return
     senders = {"file": _file, "image": _image, "dataset": _dataset, "model": _model, "open": _open, "end": _end}
     try:
         senders[event["kind"]](made, outbox, state, event)
