@@ -5,6 +5,7 @@ of a small network is some 300 kernels, which a GPU ends several times as fast a
 Source: PyTorch, "CUDA semantics", section "CUDA Graphs".
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -20,27 +21,28 @@ class Replay:
 
     wanted: whether a graph is wanted: on a GPU, where no number leaves it within the function. What cannot be recorded
     all the same is called plainly, and said; so is what is called in the GPU's default stream. A graph takes tensors of
-    the first call's shapes; others, as the last short batch of an epoch, are for plain calls. What a replayed call
-    returns is overwritten by the next one.
+    the shapes that came most often before it; others, as the last short batch of an epoch, are for plain calls. What a
+    replayed call returns is overwritten by the next one.
     """
 
     def __init__(self, function: Callable[..., Any], wanted: bool, title: str) -> None:
         self.function, self.wanted, self.title = function, wanted, title
-        self.shapes: list[torch.Size] | None = None
-        self.calls = 0
+        self.shapes: tuple[torch.Size, ...] = ()
+        self.calls: Counter[tuple[torch.Size, ...]] = Counter()
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: list[Tensor] = []
         self.result: Any = None
 
     def __call__(self, *given: Tensor) -> Any:
         """What the function returns."""
-        shapes = [tensor.shape for tensor in given]
-        self.shapes = self.shapes or shapes
-        if not self.wanted or shapes != self.shapes:
+        shapes = tuple(tensor.shape for tensor in given)
+        if not self.wanted or (self.graph is not None and shapes != self.shapes):
             return self.function(*given)
-        self.calls += 1
-        if self.calls <= PLAIN_CALLS or (self.graph is None and not self._recorded(given)):
-            return self.function(*given)
+        if self.graph is None:
+            self.calls[shapes] += 1
+            if self.calls[shapes] <= PLAIN_CALLS or not self._recorded(given):
+                return self.function(*given)
+            self.shapes = shapes
         assert self.graph is not None
         for own, new in zip(self.inputs, given, strict=True):
             own.copy_(new)
