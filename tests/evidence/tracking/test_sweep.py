@@ -6,8 +6,8 @@ import pytest
 from spkd.cli import clean_up
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.evidence.outbox import Outbox, this_process
-from spkd.evidence.tracking import store
+from spkd.evidence.outbox import Delivery, Outbox, this_process
+from spkd.evidence.tracking import delivery, store
 
 RUN = """
 import time
@@ -65,6 +65,32 @@ def test_a_local_copy_can_be_uploaded_to_another_store(here, monkeypatch):
     assert info.name == "dead" and info.status == "KILLED" and info.metrics == {"loss": 0.5}
     assert info.tags["uploaded_from"] == f"http://127.0.0.1:9 {'f' * 32}"
     assert tracking.upload(box.folder) == 0 and len(tracking.find()) == 1
+
+
+@pytest.mark.parametrize(("kind", "status", "stays"), [
+    ("student", "FINISHED", False), ("teacher", "FINISHED", False), ("scratch", "KILLED", True),
+    ("detect", "FINISHED", True),  # whose weights serve until the same command trains anew
+])  # fmt: skip
+@pytest.mark.parametrize("by", ["upload", "sweep", "a later sweep"])
+def test_the_folder_of_a_finished_training_goes_with_its_late_upload(here, kind, status, stays, by):
+    run_id = store.client().create_run("0").info.run_id
+    box = Outbox(here / "runs" / "late")
+    box.append(
+        "open", name="late", experiment="Default", process={**this_process(), "started_s": 1.0}, tags={"kind": kind}
+    )
+    box.append("end", status=status)
+    box.close()
+    box.delivery = Delivery(store.absolute(store.uri()), run_id)
+    (box.folder / "checkpoint.safetensors").write_bytes(b"weights")
+    if by == "a later sweep":  # the process was killed between the upload and the folder's end
+        delivery.finish(box)
+    if by == "upload":
+        assert tracking.upload(box.folder) == 2
+    else:
+        assert tracking.sweep(here / "runs") == ([box.folder] if by == "sweep" else [])
+    assert box.folder.exists() is stays
+    assert [path.name for path in (here / "runs").iterdir()] == (["late"] if stays else [])
+    assert tracking.get(run_id).status == status
 
 
 def test_uploading_what_is_not_there_or_still_runs_is_an_error(here):

@@ -19,6 +19,7 @@ from spkd.evidence.tracking import store
 from spkd.evidence.tracking.delivery import finish
 
 ENTRY_POINT = "mlflow.project.entryPoint"
+LEAVE_NOTHING = ("teacher", "scratch", "student")  # kinds of runs whose folder serves nobody once they have ended well
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -37,15 +38,25 @@ def sweep(folder: Path) -> list[Path]:
 def _bury(box: Outbox) -> bool:
     """Whether there was anything to do for the outbox of a dead process."""
     opened, ended = box.last("open"), box.ending()
-    if opened is None or outboxes.is_alive(opened["process"]) or (ended is not None and not box.pending()):
+    if opened is None or outboxes.is_alive(opened["process"]):
+        return False
+    if ended is not None and not box.pending():
+        _let_go(box, opened)
         return False
     if ended is None:
         _end(box, opened)
     try:
         finish(box)
+        _let_go(box, opened)
     except Exception as error:  # whatever a store raises must not stop the command that sweeps
         print(f"spkd: {box.folder} is not uploaded ({store.reason(error)}): spkd upload {box.folder}", file=sys.stderr)
     return True
+
+
+def _let_go(box: Outbox, opened: dict[str, Any]) -> None:
+    """Delete the folder of a finished training that nobody deleted: its upload came late, or its process was killed."""
+    if opened["tags"].get("kind") in LEAVE_NOTHING and (box.ending() or {}).get("status") == "FINISHED":
+        forget(box.folder)
 
 
 def _end(box: Outbox, opened: dict[str, Any]) -> None:
@@ -85,6 +96,7 @@ def upload(folder: Path) -> int:
             if os.environ.get("MLFLOW_TRACKING_URI") and store.absolute(store.uri()) != box.delivery.uri:
                 _point_elsewhere(box, opened)
             total += finish(box)
+            _let_go(box, opened)
     return total
 
 
