@@ -1,6 +1,7 @@
 """The order of work, and what counts as done, with runs and an executor that are only pretended."""
 
 import contextlib
+import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -268,6 +269,54 @@ def test_a_cell_that_ended_but_did_not_reach_the_store_is_a_failure_and_not_wait
     survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
     failures = table_run.complete(board, executor, "parent", 1, 2, survey)
     assert failures and all("trained, but not in MLflow yet: spkd upload" in why for why in failures.values())
+
+
+@pytest.mark.parametrize(("host", "pid", "waits"), [
+    (socket.gethostname(), 4711, False), (socket.gethostname(), 4712, True), ("elsewhere", 4711, True),
+])  # fmt: skip
+def test_a_worker_that_could_not_write_its_runs_end_is_not_waited_for(board, monkeypatch, host, pid, waits):
+    class Waited(Exception):
+        pass
+
+    def sleep(seconds):
+        raise Waited
+
+    executor = Pretended({"teacher": ["error"]})
+    collect = executor.collect
+
+    def unwritten(timeout_s):
+        outcomes = collect(timeout_s)
+        for outcome in outcomes:
+            if outcome.ended == "error":
+                cell = next(job for key, job in executor.started if key == outcome.key)["tags"]["cell"]
+                executor.runs[cell] = [run_info(cell, "RUNNING", process=f"{host}:{pid}:1.0")]
+        return outcomes
+
+    workers = SimpleNamespace(children=lambda: [SimpleNamespace(pid=4711)])
+    monkeypatch.setattr(table_run.psutil, "Process", lambda: workers)
+    monkeypatch.setattr(executor, "collect", unwritten)
+    monkeypatch.setattr(table_run.time, "sleep", sleep)
+    survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
+    if waits:
+        with pytest.raises(Waited):
+            table_run.complete(board, executor, "parent", 1, 2, survey)
+    else:
+        assert list(table_run.complete(board, executor, "parent", 1, 2, survey).values()) == ["as told"]
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_cell_that_fails_gives_the_gpus_memory_back_too(tmp_path, monkeypatch, together):
+    def failing(*words):
+        raise RuntimeError("no memory")
+
+    emptied, one = [], {"places": ["data", str(tmp_path), str(tmp_path)], "folder": "cell"}
+    monkeypatch.setattr(cells, "_wanted", lambda job: SimpleNamespace(alone=failing))
+    monkeypatch.setattr(cells.side_by_side, "train_many", failing)
+    monkeypatch.setattr(cells.torch.cuda, "empty_cache", lambda: emptied.append(True))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError, match="no memory"):
+        cells.run({"together": [one] * together})
+    assert emptied == [True]
 
 
 def test_the_command_ends_with_1_and_a_report_where_cells_are_missing(board, store, monkeypatch):

@@ -183,8 +183,10 @@ def run(job: dict[str, Any]) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     wanted = [_wanted(one) for one in jobs]
     with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        ends = side_by_side.train_many(wanted) if len(wanted) > 1 else [wanted[0].alone()]
-    torch.cuda.empty_cache()  # for the other workers on that GPU
+        try:
+            ends = side_by_side.train_many(wanted) if len(wanted) > 1 else [wanted[0].alone()]
+        finally:
+            torch.cuda.empty_cache()  # for the other workers on that GPU
     failures = [str(end) for end in ends if isinstance(end, Exception)]
     if failures:
         text = f"{len(failures)} failed: {'; '.join(failures)}"

@@ -4,9 +4,12 @@ Contract: a finished cell is never run again; a cell that failed in this call is
 that another process trains is waited for.
 """
 
+import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping
+
+import psutil
 
 from spkd.evidence import tracking
 from spkd.evidence.outbox import Outbox
@@ -83,7 +86,7 @@ def _settle(
     if state.status == "done":
         return
     undelivered = Outbox(board.places.runs / f"cell-{state.fingerprint}").ending() is not None
-    if state.status == "running" and outcome.ended != "died" and not undelivered:
+    if state.status == "running" and outcome.ended != "died" and not undelivered and not _is_ours(state):
         return
     if outcome.ended == "died" and deaths.get(key, 0) < retries:
         deaths[key] = deaths.get(key, 0) + 1
@@ -91,6 +94,15 @@ def _settle(
         return
     where = f"spkd upload {board.places.runs / f'cell-{state.fingerprint}'}"
     failures[key] = outcome.text if outcome.ended != "done" else f"trained, but not in MLflow yet: {where}"
+
+
+def _is_ours(state: State) -> bool:
+    """Whether a worker of this process has the run: idle by now, it could not write the run's end, e.g. to a full disk.
+
+    A worker on another machine of a cluster is not known here.
+    """
+    host, pid, _ = state.run.tags["process"].rsplit(":", 2) if state.run else ("", "0", "")
+    return host == socket.gethostname() and int(pid) in {child.pid for child in psutil.Process().children()}
 
 
 def _one_line(cell: Cell, outcome: Outcome, state: State) -> str:
