@@ -303,6 +303,54 @@ def test_epochs_that_a_power_cut_took_from_the_local_copy_come_back_from_the_che
     assert [step for step, _ in tracking.history(run_id, "lr")] == [1, 2, 3, 4]
 
 
+def test_a_cell_that_was_stopped_begins_anew_where_settings_or_code_that_it_does_not_use_are_others(
+    trained, monkeypatch
+):
+    save = loop.save
+
+    def saved_and_stopped(*words):
+        save(*words)
+        raise KeyboardInterrupt
+
+    def begin(cell, **changes):
+        settings = trained.settings(distill__teachers=[], run__seed=12, **changes)
+        return har.train("student", *settings, trained.places, None, har.Given(folder=cell))
+
+    def stopped(cell):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(loop, "save", saved_and_stopped)
+            begin(cell)
+
+    stopped("cell-a")
+    before = len(tracking.find())
+    other = get(begin("cell-a", distill__lambda=0.9))  # of the scratch student nothing but a setting on record
+    assert other.status == "FINISHED" and other.params["cfg/distill.lambda"] == "0.9"
+    assert len(tracking.find()) == before + 1
+    stopped("cell-b")
+    note = trained.places.runs / "cell-b" / "code.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "losses/kd.py": "0"}))
+    assert get(begin("cell-b")).tags["weights.sha256"] == other.tags["weights.sha256"]
+
+
+def test_a_run_that_begins_anew_looks_for_its_teachers_anew(trained, teacher, monkeypatch):
+    def stopped(*words):
+        raise KeyboardInterrupt
+
+    same = {"run__seed": 13}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("spkd.training.loop.fit", stopped)
+        trained.train("student", **same)
+    (folder,) = trained.places.runs.glob("*_t13")
+    pinned = folder / "lineage.json"
+    pinned.write_text(json.dumps({"teachers": ["of a run that is gone"], "init": None}))
+    with pytest.raises(SpkdError):
+        trained.train("student", **same)  # it goes on with the teacher that it chose
+    note = folder / "code.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "losses/sp.py": "0"}))
+    run = get(trained.train("student", **same))
+    assert run.status == "FINISHED" and run.tags["teacher.signal-wrn16-1.run_id"] == teacher.run_id
+
+
 def test_the_latency_is_the_shortest_of_all_times_whatever_else_the_machine_does(trained, monkeypatch):
     made = trained.plan("student", distill__teachers=[])
     task, _ = har.assemble(made, SimpleNamespace(), [], None)

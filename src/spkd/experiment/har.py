@@ -107,13 +107,20 @@ def begun(
     folder = places.runs / (given.folder or own)
     tags = {**record.tags(made), **given.tags}
     code, checkpoint = _code(made), folder / CHECKPOINT
-    goes_on = checkpoint.is_file() and (Outbox(folder).ending() or {}).get("status") != "FINISHED"
-    if goes_on:
+    box = Outbox(folder)
+    ended = (box.ending() or {}).get("status") == "FINISHED"
+    goes_on = checkpoint.is_file() and not ended
+    # A table's cell has its folder by what it uses: settings and code that it does not use may be others by now.
+    known = (box.last("open") or {"tags": {}})["tags"].get("fingerprint", tags["fingerprint"])
+    other = known != tags["fingerprint"] or bool(source.changed(folder, code))
+    if goes_on and not given.folder:
         source.require_same(folder, code)
-    fresh = not goes_on and bool(source.changed(folder, code))
+    goes_on, fresh = goes_on and not other, other
     with tracking.open_run(name, folder, settings.tracking.experiment, parent, tags, fresh) as run:
         if not goes_on:
             checkpoint.unlink(missing_ok=True)
+        if fresh or ended:
+            (folder / PINNED).unlink(missing_ok=True)
         source.write_down(folder, code)
         began_with = record.beginning(run, made, flags)
         teachers, scratch = ancestors(made, run, given.ancestors)
