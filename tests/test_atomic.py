@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -64,15 +65,22 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
 def test_a_kill_between_two_renames_gives_the_old_folder_back(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    write(tmp_path / f".out.{gone.pid}.old", "old")
+    write(tmp_path / f".out.{socket.gethostname()}.{gone.pid}.old", "old")
     atomic.sweep(tmp_path / "out")
     assert (tmp_path / "out" / "a.txt").read_text() == "old"
 
 
-def test_a_living_writer_keeps_its_folder(tmp_path):
-    (tmp_path / f".out.{os.getppid()}.new").mkdir()
+@pytest.mark.parametrize(("name", "stays"), [
+    (".out.{here}.{alive}.new", True), (".out.{here}.{dead}.new", False), (".out.elsewhere.{dead}.new", True),
+    (".out.{here}.{here}.{dead}.new", True), (".out.{here}.{dead}.txt", True),
+])  # fmt: skip
+def test_of_dead_writers_of_this_host_alone_the_folders_are_removed(tmp_path, name, stays):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = tmp_path / name.format(here=socket.gethostname(), alive=os.getppid(), dead=gone.pid)
+    folder.mkdir()
     atomic.sweep(tmp_path / "out")
-    assert len(left(tmp_path)) == 1
+    assert folder.exists() is stays
 
 
 def test_a_file_is_replaced_as_a_whole_and_others_may_read_it(tmp_path):

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ def folder(to: Path) -> Iterator[Path]:
     """An empty sibling to fill; it replaces `to` as a whole if the block ends well, and is removed if it does not."""
     to.parent.mkdir(parents=True, exist_ok=True)
     sweep(to)
-    new = to.parent / f".{to.name}.{os.getpid()}.new"
+    new = _beside(to, "new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     try:
@@ -94,7 +95,7 @@ def folder(to: Path) -> Iterator[Path]:
 def swap(new: Path, to: Path) -> None:
     """Put the folder `new` in the place of `to` (which may be absent) and remove what was there before."""
     if to.exists() and not _exchange(new, to):
-        old = to.parent / f".{to.name}.{os.getpid()}.old"
+        old = _beside(to, "old")
         to.rename(old)
         new.rename(to)
         shutil.rmtree(old)
@@ -104,15 +105,24 @@ def swap(new: Path, to: Path) -> None:
 
 
 def sweep(to: Path) -> None:
-    """Remove what killed writers left; put the old folder back where the kill fell between two renames."""
-    for path in sorted(to.parent.glob(f".{to.name}.*.*")):
-        pid, kind = path.name.removeprefix(f".{to.name}.").rpartition(".")[::2]
-        if kind not in ("new", "old") or not pid.isdigit() or (int(pid) != os.getpid() and _alive(int(pid))):
+    """Remove what killed writers left; put the old folder back where the kill fell between two renames.
+
+    What another host of a shared disk left, or is writing, stays: nobody here knows which.
+    """
+    for path in sorted(to.parent.glob(f".{to.name}.{socket.gethostname()}.*.*")):
+        pid, kind = path.name.split(".")[-2:]
+        if path != _beside(to, kind, pid) or kind not in ("new", "old") or not pid.isdigit():
+            continue
+        if int(pid) != os.getpid() and _alive(int(pid)):
             continue
         if kind == "old" and not to.exists():
             path.rename(to)
         else:
             shutil.rmtree(path)
+
+
+def _beside(to: Path, kind: str, pid: str = "") -> Path:
+    return to.parent / f".{to.name}.{socket.gethostname()}.{pid or os.getpid()}.{kind}"
 
 
 def _alive(pid: int) -> bool:

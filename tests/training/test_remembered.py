@@ -1,5 +1,6 @@
 """What is remembered is what the live teacher would have said, whatever form and place it is kept in."""
 
+import socket
 from collections import namedtuple
 from dataclasses import replace
 from types import SimpleNamespace
@@ -250,7 +251,7 @@ def test_answers_that_took_long_lie_in_a_file_for_a_run_that_goes_on(
 
 
 def test_what_a_killed_process_left_is_gone_before_the_disk_is_looked_at(make_task, remembers, monkeypatch, tmp_path):
-    gone = tmp_path / "answers" / ".t0-abc.999999999.new"
+    gone = tmp_path / "answers" / f".t0-abc.{socket.gethostname()}.999999999.new"
     gone.mkdir(parents=True)
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(remembered.memory.shutil, "disk_usage", lambda path: usage(1000 if gone.exists() else 2**40))
