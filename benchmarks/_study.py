@@ -112,7 +112,9 @@ def every_batch(of: step.Task, settings: Train, function, recorded: bool = False
     def run() -> None:
         of.network.train()
         with contextlib.nullcontext() if stream is None else torch.cuda.stream(stream):
-            for rows in loop.batches_of(of, settings, 0, 0):
+            batches = loop.batches_of(of, settings, 0, 0)
+            for k, rows in enumerate(batches):
+                of.windows.expect(*batches[k + 1 : k + 2])  # as the training loop does
                 update(rows)
 
     return run

@@ -4,7 +4,7 @@ CPU seconds of one thread for each training window: of one epoch of WRN16-1, alo
 answers are remembered, and of filling the cache with a WRN28-3 signal teacher's answers. Memory is the most that a
 process of its own held while it read the windows from their files, filled the cache and trained one epoch. The cache's
 bytes are those of its plan, for teachers of WRN28-3 on 40 channels. Every point stands beside the first of its curve;
-the table shows the last of each, docs/growth.png all.
+the table shows the last of each, docs/growth-<processor>.png all.
 
     python benchmarks/growth.py [rounds]
 """
@@ -35,6 +35,7 @@ N, BATCH, N_CHANNELS, ROUNDS = 1024, 128, 40, 9
 FILLED, FILLINGS = (256, 1024, 4096, 8192), 3
 HELD, PROCESSES = (1024, 2048, 4096, 8192), 2
 CACHE = (256, 1024, 4096, 16_384, 65_536)
+PICTURE = f"docs/growth-{_measure.slug(str(_measure.machine()['cpu']))}.png"
 SIDES = {0: "without a teacher", 1: "of one teacher"}
 
 Points = dict[int, list[float]]
@@ -138,7 +139,7 @@ def cache_mib(view: str, n: int) -> float:
 
 
 def draw(curves: list[Curve]) -> None:
-    """docs/growth.png: medians; what is summed goes over powers."""
+    """The processor's picture: medians; what is summed goes over powers."""
     figure = Figure((13, 6), layout="constrained")
     places = list(figure.subplots(2, 4).flat)
     for axes, lines in groupby(curves, key=lambda one: one.axes):
@@ -153,7 +154,7 @@ def draw(curves: list[Curve]) -> None:
             place.legend()
     for place in places:
         place.remove()
-    figure.savefig(_measure.ROOT / "docs" / "growth.png", dpi=110)
+    figure.savefig(_measure.ROOT / PICTURE, dpi=110)
 
 
 def measured(rounds: int) -> list[Curve]:
@@ -181,7 +182,7 @@ def main(words: list[str]) -> None:
     curves = measured(int(words[0]) if words else ROUNDS)
     draw(curves)
     rows = [row for one in curves for row in one.rows()]
-    _measure.keep("growth", rows, ("torch", "numpy"), "Curves: docs/growth.png.")
+    _measure.keep("growth", rows, ("torch", "numpy"), f"Curves: {PICTURE}.")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main(words: list[str]) -> None:
     copy = f"writing the scaled signal, {gib:.1f} GiB, once a run, wall clock"
     worked_out = "an epoch of its windows, worked out from the first warm steps"
     rows.append(_measure.dearer(copy, worked_out, {"a": writing, "b": epoch}, "a", "b", 0.25))
-    rows.append(_measure.dearer(f"own memory, {grown:.2f} GiB", f"the file, {gib:.1f} GiB", memory, "a", "b", 0.5))
+    rows.append(_measure.dearer("own memory", f"the file, {gib:.1f} GiB", memory, "a", "b", 0.5))
     rows += spilled(in_memory, settings, steps)
     notes = "Files were written just before: warm ones are in the page cache as far as memory allows."
     _measure.keep("out_of_core", rows, ("torch", "numpy"), notes)
