@@ -118,7 +118,8 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
         rows.signal[missing] = 0.0
     else:
         whole[_interpolate(rows, stretch, chosen.max_gap_s, file.where, report)] = False
-    report.drop(f"row in a drop-out longer than {chosen.max_gap_s:g} s", file.where, int((~whole).sum()))
+    lost = int((~whole & (label != UNLABELLED)).sum())  # rows without a class are counted by their activity
+    report.drop(f"row in a drop-out longer than {chosen.max_gap_s:g} s", file.where, lost)
     kept = np.flatnonzero(whole & (label != UNLABELLED))
     segment, place = segments(kept, stretch[kept], label[kept])
     thinned = np.arange(len(kept)) if chosen.rule == "paper" else place
