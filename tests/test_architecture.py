@@ -9,7 +9,19 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "spkd"
-GROUND = {"atomic", "config", "errors", "matmul", "memory", "meter", "plugin", "seeding", "settings", "__init__"}
+GROUND = {
+    "atomic",
+    "config",
+    "errors",
+    "matmul",
+    "memory",
+    "meter",
+    "plugin",
+    "seeding",
+    "settings",
+    "yaml_loader",
+    "__init__",
+}
 GIANTS = {"mlflow": "evidence/tracking", "ultralytics": "detect/", "ray": "executor", "dvc": "nowhere"}
 
 
@@ -121,10 +133,10 @@ def stages() -> list[tuple[str, dict]]:
     return found
 
 
-def shelves_loaded(file: Path) -> set[str]:
-    """Shelves that a file loads parts from by name: the first argument of plugin.load and config.part."""
+def shelves(file: Path, *how: str) -> set[str]:
+    """Shelves that a file gets parts of by name: the first argument of its calls of these names, e.g. plugin.load."""
     calls = [n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
-    loads = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in ("load", "part") and c.args]
+    loads = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr in how and c.args]
     return {str(c.args[0].value) for c in loads if isinstance(c.args[0], ast.Constant)}
 
 
@@ -132,8 +144,16 @@ def shelves_loaded(file: Path) -> set[str]:
 def test_a_stage_depends_on_every_file_that_its_command_imports(name, stage):
     words = stage["cmd"].split()
     door = SOURCE / "cli" / f"{words[words.index('spkd') + 1].replace('-', '_')}.py"
-    parts = {SOURCE / shelf / f"{word}.py" for word in words[-1:] for shelf in shelves_loaded(door)}
-    files = set().union(*(closure(f) for f in {door} | {p for p in parts if p.is_file()}))
+    parts, read = (
+        {
+            file
+            for word in words[-1:]
+            for shelf in shelves(door, *how)
+            if (file := SOURCE / shelf / f"{word}.py").is_file()
+        }
+        for how in (("load", "part"), ("describe",))  # imported, and read as a text
+    )
+    files = read.union(*(closure(f) for f in {door} | parts))
     needed = {str(f.relative_to(ROOT)) for f in files if room(f) != "ground"}
     listed = {d if isinstance(d, str) else next(iter(d)) for d in stage["deps"]}
     assert needed <= listed, f"{name}: missing deps {sorted(needed - listed)}"

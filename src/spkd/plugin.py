@@ -4,6 +4,7 @@ Reads a file's docstring and constants without importing it, so that help and co
 """
 
 import ast
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -63,9 +64,8 @@ def describe(shelf: str, name: str) -> tuple[str, dict[str, Any]]:
     tree = ast.parse((PACKAGE / shelf / f"{name}.py").read_text(encoding="utf-8"))
     constants: dict[str, Any] = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                constants[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and node.value is not None:
+            with contextlib.suppress(ValueError):
+                constants[target.id] = ast.literal_eval(node.value)
     return (ast.get_docstring(tree) or "").split("\n", 1)[0], constants

@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from spkd import plugin
 from spkd.__main__ import run
 from spkd.errors import SpkdError
 
@@ -41,10 +42,12 @@ def test_a_uci_source_is_fetched_from_a_mirror(project, monkeypatch, capsys):
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     entry = {"url": "https://archive.example/chest.zip", "size": len(content)}
-    monkeypatch.setattr(
-        "spkd.cli.fetch.plugin.describe",
-        lambda shelf, name: ("", {"FETCH": [entry], "OPTIONS": {"url": ""}, "POSITIONAL": {"dataset": ""}}),
-    )
+    described = plugin.describe
+
+    def public(shelf, name):
+        return ("", {"FETCH": [entry]}) if shelf == "datasets" else described(shelf, name)
+
+    monkeypatch.setattr("spkd.cli.fetch.plugin.describe", public)
     try:
         url = f"http://127.0.0.1:{server.server_port}/x.zip"
         assert run("fetch", ["chest", "--datasets.chest.windows.source", "uci", "--url", url]) == 0

@@ -50,7 +50,7 @@ def fetch_entries(name: str, folder: Path, url: str | None) -> list[fetch.Remote
     """Download the FETCH entries of a data set's file."""
     entries = plugin.describe("datasets", name)[1].get("FETCH", [])
     if not entries:
-        do = f"set datasets.{name}.windows.source to raw and bring your own recordings"
+        do = f"set datasets.{name}.windows.source to raw and bring your own recordings (FETCH is read as a literal)"
         raise SpkdError(f"src/spkd/datasets/{name}.py", "a public source (FETCH)", "none", do)
     if url is not None and len(entries) > 1 and not url.endswith("/"):
         raise SpkdError("--url", "a folder (ending in /) that holds every file", url, "name the folder")
