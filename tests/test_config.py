@@ -1,13 +1,16 @@
+import math
 from pathlib import Path
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
 from spkd import config
 from spkd.config import Section
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
+ROOT = Path(__file__).parents[1]
 PARAMS = """
 preset: none             # which preset
 train:
@@ -160,7 +163,7 @@ def test_a_preset_is_refused_with_other_settings_than_it_is_meant_for(tree):
     tree["presets"]["short"] = {"expects": {"beta.sp": 7}, "train.epochs": 1}
     config.require_expected(config.resolve(tree, {"preset": "long"}), ("beta",))
     assert config.preset_line(tree, {"preset": "long"}, ("train",)) == "preset long: train.epochs 200 (not 6)"
-    for sp, do in ((7, "choose preset short, or beta.sp 200.0"), (8, "choose preset none, or beta.sp 200.0")):
+    for sp, do in ((7.0, "choose preset short, or beta.sp 200.0"), (8.0, "choose preset none, or beta.sp 200.0")):
         with pytest.raises(SpkdError, match=f"preset long: expected beta.sp 200.0, got {sp}; {do}"):
             config.require_expected(config.resolve(tree, {"preset": "long", "beta.sp": sp}), ("train", "beta"))
     config.require_expected(config.resolve(tree, {"preset": "long", "beta.sp": 8}), ("train",))  # it reads no beta
@@ -243,3 +246,73 @@ def test_a_wrong_value_is_looked_for_in_the_file_that_was_read(tree):
 def test_a_key_that_cannot_be_meant_is_named_with_file_and_line(text, message):
     with pytest.raises(SpkdError, match=message):
         config.parse(text, "mine")
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("1e-2", 0.01), ("1e-05", 1e-05), ("010", 10), ("0x10", 16), ("0o10", 8), ("-3", -3), ("+4", 4), (".5", 0.5),
+    ("5.", 5.0), ("-.inf", -math.inf), ("true", True), ("no", "no"), ("on", "on"), ("1:30", "1:30"), ("1_000", "1_000"),
+    ("0.1.2", "0.1.2"), ("~", None), ("2e", "2e"),
+])  # fmt: skip
+def test_numbers_are_read_as_dvc_reads_them(text, value):
+    read = config.parse(f"a: {text}", "mine")["a"]
+    assert read == value and type(read) is type(value)
+    by_dvc = YAML(typ="safe").load(f"a: {text}")["a"]
+    assert by_dvc == value or text == "1_000"  # which ruamel takes for a number all the same
+
+
+@pytest.mark.parametrize(
+    "value", ["1e-2", "010", "no", "true", "1:30", "0x1f", "12e45678", "a # b", 1e-05, 3, None, True]
+)
+def test_what_is_written_is_read_as_it_was_by_either_version_of_yaml(value):
+    assert config.parse(config.dump(value), "mine") == yaml.safe_load(config.dump(value)) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("", ""), ("wrist #2", "wrist #2"), ("'wrist' #2", "wrist"), ("5 # five", 5), ("51122e10", "51122e10"),
+    ("1e3", 1e3), ("01234567", "01234567"), ("[a, b]", ["a", "b"]), ("tags.trial = '0'", "tags.trial = '0'"),
+])  # fmt: skip
+def test_a_word_of_the_command_line_is_what_was_typed(text, value):
+    assert config.overrides(["--a", text]) == config.overrides([f"--a={text}"]) == {"a": value}
+
+
+def test_the_texts_of_a_commands_own_options_are_taken_as_they_are():
+    words = ["--out", "1.10", "--csv=results #2", "--b", "1.10"]
+    assert config.overrides(words, ("out", "csv")) == {"out": "1.10", "csv": "results #2", "b": 1.1}
+
+
+def test_a_number_keeps_the_kind_that_its_setting_has(tree):
+    tree["train"]["noise"] = 0.0
+    resolved = config.resolve(tree, {"train.noise": 0, "train.epochs": 3})
+    assert [type(resolved["train"][key]) for key in ("noise", "epochs")] == [float, int]
+
+
+def test_an_open_mapping_takes_a_key_that_it_lacks_and_others_do_not():
+    raw = config.read(ROOT / "params.yaml")
+    given = {"distill.beta.at": 1000, "detect.train.lr0": 0.02, "yolo_versions.weights.yolov8n.yaml": "mine.pt"}
+    resolved = config.resolve(raw, {"preset": "none", **given})
+    assert resolved["distill"]["beta"] == {**raw["distill"]["beta"], "at": 1000}
+    assert (
+        resolved["detect"]["train"]["lr0"] == 0.02 and resolved["yolo_versions"]["weights"]["yolov8n.yaml"] == "mine.pt"
+    )
+    with pytest.raises(SpkdError, match="unknown key 'distill.bet'"):
+        config.resolve(raw, {"distill.bet": 1})
+
+
+def test_a_preset_may_not_change_how_coco_is_converted(tree):
+    tree["coco"] = {"segments": False}
+    tree["presets"]["long"]["coco.segments"] = True
+    with pytest.raises(SpkdError, match="no setting that prepares data"):
+        config.resolve(tree, {"preset": "long"})
+
+
+@pytest.mark.parametrize(("sections", "key", "do"), [
+    (("preset", "detect"), "train.epochs", "did you mean 'detect.epochs'"),
+    (("preset", "student", "distill"), "teacher.network", "did you mean 'student.network'"),
+    (("dataset", "train"), "presets.quick.train.epochs", "did you mean 'train.epochs'"),
+    (("dataset",), "distill.lambda", "leave it out; see `spkd mine --help`"), ((), "preset", "leave it out"),
+])  # fmt: skip
+def test_a_setting_that_the_command_does_not_read_is_refused(sections, key, do):
+    tree = config.read(ROOT / "params.yaml")
+    with pytest.raises(SpkdError, match=f"reads.*got {key}; {do}"):
+        config.require_read({key: 1}, tree, sections, "mine")
+    config.require_read({"datasets.chest.scaling": "subject", "dataset": "chest"}, tree, ("dataset",), "mine")

@@ -190,3 +190,22 @@ def test_version_and_help_are_words_of_their_own(capsys):
     assert capsys.readouterr().out == f"{spkd.__version__}\n"
     assert front.main(["help"]) == 0 and "usage: spkd <command>" in capsys.readouterr().out
     assert front.main(["help", "upload"]) == 0 and "usage: spkd upload <folder>" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("written", [
+    "FETCH = [{'url': 'x'}]", "FETCH: list[dict[str, str]] = [{'url': 'x'}]", "FETCH: list\nFETCH = [{'url': 'x'}]",
+])  # fmt: skip
+def test_a_parts_constants_are_found_with_a_type_and_without(written, tmp_path, monkeypatch):
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.py").write_text(f'"""Mine."""\n{written}\nOTHER = len("no literal")\n')
+    monkeypatch.setattr(plugin, "PACKAGE", tmp_path)
+    assert plugin.describe("datasets", "mine") == ("Mine.", {"FETCH": [{"url": "x"}]})
+
+
+@pytest.mark.parametrize(("command", "key"), [
+    ("detect", "train.epochs"), ("distill", "teacher.network"), ("teacher", "distill.lambda"), ("compare", "train.epochs"),
+    ("distill", "presets.quick.train.epochs"), ("bind", "run.seed"),
+])  # fmt: skip
+def test_a_setting_that_a_command_does_not_read_is_refused_before_anything_is_done(command, key):
+    with pytest.raises(SpkdError, match=f"command line: expected .* got {key}"):
+        front.run(command, [f"--{key}", "5"])

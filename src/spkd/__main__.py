@@ -66,7 +66,7 @@ def split_words(words: list[str], options: Collection[str]) -> tuple[list[str], 
     while words and not words[0].startswith("--"):
         plain.append(words[0])
         words = words[1:]
-    given = config.overrides(words)
+    given = config.overrides(words, options)
     own = {key: str(given.pop(key)) for key in list(given) if key in options}
     return plain, own, given
 
@@ -94,6 +94,8 @@ def run(command: str, words: list[str]) -> int:
     raw = config.read(file)
     tree = config.resolve(raw, given, file)
     sections = constants.get("SECTIONS", ())
+    if "RESOLVES" not in constants:
+        config.require_read(given, tree, sections, command)
     line = config.preset_line(raw, given, sections) if "preset" in sections else ""
     if "preset" in sections:
         config.require_expected(tree, sections)

@@ -6,7 +6,7 @@ those of a shelf's part (`views.gaf`) are in that part's own file.
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spkd import plugin
 from spkd.errors import SpkdError
+from spkd.yaml_loader import Loader, UniqueKeys, Writer
 
 PARAMS = Path("params.yaml")
 EXPECTS = "expects"
-# libyaml where PyYAML was built with it: a tenth of the time, on the way of every command.
-Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-Dumper: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
 
 class Section(BaseModel):
@@ -30,42 +28,21 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
-
-
-class _UniqueKeys(Loader):  # type: ignore[misc]
-    """SafeLoader that refuses a key written twice in one mapping (YAML would silently keep the last).
-
-    source: the file, or what else the text is from.
-    """
-
-    def __init__(self, text: str, source: str) -> None:
-        super().__init__(text)
-        self.source = source
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-            if isinstance(key, list | dict):
-                raise SpkdError(f"{self.source}:{line}", "a name as a key", dump(key), "correct it there")
-            if key in seen:
-                raise SpkdError(f"{self.source}:{line}", "each key once", f"{key!r} twice", "delete one of them")
-            seen.add(key)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
+# Mappings that take any key: a loss's weight, an argument of ultralytics, a split, a network.
+OPEN = ("distill.beta", "detect.train", "detect.annotations", "yolo_versions.weights")
 
 
 def parse(text: str, where: str) -> Any:
     """The value that a piece of YAML means. Raises SpkdError where it is not YAML."""
     try:
-        return _UniqueKeys(text, where).get_single_data()
+        return UniqueKeys(text, where).get_single_data()
     except yaml.YAMLError as error:
         raise SpkdError(where, "YAML", " ".join(str(error).split()), "correct it there") from None
 
 
 def dump(value: Any) -> str:
     """One value as YAML on one line, as it would be typed behind its key."""
-    text: str = yaml.dump(value, Dumper=Dumper, default_flow_style=True, width=10_000)
+    text: str = yaml.dump(value, Dumper=Writer, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -99,7 +76,7 @@ def put(tree: dict[str, Any], key: str, value: Any, where: str, file: Path = PAR
     """
     at: Any = tree
     last = key
-    while isinstance(at, dict) and last not in at:
+    while isinstance(at, dict) and last not in at and key[: -len(last) - 1] not in OPEN:
         name = max((n for n in at if last.startswith(f"{n}.")), key=lambda n: len(str(n)), default=None)
         at, last = at.get(name), last[len(str(name)) + 1 :]
     if not isinstance(at, dict):
@@ -107,11 +84,16 @@ def put(tree: dict[str, Any], key: str, value: Any, where: str, file: Path = PAR
             k for k in [*(k for k, _ in leaves(tree)), *map(str, tree)] if not k.startswith(("presets.", "tables."))
         ]
         raise SpkdError(where, f"a key of {file}", f"unknown key {key!r}", plugin.nearest(key, known))
-    at[last] = value
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    # 0 for 0.0 is the same setting, and must look the same to whatever compares settings.
+    at[last] = float(value) if whole and isinstance(at.get(last), float) else value
 
 
-def overrides(words: list[str]) -> dict[str, Any]:
-    """`--a.b 1 --c=2` as {"a.b": 1, "c": 2}; values are read as YAML. Raises SpkdError on anything else."""
+def overrides(words: list[str], texts: Collection[str] = ()) -> dict[str, Any]:
+    """`--a.b 1 --c=2` as {"a.b": 1, "c": 2}; values are read as YAML, those of the keys in `texts` taken as they are.
+
+    Raises SpkdError on anything else.
+    """
     found: dict[str, Any] = {}
     rest = iter(words)
     for word in rest:
@@ -124,9 +106,18 @@ def overrides(words: list[str]) -> dict[str, Any]:
                 raise SpkdError(
                     f"--{key}", "a value after the key", "the end of the command line", f"write --{key} VALUE"
                 )
-        # YAML reads 01234567 as an octal number; here it can only be the first digits of a run's id.
-        found[key] = text if re.fullmatch(r"0\d+", text) else parse(text, f"--{key}")
+        found[key] = text if key in texts else _meant(text, f"--{key}")
     return found
+
+
+def _meant(text: str, where: str) -> Any:
+    """The value of a word of the command line: YAML, but for what only a text can have been meant by."""
+    # 01234567 and 123e4567 can only be the first digits of a run's id.
+    if not text or re.fullmatch(r"0\d+|(?=.{6})\d+e\d+", text):
+        return text
+    value = parse(text, where)
+    # What YAML takes for a comment was typed to be read, unless the value before it is in quotes.
+    return text if isinstance(value, str) and value != text and text.startswith(value) else value
 
 
 def resolve(tree: dict[str, Any], given: dict[str, Any], file: Path = PARAMS) -> dict[str, Any]:
@@ -198,6 +189,17 @@ def require_expected(resolved: dict[str, Any], sections: Sequence[str]) -> None:
         raise SpkdError(f"preset {resolved['preset']}", f"{key} {dump(wanted)}", dump(got), do)
 
 
+def require_read(given: dict[str, Any], tree: dict[str, Any], sections: Sequence[str], command: str) -> None:
+    """Raise SpkdError where the command line sets what the command, of these sections, does not read."""
+    if unread := sorted(set(given) - set(_read(given, sections))):
+        known = [key for key, _ in leaves({name: tree[name] for name in sections if name in tree})]
+        expected = f"a setting that it reads, of {', '.join(sections)}" if sections else "no setting: it reads none"
+        last = unread[0].rpartition(".")[2]
+        twins = [key for key in known if key.rpartition(".")[2] == last]
+        do = f"did you mean {twins[0]!r}?" if twins else f"leave it out; see `spkd {command} --help`"
+        raise SpkdError("command line", expected, unread[0], do)
+
+
 def _read(values: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
     """Those of a preset's keys that lie in sections which a command reads."""
     read = {*sections, *(["datasets"] if "dataset" in sections else [])}
@@ -210,12 +212,13 @@ def _sets(preset: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepares_data(key: str, tree: dict[str, Any]) -> bool:
-    """Whether a DVC stage of recordings depends on this key: a data set's windows, or a view that is prepared."""
+    """Whether a DVC stage depends on this key: a data set's windows, a view that is prepared, COCO's conversion."""
     shelf, _, rest = key.partition(".")
     name, _, inner = rest.partition(".")
     rows = tree.get("prepare")
     prepared = {row.get("view") for row in (rows.values() if isinstance(rows, dict) else ()) if isinstance(row, dict)}
-    return (shelf == "datasets" and inner.split(".")[0] == "windows") or (shelf == "views" and name in prepared)
+    windows = shelf == "datasets" and inner.split(".")[0] == "windows"
+    return windows or (shelf == "views" and name in prepared) or shelf == "coco"
 
 
 def check(model: type[S], tree: Any, where: str, file: Path = PARAMS) -> S:
