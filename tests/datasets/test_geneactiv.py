@@ -287,11 +287,8 @@ def test_calibration_is_100_raw_minus_offset_over_gain() -> None:
         (b"102FFE000", b"10FFE000", {"damaged page: not 3600 digits": 1}),
         (b"Sequence Number:2", b"Sequence Number:x", {"damaged page: page header": 1}),
         (b"10:00:06:000", b"10:00:66:000", {"damaged page: page time": 1}),
-        (
-            b"10:00:06:000",
-            b"10:00:01:000",
-            {"page not later than the one before it": 1, "missing page (sequence number)": 1},
-        ),
+        (b"10:00:06:000", b"10:00:01:000", {"page not later than the one before it": 1}),
+        (b"10:00:06:000", b"18:00:06:000", {"damaged page: page time": 1}),
         (b"Sequence Number:2\r\nPage Time:2024-05-06 10:00:06:000\r\nU", b"U", {"damaged page: page header": 1}),
     ],
 )
@@ -303,6 +300,22 @@ def test_a_damaged_page_is_counted_and_starts_a_new_segment(old: bytes, new: byt
     assert dict(report.drops) == drops
     assert found.segment.tolist() == [0] * 600 + [1] * 300
     assert found.accel_g[600, 0] == np.float32(259 / 256)
+
+
+@pytest.mark.parametrize(("changed", "n_pages", "segments", "drops"), [
+    ({b"10:00:00:000": b"18:00:00:000"}, 3, 1, {"damaged page: page time": 1}),  # the first page
+    ({b"10:00:06:000": b"18:00:06:000", b"10:00:09:000": b"18:00:09:000"}, 4, 2, {}),  # a clock that was set
+    ({b"10:00:06:000": b"10:00:02:000", b"10:00:09:000": b"10:00:12:500"}, 3, 2,
+     {"page not later than the one before it": 1}),
+])  # fmt: skip
+def test_one_page_with_a_wrong_clock_costs_no_other_page(changed, n_pages, segments, drops) -> None:
+    data, report = fixed_bin(), Report()
+    for old, new in changed.items():
+        assert old in data
+        data = data.replace(old, new, 1)
+    found = _geneactiv_bin.decode(data, "x", report)
+    assert dict(report.drops) == drops
+    assert (len(found.accel_g), found.segment[-1] + 1) == (300 * n_pages, segments)
 
 
 def test_a_page_at_another_rate_is_counted() -> None:
@@ -428,11 +441,42 @@ def test_csv_rows_missing_in_time_start_a_new_segment(tmp_path: Path) -> None:
     assert _geneactiv_csv.decode(path).segment.tolist() == [0] * 50 + [1] * 150
 
 
+def test_csv_rows_missing_within_a_page_start_a_new_segment_however_few(tmp_path: Path) -> None:
+    lines = csv_text().split("\n")
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines[:150] + lines[151:]))
+    assert _geneactiv_csv.decode(path).segment.tolist() == [0] * 50 + [1] * 249
+
+
+def test_csv_times_of_pages_may_lie_half_a_second_from_where_they_should(tmp_path: Path) -> None:
+    header, rows = csv_text().split("\n")[:100], csv_text(900).split("\n")[100:-1]
+    ms = [10 * k + 500 * (300 <= k < 600) for k in range(900)]
+    late = [f"{row[:17]}{t // 1000:02}:{t % 1000:03}{row[23:]}" for row, t in zip(rows, ms, strict=True)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([*header, *late]) + "\n")
+    with pytest.raises(SpkdError, match="step back by 0.49"):
+        _geneactiv_csv.decode(path)
+    path.write_text("\n".join([*header, *late[:600]]) + "\n")
+    assert not _geneactiv_csv.decode(path).segment.any()
+
+
+@pytest.mark.parametrize(("kept", "message"), [
+    (lambda rows: rows[::2], r"a\.csv: expected 100 Hz, as its header says, got a row every 0.02 s"),
+    (lambda rows: rows[:50] + rows[49:], r"a\.csv:151: expected a time after the last row's, got the same time"),
+])  # fmt: skip
+def test_csv_rows_of_another_rate_or_twice_the_same_are_an_error(tmp_path: Path, kept, message: str) -> None:
+    lines = csv_text().rstrip("\n").split("\n")
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([*lines[:100], *kept(lines[100:])]) + "\n")
+    with pytest.raises(SpkdError, match=message):
+        _geneactiv_csv.decode(path)
+
+
 def test_a_csv_whose_clock_steps_back_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     lines = csv_text().split("\n")
     path = tmp_path / "a.csv"
     path.write_text("\n".join(lines[:200] + lines[150:]))
-    with pytest.raises(SpkdError, match=r"a\.csv:201: expected a time not .* step back by 0.49"):
+    with pytest.raises(SpkdError, match=r"a\.csv:201: expected a time after .* step back by 0.49"):
         _geneactiv_csv.decode(path)
 
 
@@ -461,6 +505,25 @@ def test_intervals_label_the_samples_from_start_to_before_end(devices: Path) -> 
     assert first.signal[0].tolist() == [1.0, 0.0, 100 / 256]
     assert dict(found.report.drops) == {"unlabelled device sample": 650 + 200}
     assert found.report.notes == {"gaps": 0}
+
+
+def test_an_interval_of_a_subject_with_two_files_is_counted_once_and_only_where_no_file_has_it(devices: Path) -> None:
+    (devices / "wrist.csv").unlink()
+    later = fixed_bin(subject="7").replace(b"2024-05-06 10:00", b"2024-05-06 11:00")
+    (devices / "later.bin").write_bytes(later)
+    (devices / "intervals.csv").write_text(
+        "subject,start,end,label\n"
+        "7,2024-05-06 10:00:01,2024-05-06 10:00:05,1\n"
+        "7,2024-05-06 11:00:01,2024-05-06 11:00:05,2\n"
+        "7,2024-05-06 12:00:01,2024-05-06 12:00:05,2\n"
+        "7,2024-05-06 10:00:05,2024-05-06 10:00:06,9\n"
+    )
+    found = read(devices, [1, 2])
+    assert sorted(len(item.label) for item in found.items) == [400, 400]
+    assert dict(found.report.drops) == {
+        "unlabelled device sample": 1600, "interval without a sample in the recording": 1,
+        "interval of a class that is not in `classes`": 1,
+    }  # fmt: skip
 
 
 def test_inside_one_label_a_lost_page_and_an_unlabelled_stretch_start_new_segments(devices: Path) -> None:

@@ -6,7 +6,7 @@ Source of the format: GENEActiv Instruction Manual, "Decoding .bin files".
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ PAGE_SAMPLES = 300
 SAMPLE_DIGITS = 12  # x, y, z: 12 bits each, two's complement; light: 10 bits; button: 1; unused: 1
 PAGE_DIGITS = PAGE_SAMPLES * SAMPLE_DIGITS
 PAGES_AT_ONCE = 4096  # bounds the memory of decoding: a week at 100 Hz is 200,000 pages
+AFTER = 100  # pages among which the next whole one is looked for
 MARK = re.compile(rb"^Recorded Data[ \t]*\r?\n", re.MULTILINE)
 PAGE = re.compile(
     rb"Device Unique Serial Code:[^\n]*\nSequence Number:\s*(?P<number>\d+)\s*\nPage Time:(?P<time>[^\n]*)\n"
@@ -102,29 +103,50 @@ def _pages(data: bytes, header: Header, where: str, report: Report) -> list[Page
     found: list[Page] = []
     damaged = 0  # pages since the last whole one that could not be read
     marks = list(MARK.finditer(data))
-    for k, mark in enumerate(marks):
-        end = marks[k + 1].start() if k + 1 < len(marks) else len(data)
-        page = _page(data, mark.end(), end, header)
+    ends = [*(mark.start() for mark in marks[1:]), len(data)]
+    pages = [_page(data, mark.end(), end, header) for mark, end in zip(marks, ends, strict=False)]
+    page_s = PAGE_SAMPLES / header.rate_hz
+    for k, page in enumerate(pages):
         place = f"{where}: page {k}"
-        if isinstance(page, str):
-            report.drop(f"damaged page: {page}", place)
-            damaged += 1
-            continue
         last = found[-1] if found else None
-        if last and page.time_s <= last.time_s:
-            report.drop("page not later than the one before it", place)
+        if isinstance(page, str):
+            wrong = f"damaged page: {page}"
+        elif last and page.time_s <= last.time_s:
+            wrong = "page not later than the one before it"
+        elif _is_ahead(
+            page, last, next((p for p in pages[k + 1 : k + 1 + AFTER] if isinstance(p, Page)), None), page_s
+        ):
+            wrong = "damaged page: page time"
+        else:
+            wrong = ""
+        if wrong or isinstance(page, str):
+            report.drop(wrong, place)
+            damaged += 1
             continue
         skipped = page.number - (last.number if last else -1) - 1
         report.drop("missing page (sequence number)", place, max(0, skipped - damaged))
-        late_s = page.time_s - last.time_s - PAGE_SAMPLES / header.rate_hz if last else 0.0
+        late_s = page.time_s - last.time_s - page_s if last else 0.0
         follows = last is not None and skipped == 0 and abs(late_s) <= GAP_TOLERANCE_S
-        found.append(Page(page.number, page.time_s, page.digits, follows))
+        found.append(replace(page, follows=follows))
         damaged = 0
     last_number = found[-1].number if found else -1
     report.drop(
         "page that the header promises, not in the file", where, max(0, header.n_pages - last_number - 1 - damaged)
     )
     return found
+
+
+def _is_ahead(page: Page, last: Page | None, after: Page | None, page_s: float) -> bool:
+    """Whether a page's clock alone is ahead: the next page, of a later number, lies before it, and behind the last one.
+
+    Else everything up to that time would be left out as not later.
+    """
+    if after is None or after.number <= page.number or after.time_s > page.time_s:
+        return False
+    if last is None:
+        return True
+    expected_s = last.time_s + (page.number - last.number) * page_s
+    return after.time_s > last.time_s and page.time_s > expected_s + GAP_TOLERANCE_S
 
 
 def _page(data: bytes, start: int, end: int, header: Header) -> Page | str:

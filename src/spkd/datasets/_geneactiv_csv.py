@@ -14,6 +14,9 @@ from spkd.errors import SpkdError
 
 HEADER_LINES = 100
 N_COLUMNS = 7
+PAGE_SAMPLES = 300  # of the .bin file that the software exported
+ROW_S = 0.002  # a time is written to a millisecond
+RATE_TOLERANCE = 0.1  # of a step: milliseconds leave up to a twentieth at 100 Hz
 STAMP = len("2012-05-23 16:47:50:000")
 ROW = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[:.]\d{3}(?:,-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?){6}\r?")
 BLOCK_BYTES = 1 << 25  # bounds the memory of parsing: a week at 100 Hz is 4 GB of text
@@ -39,15 +42,21 @@ def decode(path: Path) -> DeviceRecording:
             blocks.append(_rows(rest + b"\n", path, line))
     time_s = np.concatenate([np.empty(0), *[time for time, _ in blocks]])
     accel_g = np.concatenate([np.empty((0, 3), np.float32), *[accel for _, accel in blocks]])
-    back = np.flatnonzero(np.diff(time_s) < 0)
+    step_s, rate_hz = np.diff(time_s), float(rate[0])
+    back = np.flatnonzero(step_s <= 0)
     if len(back):
         do = "export the csv again, or delete the rows that repeat: a sample's label follows its time"
         row = int(back[0]) + 1
-        got = f"a step back by {time_s[row - 1] - time_s[row]:g} s"
-        raise SpkdError(f"{path}:{HEADER_LINES + 1 + row}", "a time not before the last row's", got, do)
-    gap = np.abs(np.diff(time_s) - 1 / float(rate[0])) > GAP_TOLERANCE_S
+        got = f"a step back by {-step_s[row - 1]:g} s" if step_s[row - 1] else "the same time"
+        raise SpkdError(f"{path}:{HEADER_LINES + 1 + row}", "a time after the last row's", got, do)
+    if len(step_s) and abs(np.median(step_s) * rate_hz - 1) > RATE_TOLERANCE:
+        got, do = f"a row every {np.median(step_s):g} s", "export the csv at the device's rate, every sample a row"
+        raise SpkdError(path, f"{rate_hz:g} Hz, as its header says", got, do)
+    # Times are worked out from those of pages, which are written to half a second; within a page rows are a step apart.
+    inside = np.arange(1, len(time_s)) % PAGE_SAMPLES != 0
+    gap = np.abs(step_s - 1 / rate_hz) > np.where(inside, max(ROW_S, 0.5 / rate_hz), GAP_TOLERANCE_S)
     segment = np.concatenate([[0], np.cumsum(gap)])[: len(time_s)].astype(np.int32)
-    return DeviceRecording(fields.get("Subject Code", "").strip(), float(rate[0]), accel_g, time_s, segment)
+    return DeviceRecording(fields.get("Subject Code", "").strip(), rate_hz, accel_g, time_s, segment)
 
 
 def _rows(text: bytes, path: Path, first_line: int) -> tuple[np.ndarray, np.ndarray]:

@@ -158,17 +158,14 @@ def labelled(
 ) -> Recording:
     """The labelled stretches of a recording, each in its own segment, so that windows start where an interval starts.
 
-    index: class number -> class index; intervals of other classes, and those outside the recording, are counted drops.
+    index: class number -> class index. Intervals of other classes, and those outside the recording, label nothing: a
+    subject may have several recordings, so whoever has them all counts these.
     """
     label = np.full(len(recording.time_s), UNLABELLED, np.int16)
     time_s = np.maximum.accumulate(recording.time_s)
     for interval in intervals:
         rows = slice(*np.searchsorted(time_s, [interval.start_s, interval.end_s]))
-        if interval.label not in index:
-            report.drop("interval of a class that is not in `classes`", interval.where)
-        elif rows.start == rows.stop:
-            report.drop("interval without a sample in the recording", interval.where)
-        else:
+        if interval.label in index:
             label[rows] = index[interval.label]
     keep = np.flatnonzero(label != UNLABELLED)
     report.drop("unlabelled device sample", name, len(label) - len(keep))

@@ -197,7 +197,9 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
     read = [row for path in intervals_files for row in _wrist_device.read_intervals(path)]
     intervals = _settled(folder, devices, read)
     _wrist_device.check_overlaps(intervals)
-    items, used = [], set()
+    items: list[Recording] = []
+    used: set[Interval] = set()
+    sampled: set[Interval] = set()
     counted: dict[Interval, dict[Path, tuple[float, float]]] = defaultdict(dict)
     for path in each("geneactiv: device files", devices):
         recording = _decoded(path, report)
@@ -207,12 +209,19 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
             report.drop("device file without labelled intervals", str(path))
             continue
         recording = _at_100_hz(recording, path, other_rates, report)
-        shared = [row for row in rows if not row.file and row.label in index]
-        _count_once(path, _wrist_device.spans_s(recording, shared), counted)
+        spans = _wrist_device.spans_s(recording, rows)
+        sampled.update(spans)
+        shared = {row: span for row, span in spans.items() if not row.file and row.label in index}
+        _count_once(path, shared, counted)
         item = _wrist_device.labelled(recording, rows, index, rows[0].subject, str(path), report)
         items.extend([item] if len(item.label) else [])
     for row in intervals:
-        report.drop("interval without a device file", row.where, int(row not in used))
+        if row not in used:
+            report.drop("interval without a device file", row.where)
+        elif row.label not in index:
+            report.drop("interval of a class that is not in `classes`", row.where)
+        elif row not in sampled:
+            report.drop("interval without a sample in the recording", row.where)
     return sorted(items, key=lambda item: (_natural(item.subject), item.name))
 
 
