@@ -23,7 +23,7 @@ import torch
 
 from spkd import config
 from spkd.__main__ import run as main_run
-from spkd.detect import evaluate, follow, hardware, hermetic, networks, stored, tracked, yolo
+from spkd.detect import continued, evaluate, follow, hardware, hermetic, networks, spkd_trainer, stored, tracked, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
@@ -213,6 +213,38 @@ def test_a_training_that_patience_ended_says_so_and_its_last_epoch_is_the_one_th
     assert {f"maps/objects_{step:05}.svg" for step in (0, 2)} <= run.logged["files"]
     page = tracked.describe(job, numbers, {"commit": "c", "dirty": False})
     assert "2 epochs of 4 (no better one in 1: detect.train.patience) at 64 px" in page
+
+
+def dies(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("patience", [False, True])
+def test_a_training_that_was_killed_after_its_last_checkpoint_goes_on_to_its_evaluation(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, patience: bool
+) -> None:
+    from ultralytics.utils.torch_utils import EarlyStopping
+
+    job, epochs, run = make_job(epochs=4 if patience else 1), 2 if patience else 1, Recorder()
+    job = replace(job, plan=replace(job.plan, maps_every=9))
+    if patience:
+        monkeypatch.setattr(EarlyStopping, "__call__", lambda self, epoch, fitness: epoch >= 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(spkd_trainer.SpkdTrainer, "final_eval", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(job, Recorder())
+    assert not (job.train_folder / "trained").exists()
+    last = (job.train_folder / "weights/last.pt").read_bytes()
+    numbers = train(job, run)
+    assert (job.train_folder / "weights/last.pt").read_bytes() == last and numbers["epochs"] == epochs
+    assert "best/mAP50" in run.logged["metrics"][epochs] and f"maps/objects_{epochs:05}.svg" in run.logged["files"]
+
+
+@pytest.mark.parametrize(("best_epoch", "over"), [(1, True), (2, False)])
+def test_patience_is_over_by_the_checkpoints_own_count(tmp_path: Path, best_epoch: int, over: bool) -> None:
+    of_epoch_4 = {"epoch": 3, "train_args": {"patience": 3, "epochs": 9}, "train_metrics": {"fitness": 0.1}}
+    torch.save(of_epoch_4 | {"stopper": {"best_fitness": 0.2, "best_epoch": best_epoch}}, tmp_path / "last.pt")
+    assert continued.is_over(tmp_path / "last.pt") == over
 
 
 @pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])

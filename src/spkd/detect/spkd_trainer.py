@@ -151,6 +151,10 @@ class SpkdTrainer(DetectionTrainer):
         smoothed = self.ema.ema
         self._record_maps(step, getattr(smoothed, "student_model", smoothed))
 
+    def _record_last(self) -> None:
+        if not self._maps_file(self.epoch + 1).is_file():
+            self._record_smoothed(self.epoch + 1)
+
     def _maps_file(self, step: int) -> Path:
         path: Path = self.save_dir / "maps" / f"{step:05}.npz"
         return path
@@ -174,7 +178,13 @@ class SpkdTrainer(DetectionTrainer):
         return found
 
     def save_model(self) -> bool:
-        """Write checkpoints beside their names and rename them: a kill leaves the old or the new, never half of one."""
+        """Write checkpoints beside their names and rename them: a kill leaves the old or the new, never half of one.
+
+        A training that ends early gets its last maps first, as patience may end it at any epoch: after its last
+        checkpoint nothing is missing.
+        """
+        if self.stop:
+            self._record_last()
         last, best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.last, self.best = last.with_suffix(".part"), best.with_suffix(".part")
         if self.plan.method == "sp":
@@ -190,13 +200,9 @@ class SpkdTrainer(DetectionTrainer):
         return saved
 
     def final_eval(self) -> None:
-        """Mark the training as complete; evaluation is the caller's (it has the tracking and the annotations).
-
-        A training that ended early gets its last maps here: patience may end it at any epoch.
-        """
+        """Mark the training as complete; evaluation is the caller's (it has the tracking and the annotations)."""
         if RANK in {-1, 0}:
-            if not self._maps_file(self.epoch + 1).is_file():
-                self._record_smoothed(self.epoch + 1)
+            self._record_last()  # detect.train.time may end it after its checkpoint
             (self.save_dir / "trained").touch()
 
 

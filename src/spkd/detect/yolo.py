@@ -14,7 +14,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from spkd import atomic, memory, seeding
-from spkd.detect import evaluate, follow, hardware, hermetic, networks, spkd_trainer
+from spkd.detect import continued, evaluate, follow, hardware, hermetic, networks, spkd_trainer
 from spkd.detect.checks import preflight, sheet
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
@@ -96,6 +96,9 @@ def _train(job: Job, follower: follow.Follower) -> None:
     last = checkpoint(job)
     if last is None:
         shutil.rmtree(job.train_folder, ignore_errors=True)
+    elif continued.is_over(last):  # killed after its last checkpoint, which is made after everything else
+        (job.train_folder / "trained").touch()
+        return
     resume = {} if last is None else {"resume": str(last)}
     trainer = spkd_trainer.planned(job.plan)(overrides=job.overrides() | resume)
     if trainer.ddp:
