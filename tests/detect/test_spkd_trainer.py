@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from spkd import atomic
-from spkd.detect import features, probe, spkd_trainer
+from spkd.detect import continued, features, probe, spkd_trainer
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
 from spkd.errors import SpkdError
@@ -337,6 +337,40 @@ def test_ultralytics_own_resume_stops_at_our_checkpoint(distilled: Trained) -> N
     model = YOLO(str(distilled["folder"] / "weights/last.pt"))
     with pytest.raises(SyntaxError, match=spkd_trainer.GUARD):
         model.train(resume=True)
+
+
+def test_what_a_killed_save_left_never_becomes_the_best_weights(
+    run_trainer: Callable[..., Path], tmp_path: Path, monkeypatch: Any
+) -> None:
+    save, write = spkd_trainer.DetectionTrainer.save_model, spkd_trainer.DetectionTrainer.save_metrics
+
+    def leave(trainer: Any, metrics: dict[str, float]) -> None:
+        (trainer.wdir / "best.part").write_bytes(b"half a checkpo")
+        write(trainer, metrics)
+
+    def worse(trainer: Any) -> bool:
+        if trainer.epoch == 1:
+            trainer.fitness = trainer.best_fitness - 1.0
+        return bool(save(trainer))
+
+    monkeypatch.setattr(spkd_trainer.DetectionTrainer, "save_model", worse)
+    renamed, replace_file = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, to: renamed.append(Path(to).name) or replace_file(path, to))
+    monkeypatch.setattr(spkd_trainer.DetectionTrainer, "save_metrics", leave)
+    run_trainer(replace(PLAN, method="none"), save_dir=str(tmp_path))
+    best, last = (torch.load(tmp_path / f"weights/{n}.pt", weights_only=False)["epoch"] for n in ("best", "last"))
+    assert (best, last) == (0, 1) and not list(tmp_path.glob("weights/*.part"))
+    assert [name for name in renamed if name.endswith(".pt")] == ["best.pt", "last.pt", "last.pt"]
+
+
+def test_a_kill_between_the_names_of_two_checkpoints_leaves_both_of_one_epoch(tmp_path: Path) -> None:
+    for name, epoch in (("best.pt", 4), ("last.part", 4), ("last.pt", 3)):
+        torch.save({"epoch": epoch}, tmp_path / name)
+    continued.settle(tmp_path)
+    assert torch.load(tmp_path / "last.pt")["epoch"] == 4 and not (tmp_path / "last.part").exists()
+    (tmp_path / "last.part").write_bytes(b"half a checkpo")  # of the next save, which was killed before any name
+    continued.settle(tmp_path)
+    assert torch.load(tmp_path / "last.pt")["epoch"] == 4
 
 
 def test_a_stock_training_of_an_sp_plan_is_an_error(tmp_path: Path) -> None:

@@ -20,3 +20,14 @@ def is_over(last: Path) -> bool:
     stopper = EarlyStopping(patience=given["patience"])
     vars(stopper).update(content["stopper"])
     return bool(epochs >= given["epochs"] or stopper(epochs, content["train_metrics"]["fitness"]))
+
+
+def settle(weights: Path) -> None:
+    """Give last.pt its name where a kill came after best.pt had got its own: both were whole by then."""
+    best, last, part = (weights / name for name in ("best.pt", "last.pt", "last.part"))
+    if best.is_file() and last.is_file() and part.is_file() and _epoch(best) > _epoch(last):
+        part.replace(last)
+
+
+def _epoch(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"])

@@ -181,12 +181,14 @@ class SpkdTrainer(DetectionTrainer):
         """Write checkpoints beside their names and rename them: a kill leaves the old or the new, never half of one.
 
         A training that ends early gets its last maps first, as patience may end it at any epoch: after its last
-        checkpoint nothing is missing.
+        checkpoint nothing is missing. best.pt is renamed before last.pt; a kill between is settled where it goes on.
         """
         if self.stop:
             self._record_last()
         last, best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.last, self.best = last.with_suffix(".part"), best.with_suffix(".part")
+        for part in (self.last, self.best):  # of a save that was killed: a best one would become best.pt below
+            part.unlink(missing_ok=True)
         if self.plan.method == "sp":
             setattr(self.args, GUARD, "resume with `spkd detect`: ultralytics' own resume would drop the distillation")
         try:
@@ -194,7 +196,7 @@ class SpkdTrainer(DetectionTrainer):
         finally:
             self.args.__dict__.pop(GUARD, None)
             self.last, self.best = last, best
-        for path in (last, best):
+        for path in (best, last):
             if path.with_suffix(".part").is_file():
                 path.with_suffix(".part").replace(path)
         return saved

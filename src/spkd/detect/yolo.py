@@ -93,6 +93,7 @@ def _train(job: Job, follower: follow.Follower) -> None:
     """Run or continue ultralytics' training below the job's folder."""
     if (job.train_folder / "trained").is_file():
         return
+    continued.settle(job.train_folder / "weights")
     last = checkpoint(job)
     if last is None:
         shutil.rmtree(job.train_folder, ignore_errors=True)
