@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -158,3 +159,29 @@ def test_weights_of_a_model_that_is_not_compared_are_an_error(
     with pytest.raises(SpkdError, match=r"yolo_versions\.weights\.yolov8n\.yaml: expected a detection network"):
         run("yolo-versions", words)
     assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("wrong", ["classes", "labels"])
+def test_weights_are_measured_only_on_sound_data_of_their_own_classes(
+    data_set: Path, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """tiny_teacher: made of a yaml, so its classes have numbers for names."""
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = evaluate.load(tiny_teacher).names
+    message = r"weights\.yolov8n\.yaml: expected weights of the 3 classes .*\(class 0: red\), got 3 .*\(class 0: 0\)"
+    if wrong == "labels":
+        data_set.write_text(data_set.read_text().partition("names:")[0] + f"names: {list(names.values())}\n")
+        (data_set.parent / "labels/val/val000.txt").write_text("7 0.5 0.5 0.2 0.2\n")
+        message = "class ids must be 0"
+    words = ["--detect.data", str(data_set), "--yolo_versions.models", "{yolov8n.yaml: null}"]
+    with pytest.raises(SpkdError, match=message):
+        run("yolo-versions", [*words, "--yolo_versions.weights", f"{{yolov8n.yaml: {tiny_teacher}}}"])
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_weights_of_fewer_classes_are_refused_and_those_of_the_same_are_not() -> None:
+    of_two = SimpleNamespace(names={0: "red", 1: "green"})
+    versions.require_classes(of_two, {0: "red", 1: "green"}, "x")
+    with pytest.raises(SpkdError, match="x: expected weights of the 3 classes of detect.data, got 2 classes; name"):
+        versions.require_classes(of_two, {0: "red", 1: "green", 2: "blue"}, "x")

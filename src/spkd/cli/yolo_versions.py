@@ -15,7 +15,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Build, describe and time every model in turns; validate those with weights."""
     from spkd import seeding
     from spkd.detect import evaluate, hardware, hermetic, networks, versions
-    from spkd.detect.checks import data_yaml
+    from spkd.detect.checks import preflight, truth
     from spkd.evidence import machine, provenance, tracking
 
     wanted, run = settings.yolo_versions, settings.run
@@ -25,12 +25,17 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     device = hardware.first(indices)
     print(machine.line(indices, run.device), flush=True)
     for name in wanted.weights:
-        data_yaml.read(Path(settings.detect.data))
         if name not in wanted.models:
             do = plugin.nearest(name, list(wanted.models))
             raise SpkdError("params.yaml: yolo_versions.weights", "keys that are in yolo_versions.models", name, do)
     keys = {n: f"yolo_versions.weights.{n}" if n in wanted.weights else "yolo_versions.models" for n in wanted.models}
     models = {name: networks.build(wanted.weights.get(name, name), key) for name, key in keys.items()}
+    if wanted.weights:
+        limits = settings.detect.preflight.model_dump()
+        report = preflight.check(Path(settings.detect.data), truth.annotations(settings), **limits)
+        report.require()
+        for name in wanted.weights:
+            versions.require_classes(models[name], report.names, f"params.yaml: {keys[name]}")
     box, tags = Path(run.folder) / "yolo-versions", {"kind": "yolo-versions"}
     with tracking.open_run("yolo versions", box, settings.tracking.experiment, tags=tags, fresh=True) as opened:
         opened.params({"yolo_versions": tree["yolo_versions"], "run": tree["run"]})

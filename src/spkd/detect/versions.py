@@ -18,6 +18,7 @@ from torch import nn
 from ultralytics.utils.torch_utils import get_flops
 
 from spkd.detect import evaluate, hardware
+from spkd.errors import SpkdError
 
 BLOCKS = (
     "Bottleneck",
@@ -87,6 +88,21 @@ def describe(name: str, model: Any, imgsz: int, published: float | None) -> Vers
         blocks=", ".join(block for block in BLOCKS if block in kinds),
         published=published,
     )
+
+
+def require_classes(model: Any, names: Mapping[int, str], where: str) -> None:
+    """Raise SpkdError where trained weights know other classes than a data set: their mAP on it would mean nothing.
+
+    names: of the data set's classes, by index. where: the setting that holds the weights.
+    """
+    known, wanted = list(model.names.values()), list(names.values())
+    if known != wanted:
+        wrong = next((i for i, pair in enumerate(zip(known, wanted, strict=False)) if pair[0] != pair[1]), None)
+        expected, got = f"weights of the {len(wanted)} classes of detect.data", f"{len(known)} classes"
+        if wrong is not None:
+            expected, got = f"{expected} (class {wrong}: {wanted[wrong]})", f"{got} (class {wrong}: {known[wrong]})"
+        do = "name weights that were trained on these classes, or their data set in detect.data"
+        raise SpkdError(where, expected, got, do)
 
 
 Timing = tuple[list[float], list[float]]
