@@ -311,10 +311,10 @@ def test_a_cache_that_would_run_code_is_refused_unread(data_set: Path, tmp_path:
     assert not (tmp_path / "ran").exists()
 
 
-def write_json(data: Path, crowd: bool = False) -> Path:
-    """A COCO JSON of the train split with category ids 1, 3, 7: a gap after the first, as COCO's own."""
+def write_json(data: Path, crowd: bool = False, split: str = "train") -> Path:
+    """A COCO JSON of a split with category ids 1, 3, 7: a gap after the first, as COCO's own."""
     ids, images, annotations = [1, 3, 7], [], []
-    for n, label in enumerate(sorted((data.parent / "labels/train").glob("*.txt"))):
+    for n, label in enumerate(sorted((data.parent / "labels" / split).glob("*.txt"))):
         images.append({"id": n, "file_name": f"{label.stem}.jpg", "width": 64, "height": 64})
         for row in label.read_text().splitlines():
             c, x, y, w, h = map(float, row.split())
@@ -334,6 +334,16 @@ def write_json(data: Path, crowd: bool = False) -> Path:
 
 def test_class_counts_equal_to_the_json_pass(data_set: Path) -> None:
     assert check(data_set, train=write_json(data_set, crowd=True)).ok
+
+
+def test_a_validation_image_that_the_json_lacks_is_refused_before_the_metric_meets_it(data_set: Path) -> None:
+    annotations = write_json(data_set, split="val")
+    assert check(data_set, val=annotations).ok
+    image = data_set.parent / "images/val/val000.jpg"
+    shutil.copy(image, image.with_name("more.jpg"))
+    (data_set.parent / "labels/val/more.txt").touch()
+    problem = only(check(data_set, val=annotations), "val")
+    assert problem.rule == "other images" and "1 image(s) are not in" in problem.what and "more.jpg" in problem.what
 
 
 @pytest.mark.parametrize("merged", [True, False])

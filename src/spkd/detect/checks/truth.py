@@ -62,9 +62,16 @@ def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[s
         first = f"{list(names.values())[:3]}..., the JSON's categories by id are {found.classes[:3]}..."
         yield "class names", f"data.yaml names {first}", again
         return
-    shown = [row for row in match.rows((s.image for s in split.seen if s.rows is not None), found.files) if row >= 0]
+    images = [s.image for s in split.seen if s.rows is not None]
+    placed = match.rows(images, found.files)
+    shown = [row for row in placed if row >= 0]
     if not shown:
         yield "other images", f"none of the split's images is in {path}", "give the JSON of this split"
+        return
+    strange = [image for image, row in zip(images, placed, strict=True) if row < 0]
+    if strange and split.name == "val":
+        what = f"{len(strange)} image(s) are not in {path}, e.g. {strange[0]}: COCO's metric knows no truth for them"
+        yield "other images", what, "take them out of the split, or give the JSON that holds them all"
         return
     have, solid = split.histogram(), _wanted(found, shown)
     if solid.fits(have, split.duplicates):
