@@ -212,6 +212,22 @@ def test_the_final_evaluation_is_of_the_task_that_was_trained(
     assert sum(some.per_class["objects"]) < 8
 
 
+@pytest.mark.parametrize(("train", "one_to_one"), [({}, False), ({"nms": False}, True)])
+def test_the_final_evaluation_is_of_the_head_that_training_validated(
+    data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any], one_to_one: bool
+) -> None:
+    from ultralytics import YOLO
+
+    weights, seen = tmp_path / "two_heads.pt", []
+    YOLO("yolov10n.yaml").save(weights)
+    init = evaluate._Collecting.init_metrics
+    monkeypatch.setattr(
+        evaluate._Collecting, "init_metrics", lambda own, model: seen.append(model.end2end) or init(own, model)
+    )
+    evaluate.validate(weights, data_set, tmp_path, 64, 4, "cpu", False, None, train)
+    assert seen == [one_to_one]
+
+
 def test_detections_keep_the_folders_of_their_images() -> None:
     validator = evaluate._Collecting(args={"task": "detect", "mode": "val"})
     validator.jdict, validator.class_map = [], [1, 2]

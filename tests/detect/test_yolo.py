@@ -329,6 +329,11 @@ def test_a_training_that_no_object_of_its_classes_would_reach_stops_before_it(
         ({"fliplr": 7.0}, "fliplr"),
         ({"optimizer": "foo"}, "detect.train.optimizer: expected one of auto, SGD"),
         ({"copy_paste_mode": "flop"}, "did you mean 'flip'"),
+        (
+            {"split": "test"},
+            r"detect\.train\.split: expected the best weights chosen and measured on `val`, got 'test'",
+        ),
+        ({"fraction": [1.0, 0.5]}, r"detect\.train\.fraction: expected one share or number, of the training images"),
     ],
 )
 def test_a_wrong_training_argument_is_refused_before_the_run(extra: dict[str, Any], message: str) -> None:

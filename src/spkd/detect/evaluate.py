@@ -23,7 +23,7 @@ from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
 
 # Training arguments that say what is detected and what counts as found; ultralytics' last validation takes them too.
-OF_THE_TASK = ("single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "rect", "augment")
+OF_THE_TASK = ("single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "nms", "rect", "augment")
 # Images of a validation step, as of ultralytics' own `val`: which images share a shape depends on it, so that results
 # that stand side by side are of one, whatever the batch and the GPUs of the training.
 BATCH = 16

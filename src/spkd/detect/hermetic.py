@@ -67,7 +67,8 @@ def train_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """The extra ultralytics training arguments of `detect.train`, checked against what the pinned version knows.
 
     Raises SpkdError for an argument it does not know (with the nearest one it knows), for one that has its own key
-    under `detect`, and for a value of the wrong type.
+    under `detect`, for a value of the wrong type, and for one that would measure weights on other images than those
+    that chose them.
     """
     known = sorted(set(DEFAULT_CFG_DICT) - OURS - NOT_TRAINING)
     for name, value in given.items():
@@ -85,4 +86,17 @@ def train_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             raise SpkdError(f"params.yaml: detect.train.{name}", "a value ultralytics accepts", repr(value),
                             f"correct it: {error}") from None  # fmt: skip
+    _of_the_validation_images(given)
     return dict(given)
+
+
+def _of_the_validation_images(given: Mapping[str, Any]) -> None:
+    """Raise SpkdError where a training argument names other images to choose the best weights by than all of `val`."""
+    if "split" in given:
+        do = "leave it out; data.yaml says which images `val:` are"
+        raise SpkdError("params.yaml: detect.train.split", "the best weights chosen and measured on `val`",
+                        repr(given["split"]), do)  # fmt: skip
+    if isinstance(given.get("fraction"), list):
+        do = "give one number; a smaller `val:` is a list of images in data.yaml"
+        raise SpkdError("params.yaml: detect.train.fraction", "one share or number, of the training images",
+                        repr(given["fraction"]), do)  # fmt: skip
