@@ -329,6 +329,8 @@ def test_a_training_that_no_object_of_its_classes_would_reach_stops_before_it(
         ({"fliplr": 7.0}, "fliplr"),
         ({"optimizer": "foo"}, "detect.train.optimizer: expected one of auto, SGD"),
         ({"copy_paste_mode": "flop"}, "did you mean 'flip'"),
+        ({"lr0": 0.01, "mosaic": 0.5}, r"lr0: expected an optimizer that uses it, got 0\.01 with optimizer auto"),
+        ({"momentum": 0.8, "optimizer": "AUTO"}, r"detect\.train\.momentum: .*name one in detect\.train\.optimizer"),
         (
             {"split": "test"},
             r"detect\.train\.split: expected the best weights chosen and measured on `val`, got 'test'",
@@ -339,6 +341,22 @@ def test_a_training_that_no_object_of_its_classes_would_reach_stops_before_it(
 def test_a_wrong_training_argument_is_refused_before_the_run(extra: dict[str, Any], message: str) -> None:
     with pytest.raises(SpkdError, match=message):
         hermetic.train_arguments(extra)
+
+
+def test_optimizer_auto_takes_its_own_of_what_is_refused_beside_it_and_a_named_one_does_not() -> None:
+    from ultralytics.engine.trainer import BaseTrainer
+
+    given = dict(zip(hermetic.CHOSEN_BY_AUTO, (0.07, 0.8, 0.3), strict=True))
+    for name, kept in (("auto", False), ("SGD", True)):
+        own: Any = SimpleNamespace(args=SimpleNamespace(**given), data={"nc": 3})
+        made = BaseTrainer.build_optimizer(
+            own, torch.nn.Linear(2, 2), name, given["lr0"], given["momentum"], iterations=9
+        )
+        first = made.param_groups[0]
+        momentum = first["momentum"] if kept else first["betas"][0]
+        used = {"lr0": first["lr"], "momentum": momentum, "warmup_bias_lr": own.args.warmup_bias_lr}
+        assert [used[key] == value for key, value in given.items()] == [kept] * 3
+    assert hermetic.train_arguments(given | {"optimizer": "SGD"}) == given | {"optimizer": "SGD"}
 
 
 def test_the_optimizers_are_those_of_ultralytics() -> None:

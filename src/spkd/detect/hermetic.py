@@ -29,6 +29,9 @@ CHOICES = {  # words that ultralytics would refuse only once it trains
     "optimizer": ("auto", "SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "MuSGD"),
     "copy_paste_mode": ("flip", "mixup"),
 }
+# Of these optimizer auto takes its own values: of `momentum`, too, which its AdamW never reads again, and its MuSGD
+# only where there is a warm-up.
+CHOSEN_BY_AUTO = ("lr0", "momentum", "warmup_bias_lr")
 OFF = ("sync", "mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "wandb", "vscode_msg", "openvino_msg")
 
 
@@ -67,8 +70,8 @@ def train_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """The extra ultralytics training arguments of `detect.train`, checked against what the pinned version knows.
 
     Raises SpkdError for an argument it does not know (with the nearest one it knows), for one that has its own key
-    under `detect`, for a value of the wrong type, and for one that would measure weights on other images than those
-    that chose them.
+    under `detect`, for a value of the wrong type, for one that would measure weights on other images than those that
+    chose them, and for one that optimizer auto would not use.
     """
     known = sorted(set(DEFAULT_CFG_DICT) - OURS - NOT_TRAINING)
     for name, value in given.items():
@@ -87,6 +90,7 @@ def train_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
             raise SpkdError(f"params.yaml: detect.train.{name}", "a value ultralytics accepts", repr(value),
                             f"correct it: {error}") from None  # fmt: skip
     _of_the_validation_images(given)
+    _of_an_optimizer(given)
     return dict(given)
 
 
@@ -100,3 +104,13 @@ def _of_the_validation_images(given: Mapping[str, Any]) -> None:
         do = "give one number; a smaller `val:` is a list of images in data.yaml"
         raise SpkdError("params.yaml: detect.train.fraction", "one share or number, of the training images",
                         repr(given["fraction"]), do)  # fmt: skip
+
+
+def _of_an_optimizer(given: Mapping[str, Any]) -> None:
+    """Raise SpkdError where a value would be recorded as set, but optimizer auto takes its own."""
+    optimizer = str(given.get("optimizer", DEFAULT_CFG_DICT["optimizer"])).lower()
+    for name in CHOSEN_BY_AUTO:
+        if name in given and optimizer == "auto":
+            do = "name one in detect.train.optimizer (SGD, AdamW, ...), or leave this out"
+            raise SpkdError(f"params.yaml: detect.train.{name}", "an optimizer that uses it",
+                            f"{given[name]!r} with optimizer auto, which chooses its own", do)  # fmt: skip
