@@ -282,10 +282,16 @@ def test_no_usable_image_at_all_is_an_error_even_when_dropping(source):
         convert(source, damaged_images="drop")
 
 
-def test_a_photo_stored_sideways_has_the_size_that_yolo_will_see(source):
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+def test_a_photo_stored_sideways_has_the_size_that_yolo_will_see(source, kind):
+    from ultralytics.utils.patches import imread
+
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (100, 200)).save(source / "train" / "a.jpg", exif=exif)
+    (source / "train" / "a.jpg").unlink()
+    Image.new("RGB", (100, 200)).save(source / "train" / f"a.{kind}", exif=exif)
+    assert imread(str(source / "train" / f"a.{kind}")).shape == (100, 200, 3)
+    write(source, json.loads(json.dumps(TREE).replace("a.jpg", f"a.{kind}")))
     convert(source)
 
 

@@ -19,6 +19,7 @@ from spkd.errors import SpkdError
 from spkd.meter import each
 
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF
+UPRIGHT = {"TIFF"}  # of these Pillow gives the size after turning
 FORMATS = {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}  # of YOLO
 
 
@@ -56,7 +57,8 @@ def _problems(found: Instances, folder: Path) -> Iterator[tuple[int, str]]:
             continue
         try:
             with Image.open(folder / name) as image:
-                size = image.size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size
+                sideways = image.getexif().get(ORIENTATION) in SIDEWAYS and image.format not in UPRIGHT
+                size = image.size[::-1] if sideways else image.size
         except FileNotFoundError:
             yield row, "image missing on disk"
         except DAMAGE as error:
