@@ -23,11 +23,13 @@ import torch
 
 from spkd import config
 from spkd.__main__ import run as main_run
+from spkd.cli import detect as detect_command
 from spkd.detect import continued, evaluate, follow, hardware, hermetic, networks, spkd_trainer, stored, tracked, yolo
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
 from spkd.evidence.reproduction import portable
+from spkd.settings import Settings
 
 REPO = Path(__file__).parents[2]
 
@@ -437,6 +439,26 @@ def test_a_gpu_that_is_not_there_is_an_error_and_auto_takes_what_there_is() -> N
     for wanted in ("97", "0,97", "cuda:97"):
         with pytest.raises(SpkdError, match=r"params\.yaml: a\.key: expected (GPU indices below|cpu or auto)"):
             hardware.device(wanted, "a.key")
+
+
+def test_a_batch_that_the_gpus_cannot_share_evenly_is_refused_where_the_job_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+
+    def job(batch: int, device: str) -> Job:
+        own = {"detect.batch": batch, "detect.device": device, "detect.data": str(tmp_path / "data.yaml")}
+        tree = config.resolve(config.read(REPO / "params.yaml"), own)
+        made: Job = detect_command.make_job(Settings.model_validate(tree), tmp_path)
+        return made
+
+    for batch, device in ((5, "cpu"), (5, "1"), (6, "0,1,2"), (4, "0,2")):
+        assert job(batch, device).batch == batch
+    with pytest.raises(SpkdError, match=r"detect\.batch: expected a multiple of the 3 GPUs .* got 8; set 6 or 9, or"):
+        job(8, "0,1,2")
+    with pytest.raises(SpkdError, match="got 1; set 2, or other GPUs"):
+        job(1, "0,1")
 
 
 @pytest.mark.parametrize(("wanted", "recorded"), [(0, min(8, max(1, (os.cpu_count() or 1) - 1))), (3, 3)])

@@ -28,6 +28,15 @@ def first(indices: str) -> torch.device:
     return torch.device("cpu" if indices == "cpu" else f"cuda:{indices.split(',')[0]}")
 
 
+def require_whole_shares(batch: int, indices: str) -> None:
+    """Raise SpkdError where the GPUs cannot share a batch evenly: ultralytics would train with a smaller one."""
+    n = len(indices.split(","))
+    if batch % n:
+        near = " or ".join(str(size) for size in (batch // n * n, batch // n * n + n) if size)
+        do = f"set {near}, or other GPUs in detect.device"
+        raise SpkdError("params.yaml: detect.batch", f"a multiple of the {n} GPUs of detect.device", batch, do)
+
+
 def threads(wanted: int, indices: str) -> int:
     """The CPU threads of a run: those wanted. 0 = all cores; on a CPU ultralytics' number, one less and at most 8."""
     return wanted or (NUM_THREADS if indices == "cpu" else 0)
