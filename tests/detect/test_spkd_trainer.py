@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -403,9 +402,17 @@ def test_the_builtin_baseline_runs_under_the_same_trainer(run_trainer: Callable[
     assert (folder / "maps/00001.npz").is_file()
 
 
-def test_a_resumed_run_drops_the_csv_rows_that_its_checkpoint_does_not_know(tmp_path: Path) -> None:
-    table = tmp_path / "results.csv"
-    table.write_text("epoch,time,train/box_loss\n1,2.5,3\n2,5.5,2\n3,8.5,1\n")
-    killed_before_saving_epoch_3 = SimpleNamespace(csv=table, start_epoch=2)
-    spkd_trainer.SpkdTrainer._cut_csv(killed_before_saving_epoch_3)
-    assert table.read_text() == "epoch,time,train/box_loss\n1,2.5,3\n2,5.5,2\n"
+def test_what_a_checkpoint_does_not_know_is_dropped_where_its_training_goes_on(tmp_path: Path) -> None:
+    torn = tmp_path / "epochs.jsonl"
+    for name in ("weights", "maps"):
+        (tmp_path / name).mkdir()
+    torch.save({"epoch": 1}, tmp_path / "weights/last.pt")  # killed before saving epoch 3
+    (tmp_path / "results.csv").write_text("epoch,time,train/box_loss\n1,2.5,3\n2,5.5,2\n1\n3,8.5,1\n1,9")
+    torn.write_text('{"step": 1}\n{"st{"step": 2}\n{"step": 2}\n{"step": 3}\n{"step": 4')
+    for step in range(4):
+        (tmp_path / f"maps/{step:05}.npz").touch()
+    for _ in range(2):
+        continued.cut(tmp_path)
+        assert (tmp_path / "results.csv").read_text() == "epoch,time,train/box_loss\n1,2.5,3\n2,5.5,2\n"
+        assert torn.read_text() == '{"step": 1}\n{"step": 2}\n'
+        assert sorted(path.stem for path in tmp_path.glob("maps/*")) == ["00000", "00001", "00002"]

@@ -242,6 +242,30 @@ def test_a_training_that_was_killed_after_its_last_checkpoint_goes_on_to_its_eva
     assert "best/mAP50" in run.logged["metrics"][epochs] and f"maps/objects_{epochs:05}.svg" in run.logged["files"]
 
 
+def test_a_training_that_was_killed_before_a_checkpoint_tells_each_epoch_once(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, save, run = make_job(epochs=3), spkd_trainer.SpkdTrainer.save_model, Recorder()
+    told: list[tuple[int, float]] = []
+
+    def metrics(values: dict[str, float], step: int) -> None:
+        if "train/box_loss" in values:
+            told.append((step, values["train/box_loss"]))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spkd_trainer.SpkdTrainer, "save_model", lambda own: dies() if own.epoch else save(own))
+        with pytest.raises(KeyboardInterrupt):
+            train(job, Recorder())
+    lines = job.train_folder / "epochs.jsonl"
+    lines.write_text(lines.read_text().replace("train/box_loss", "train/of_the_killed"))
+    with lines.open("a") as file:
+        file.write('{"step": 3, "val')
+    run.metrics = metrics  # type: ignore[method-assign]
+    train(job, run)
+    assert [step for step, _ in told] == [2, 3]
+    assert [json.loads(line)["step"] for line in lines.read_text().splitlines()] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("best_epoch", "over"), [(1, True), (2, False)])
 def test_patience_is_over_by_the_checkpoints_own_count(tmp_path: Path, best_epoch: int, over: bool) -> None:
     of_epoch_4 = {"epoch": 3, "train_args": {"patience": 3, "epochs": 9}, "train_metrics": {"fitness": 0.1}}

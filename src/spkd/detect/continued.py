@@ -3,10 +3,13 @@
 Contract: asked by the process that starts the training, before any worker or follower reads the folder.
 """
 
+import json
 from pathlib import Path
 
 import torch
 from ultralytics.utils.torch_utils import EarlyStopping
+
+from spkd import atomic
 
 
 def is_over(last: Path) -> bool:
@@ -27,6 +30,35 @@ def settle(weights: Path) -> None:
     best, last, part = (weights / name for name in ("best.pt", "last.pt", "last.part"))
     if best.is_file() and last.is_file() and part.is_file() and _epoch(best) > _epoch(last):
         part.replace(last)
+
+
+def cut(folder: Path) -> None:
+    """Drop what a training folder says of epochs that its last.pt does not know: they will be trained again.
+
+    Rows of results.csv, lines of epochs.jsonl (a kill may have torn the last one), and similarity maps.
+    """
+    done = _epoch(folder / "weights" / "last.pt") + 1
+    table, lines = _whole_lines(folder / "results.csv"), _whole_lines(folder / "epochs.jsonl")
+    columns = table[0].count(",")
+    rows = [row for row in table[1:] if row.count(",") == columns and float(row.partition(",")[0]) <= done]
+    atomic.write_text(folder / "results.csv", "".join([table[0], *rows]))
+    known = [line for line in lines if _step(line) <= done]
+    atomic.write_text(folder / "epochs.jsonl", "".join(known))
+    for maps in (folder / "maps").glob("*.npz"):
+        if int(maps.stem) > done:
+            maps.unlink()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _step(line: str) -> float:
+    """The epoch that a line of epochs.jsonl is of; infinite where an earlier kill tore it."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return float("inf")
 
 
 def _epoch(checkpoint: Path) -> int:

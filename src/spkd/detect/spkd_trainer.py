@@ -6,7 +6,6 @@ trainer's CLASS for those workers: settings therefore travel on a class made by 
 "Trainer" (ultralytics looks).
 """
 
-import csv
 import hashlib
 import json
 import math
@@ -126,7 +125,6 @@ class SpkdTrainer(DetectionTrainer):
             probe.maps(self.teacher, self.probe, list(self.plan.levels), self.plan.mode) if self.teacher else {}
         )
         if self.start_epoch:
-            self._cut_csv()
             return
         precision = "float32" if not self.amp else "bfloat16" if self.args.amp == "bf16" else "float16"
         first = state_sha256(student.state_dict())
@@ -135,12 +133,6 @@ class SpkdTrainer(DetectionTrainer):
             started["teacher_sha256"] = state_sha256(self.teacher.state_dict())
         atomic.write_text(self.save_dir / "started.json", json.dumps(started))  # a thread may be waiting to read it
         self._record_maps(0, student)
-
-    def _cut_csv(self) -> None:
-        """Drop the rows of epochs that the checkpoint does not know: they will be written again."""
-        rows = list(csv.reader(self.csv.read_text("utf-8").splitlines())) if self.csv.is_file() else []
-        kept = rows[:1] + [r for r in rows[1:] if float(r[0]) <= self.start_epoch]
-        atomic.write_text(self.csv, "".join(",".join(r) + "\n" for r in kept))
 
     def _record_maps(self, step: int, student: nn.Module) -> None:
         found = probe.maps(student, self.probe, list(self.plan.levels), self.plan.mode)

@@ -100,6 +100,8 @@ def _train(job: Job, follower: follow.Follower) -> None:
     elif continued.is_over(last):  # killed after its last checkpoint, which is made after everything else
         (job.train_folder / "trained").touch()
         return
+    else:
+        continued.cut(job.train_folder)
     resume = {} if last is None else {"resume": str(last)}
     trainer = spkd_trainer.planned(job.plan)(overrides=job.overrides() | resume)
     if trainer.ddp:
