@@ -311,6 +311,13 @@ def test_a_cache_that_would_run_code_is_refused_unread(data_set: Path, tmp_path:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(("channels", "ok"), [("3", True), ("1", False), ("", False)])
+def test_images_of_other_than_three_channels_are_refused(data_set: Path, channels: str, ok: bool) -> None:
+    data_set.write_text(f"{data_set.read_text()}channels: {channels}\n")
+    report = check(data_set)
+    assert report.ok == ok and (ok or only(report, "data.yaml").rule == "channels")
+
+
 def write_json(data: Path, crowd: bool = False, split: str = "train") -> Path:
     """A COCO JSON of a split with category ids 1, 3, 7: a gap after the first, as COCO's own."""
     ids, images, annotations = [1, 3, 7], [], []

@@ -157,6 +157,10 @@ def check(
         raise SpkdError(data_yaml, "images of train and val", f"`{empty[0]}:` with nothing", yaml_file.remedy(given))
     chosen = _chosen(classes, data["nc"], data_yaml)
     report = Report(data_yaml, data["names"], Path(data["path"]).absolute())
+    if data["channels"] != 3:
+        what = f"`channels: {data['channels']}`, but teachers, similarity maps and cost are of images with three"
+        do = "leave `channels:` out: grey images are then read as three equal channels"
+        report.problems.append(Problem("data.yaml", "channels", what, do))
     for name in ("train", "val", "test"):
         if data.get(name):
             split = scan.split(name, given.get(name, data[name]), data[name], data["nc"], chosen)
