@@ -25,6 +25,7 @@ from spkd import config
 from spkd.__main__ import run as main_run
 from spkd.cli import detect as detect_command
 from spkd.detect import continued, evaluate, follow, hardware, hermetic, networks, spkd_trainer, stored, tracked, yolo
+from spkd.detect.checks import preflight
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
 from spkd.evidence.provenance import state_sha256
@@ -303,6 +304,21 @@ def test_ultralytics_settings_are_private_and_its_trackers_off() -> None:
     hermetic.quiet()
     assert "spkd-ultralytics-" in str(USER_CONFIG_DIR)
     assert not any(settings[key] for key in ("mlflow", "dvc", "sync", "wandb", "comet", "clearml"))
+
+
+def test_no_font_is_asked_of_the_web_by_a_check_or_a_plot(data_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ultralytics.data import utils
+    from ultralytics.utils import downloads, plotting
+
+    asked: list[str] = []
+    monkeypatch.setattr(downloads, "is_url", lambda url, check=False: asked.append(str(url)))
+    for user in (utils, plotting):
+        monkeypatch.setattr(user, "check_font", lambda font: downloads.is_url(font, check=True))
+    data_set.write_text(data_set.read_text().replace("red", "\u7ea2"))
+    report = preflight.check(data_set, {}, 0.0, 0.9, 0.01)
+    assert report.names[0] == "\u7ea2"
+    plotting.Annotator(np.zeros((32, 32, 3), np.uint8), pil=True, example="\u7ea2").text([1, 1], "a")
+    assert asked == []
 
 
 def test_mixed_precision_on_a_gpu_is_as_asked_and_no_weights_are_fetched_for_it(monkeypatch: Any) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ultralytics import settings
 from ultralytics.cfg import check_cfg
+from ultralytics.data import utils as data_utils
 from ultralytics.engine import trainer
-from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, plotting
 
 from spkd import plugin
 from spkd.errors import SpkdError
@@ -36,9 +37,18 @@ OFF = ("sync", "mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "w
 
 
 def quiet() -> None:
-    """Switch off every integration of ultralytics; ours is the only tracking."""
+    """Switch off every integration of ultralytics (ours is the only tracking), and its search of the web for fonts."""
     if any(settings[key] for key in OFF):
         settings.update(dict.fromkeys(OFF, False))
+    for user in (data_utils, plotting):  # in a private configuration folder no font is ever there from last time
+        user.check_font = _installed_font
+
+
+def _installed_font(font: str = "Arial.ttf") -> str | None:
+    """The file of a font on this machine; None = ultralytics draws with Pillow's own."""
+    from matplotlib import font_manager  # which looks through the fonts of the machine where it is imported
+
+    return next((known.fname for known in font_manager.fontManager.ttflist if font in known.fname), None)
 
 
 @contextmanager
