@@ -222,6 +222,23 @@ def dies(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def test_the_plots_are_those_of_the_final_evaluation_where_training_drew_the_same(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, run, logged = make_job(epochs=2), Recorder(), dict[str, list[Path]]()
+    job = replace(job, extra={**job.extra, "plots": True})
+    save = spkd_trainer.SpkdTrainer.save_model
+    with monkeypatch.context() as patched:  # only the last epoch is left to train
+        patched.setattr(spkd_trainer.SpkdTrainer, "save_model", lambda own: dies() if own.epoch else save(own))
+        with pytest.raises(KeyboardInterrupt):
+            train(job, Recorder())
+    monkeypatch.setattr(run, "file", lambda path, name: logged.setdefault(name, []).append(path))
+    train(job, run)
+    drawn = {name: paths for name, paths in logged.items() if name.startswith("plots/")}
+    assert (job.train_folder / "BoxPR_curve.png").is_file() and len(drawn["plots/results.png"]) == 1
+    assert drawn["plots/BoxPR_curve.png"] == [job.folder / "val" / "BoxPR_curve.png"]
+
+
 @pytest.mark.parametrize("patience", [False, True])
 def test_a_training_that_was_killed_after_its_last_checkpoint_goes_on_to_its_evaluation(
     make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, patience: bool

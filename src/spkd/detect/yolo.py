@@ -161,8 +161,10 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=trained)
     run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=trained)
     run.table("per_class_ap", result.per_class)
-    for plot in [*result.plots, *sorted(job.train_folder.glob("*.png")), *sorted(job.train_folder.glob("*.jpg"))]:
-        run.file(plot, f"plots/{plot.name}")
+    while_training = [*sorted(job.train_folder.glob("*.png")), *sorted(job.train_folder.glob("*.jpg"))]
+    # A name may be there twice: ultralytics draws its validation of a last epoch, too, and here the best weights count.
+    for name, plot in {plot.name: plot for plot in [*while_training, *result.plots]}.items():
+        run.file(plot, f"plots/{name}")
     for path in (job.train_folder / "results.csv", job.train_folder / "args.yaml", job.train_folder / "plan.json"):
         run.file(path, path.name)
     model = evaluate.load(best)
