@@ -246,7 +246,7 @@ def test_a_training_that_was_killed_after_its_last_checkpoint_goes_on_to_its_eva
     from ultralytics.utils.torch_utils import EarlyStopping
 
     job, epochs, run = make_job(epochs=4 if patience else 1), 2 if patience else 1, Recorder()
-    job = replace(job, plan=replace(job.plan, maps_every=9))
+    job = replace(job, plan=replace(job.plan, maps_every=9), extra={**job.extra, "plots": patience})
     if patience:
         monkeypatch.setattr(EarlyStopping, "__call__", lambda self, epoch, fitness: epoch >= 2)
     with monkeypatch.context() as patched:
@@ -258,6 +258,7 @@ def test_a_training_that_was_killed_after_its_last_checkpoint_goes_on_to_its_eva
     numbers = train(job, run)
     assert (job.train_folder / "weights/last.pt").read_bytes() == last and numbers["epochs"] == epochs
     assert "best/mAP50" in run.logged["metrics"][epochs] and f"maps/objects_{epochs:05}.svg" in run.logged["files"]
+    assert ("plots/results.png" in run.logged["files"]) == patience
 
 
 def test_a_training_that_was_killed_before_a_checkpoint_tells_each_epoch_once(

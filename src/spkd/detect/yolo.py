@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from spkd import atomic, memory, seeding
@@ -97,7 +98,9 @@ def _train(job: Job, follower: follow.Follower) -> None:
     last = checkpoint(job)
     if last is None:
         shutil.rmtree(job.train_folder, ignore_errors=True)
-    elif continued.is_over(last):  # killed after its last checkpoint, which is made after everything else
+    elif continued.is_over(last):  # killed after its last checkpoint: only this plot and the mark came after that
+        if job.extra.get("plots", True):
+            plot_results(job.train_folder / "results.csv")
         (job.train_folder / "trained").touch()
         return
     else:
