@@ -142,6 +142,14 @@ def test_a_run_repeated_from_its_bundle_in_a_worktree_is_identical(repo, packed)
     assert git(repo.folder, "status", "--porcelain") == ""
 
 
+def test_a_run_that_looked_at_its_maps_at_other_epochs_and_layers_than_the_checkout_says_is_identical(repo):
+    looked = {"tracking__maps_every": 1, "distill__taps": ["group1", "group2.0"]}
+    run = repo.train("teacher", train__epochs=3, train__lr=0.03, **looked)  # no teacher that another test would take
+    assert [step for step, _ in tracking.history(run, "sim/group1/contrast")] == [0, 1, 2, 3]
+    verdict = verdict_of(repo, run)
+    assert (verdict.status, verdict.level) == ("identical", 1)
+
+
 def test_other_thread_counts_are_another_machine_and_one_trial_is_inconclusive(repo, tmp_path):
     two = repo.train("student", run__threads=2, **SHORT)
     recorded, repeated = records(repo, tmp_path, repo.student, two)

@@ -86,6 +86,21 @@ def test_a_metric_that_one_side_lacks_is_a_difference(history):
     assert one(history={}).status == "identical"  # a trial of a bundle: nothing was recorded to compare
 
 
+@pytest.mark.parametrize(
+    "looked", [{"sim/group1/contrast": [(0, 0.1), (20, 0.3)]}, {"sim/group3/contrast": [(0, 9.0)]}]
+)
+def test_numbers_of_maps_are_compared_where_both_sides_looked(looked):
+    recorded = replace(RECORD, history={**RECORD.history, "sim/group1/contrast": [(0, 0.1), (5, 0.2), (20, 0.3)]})
+    other = replace(recorded, history={**RECORD.history, **looked})
+    assert judge.judge([(recorded, other)], LIMITS).status == "identical"
+    assert judge.judge([(other, recorded)], LIMITS).status == "identical"
+    moved = replace(recorded, history={**RECORD.history, "sim/group1/contrast": [(0, 0.1), (20, 0.4)]})
+    verdict = judge.judge([(recorded, moved)], LIMITS)
+    assert verdict.status == "different" and "sim/group1/contrast, step 20" in verdict.reason
+    untrained = replace(other, history=looked)
+    assert "train/loss, step 1" in judge.judge([(recorded, untrained)], LIMITS).reason
+
+
 def test_nan_is_the_same_as_nan():
     nan = {"headline/accuracy": float("nan")}, {"train/loss": [(1, float("nan"))]}
     recorded = replace(RECORD, results=nan[0], history=nan[1])

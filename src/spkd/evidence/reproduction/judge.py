@@ -23,6 +23,7 @@ Status = Literal["identical", "equivalent", "different", "inconclusive"]
 EXIT_STATUS: dict[Status, int] = {"identical": 0, "equivalent": 0, "different": 1, "inconclusive": 3}
 KIND = ("cpu", "gpu", "driver", "cuda", "cudnn", "torch", "lock", "flags")
 CLOCKS = ("seconds", "samples_per_s", "cost/latency_ms")
+OF_MAPS = "sim/"
 
 
 @dataclass(frozen=True)
@@ -198,14 +199,16 @@ def bit_rows(recorded: Record, repeated: Record) -> list[Row]:
 def _moved(recorded: Record, repeated: Record) -> list[str]:
     """`metric, step` of every number that is not the same bit for bit, earliest step first, then the results.
 
-    Clocks are left out; nan is nan. A number that one side lacks has moved, unless that side has no numbers at all.
+    Clocks are left out; nan is nan. A number that one side lacks has moved, unless that side has no numbers at all or
+    it is of the similarity maps: of which layers and how often they are looked at changes no training.
     """
     found = []
     if recorded.history and repeated.history:
         for key in recorded.history.keys() | repeated.history.keys():
             if key not in CLOCKS and key.split("/")[-1] not in CLOCKS:
                 one, other = dict(recorded.history.get(key, ())), dict(repeated.history.get(key, ()))
-                found += [(step, key) for step in one.keys() | other.keys() if not same(one.get(step), other.get(step))]
+                steps = one.keys() & other.keys() if key.startswith(OF_MAPS) else one.keys() | other.keys()
+                found += [(step, key) for step in steps if not same(one.get(step), other.get(step))]
     numbers = [f"{key}, step {step}" for step, key in sorted(found)]
     if recorded.results and repeated.results:
         keys = sorted(recorded.results.keys() | repeated.results.keys())
@@ -235,10 +238,8 @@ def step_rows(recorded: Record, repeated: Record, limits: Reproduce) -> list[Row
         text = f"{other:.7g} (off by {gap:.1e}, allowed {limits.first_step:g})"
         rows.append(Row(f"first step {key}", f"{one:.7g}", text, gap <= limits.first_step))
     for key in sorted(recorded.maps.keys() & repeated.maps.keys()):
-        a, b = (np.asarray(r.maps[key]) for r in (recorded, repeated))
-        gap = (
-            float(np.abs(similarity.normalised(a) - similarity.normalised(b)).max()) if a.shape == b.shape else math.inf
-        )
+        a, b = (similarity.normalised(np.asarray(r.maps[key])) for r in (recorded, repeated))
+        gap = float(np.abs(a - b).max()) if a.shape == b.shape else math.inf
         rows.append(Row(f"map {key}", "", f"off by {gap:.1e}, allowed {limits.maps:g}", gap <= limits.maps))
     return rows
 
@@ -263,9 +264,8 @@ def result_rows(pairs: Sequence[tuple[Record, Record]], limits: Reproduce) -> li
         test, agrees = "", None
         if key in tests:
             t = tests[key]
-            test = (
-                f"; difference {100 * t.low:+.2f} to {100 * t.high:+.2f}, margin {100 * limits.margin:g}, p {t.p:.2g}"
-            )
+            interval = f"{100 * t.low:+.2f} to {100 * t.high:+.2f}"
+            test = f"; difference {interval}, margin {100 * limits.margin:g}, p {t.p:.2g}"
             agrees = True if t.p < limits.alpha else None
         rows.append(Row(f"{key} %", _spread(old), _spread(new) + test, agrees))
     return rows
