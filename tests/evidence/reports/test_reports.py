@@ -131,6 +131,15 @@ def test_a_table_of_one_fold_pairs_trials_and_too_few_pairs_get_no_test():
     assert math.isnan(found.p)
 
 
+def test_differences_that_vary_by_rounding_alone_get_no_test():
+    values = {"scratch": [0.1, 0.2, 0.3], "SP": [0.2, 0.3, 0.4]}
+    assert len({after - before for before, after in zip(*values.values(), strict=True)}) > 1
+    records = [record(row, 0, t, v) for row, vs in values.items() for t, v in enumerate(vs)]
+    (found,) = findings.tests(records, "scratch", KEY)
+    assert (found.n, found.difference) == (3, pytest.approx(0.1))
+    assert all(math.isnan(value) for value in (found.low, found.high, found.dz, found.p, found.p_holm))
+
+
 def test_only_what_both_rows_have_is_paired():
     records = [record("scratch", 0, t, 0.5) for t in (0, 1, 2)] + [record("SP", 0, t, 0.6) for t in (1, 2, 3)]
     assert findings.pairs(records, "scratch", "SP", KEY) == ([0.5, 0.5], [0.6, 0.6])

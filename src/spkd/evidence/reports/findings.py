@@ -22,6 +22,8 @@ SCORES = ("accuracy", "macro_f1")
 # On validation subjects, at the epoch that they chose: the one number here that is not of the test subjects.
 VALIDATION = "validation/val_accuracy"
 FEWEST_PAIRS = 3
+# Differences of accuracies that spread less than this do so by rounding, and would test as all but certain.
+SMALLEST_SPREAD = 1e-9
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _test(row: str, unit: str, before: list[float], after: list[float]) -> Test:
         return Test(row, unit, 0)
     gaps = np.subtract(after, before)
     mean, sd = float(gaps.mean()), float(gaps.std(ddof=1)) if n > 1 else math.nan
-    if n < FEWEST_PAIRS or not sd > 0:
+    if n < FEWEST_PAIRS or not sd > SMALLEST_SPREAD:
         return Test(row, unit, n, mean)
     found = stats.ttest_rel(after, before)
     interval = found.confidence_interval(0.95)
