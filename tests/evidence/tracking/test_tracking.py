@@ -14,6 +14,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from spkd.errors import SpkdError
 from spkd.evidence import selection, tracking
+from spkd.evidence.charts import plots
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking import reading, store
 
@@ -53,6 +54,16 @@ def test_a_run_holds_what_was_logged_under_allowed_names(here):
     assert np.isnan(info.metrics["loss/sp/t_1_"])
     assert info.tags["kind"] == "teacher" and info.tags["fold"] == "3"
     assert json.loads(tracking.artifact(run.id, "settings.json").read_text())["train"]["epochs"] == 5
+
+
+def test_an_infinite_number_comes_back_as_one_and_is_left_out_of_a_chart(here):
+    with open_run(here) as run:
+        for step, value in enumerate([1.0, float("inf"), float("-inf"), 2.0, float("inf")]):
+            run.metrics({"train/loss": value}, step)
+    points = tracking.history(run.id, "train/loss")
+    assert points == [(0, 1.0), (1, float("inf")), (2, float("-inf")), (3, 2.0), (4, float("inf"))]
+    assert the_run().metrics["train/loss"] == tracking.get(run.id).metrics["train/loss"] == float("inf")
+    assert plots.lines("loss", "epoch", [plots.Series(0, "a", "A", "#112233", "", points)]) is not None
 
 
 def test_artifacts_lie_in_mlruns_beside_the_database(here):

@@ -1,5 +1,7 @@
 """Reads runs back: search, artifacts, metric histories, registered models. Writes nothing to the store."""
 
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +49,13 @@ def _info(run: Run) -> RunInfo:
     times = int(info.start_time or 0), int(info.end_time or 0)
     return RunInfo(
         info.run_id, info.run_name, info.status, info.experiment_id, *times,
-        dict(data.params), dict(data.metrics), dict(data.tags),
+        dict(data.params), {key: _as_logged(value) for key, value in data.metrics.items()}, dict(data.tags),
     )  # fmt: skip
+
+
+def _as_logged(value: float) -> float:
+    """An infinite value again where the database, which holds none, has the largest number in its place."""
+    return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
 
 
 def find(filter_string: str = "", limit: int | None = None) -> list[RunInfo]:
@@ -101,8 +108,8 @@ def get(run_id: str) -> RunInfo:
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:
-    """(step, value) of one metric, by step."""
-    return sorted((m.step, m.value) for m in store.client().get_metric_history(run_id, key))
+    """(step, value) of one metric, by step. A value may be nan or infinite."""
+    return sorted((m.step, _as_logged(m.value)) for m in store.client().get_metric_history(run_id, key))
 
 
 def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
