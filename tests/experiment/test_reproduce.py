@@ -185,6 +185,20 @@ def test_the_recorded_trials_are_those_of_the_same_settings(repo, monkeypatch):
     assert [run.id for run in portable._trials(info)] == [info.id, "c", "b"]
 
 
+def test_trials_have_the_same_alphas_for_the_same_teachers(repo, monkeypatch):
+    info = tracking.get(repo.student)
+    (one,) = info.tags["teachers"].split()
+
+    def taught_by(seed, *order):
+        tags = {**info.tags, "teacher.gaf-a.run_id": "1", "teacher.gaf-a.sha256": "a" * 64, "teachers": " ".join(order)}
+        return replace(info, id=str(seed), params={**info.params, "cfg/run.seed": str(seed)}, tags=tags)
+
+    runs = [taught_by(1, one, "gaf-a"), taught_by(2, "gaf-a", one), taught_by(3, one, "gaf-a")]
+    monkeypatch.setattr(tracking, "find", lambda *_: runs)
+    assert [run.id for run in portable._trials(runs[0])] == ["1", "3"]
+    assert [run.id for run in portable._trials(runs[1])] == ["2"]
+
+
 def test_trials_are_of_the_same_changes_of_the_code_too(repo, monkeypatch):
     info = tracking.get(repo.student)
     assert (info.tags["code.dirty"], info.tags["code.patch_sha256"]) == ("false", "")

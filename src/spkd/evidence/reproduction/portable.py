@@ -187,6 +187,9 @@ def _from_info(info: Mapping[str, Any]) -> Record:
         inputs["data digest"] = tags["data.digest"]
     for name in ancestors(tags):
         inputs[name] = tags.get(f"{name}.sha256", "")
+    order = tags.get("teachers", "").split()
+    if len(order) > 1:  # which teacher has which of the alphas, that the settings tell in this order
+        inputs["teachers in order"] = " ".join(tags.get(f"teacher.{name}.sha256", "")[:7] for name in order)
     if "init.run_id" in tags:  # the weights are what counts, not how they were named
         settings.pop("detect.model", None)
     inputs["first weights"] = tags.get("weights.initial_sha256", "")
