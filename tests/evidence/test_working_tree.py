@@ -84,6 +84,11 @@ def test_the_patch_of_a_dirty_tree_recreates_it(repo, rebuilt, path, content):
 
 
 def test_settings_of_the_users_git_do_not_change_the_patch(repo, rebuilt):
+    lines = ["first", *[""] * 8, "last"]  # two hunks, with empty lines around them
+    (repo / "src" / "long.py").write_text("\n".join(lines))
+    git(repo, "add", "src/long.py")
+    git(repo, "commit", "-q", "-m", "long")
+    (repo / "src" / "long.py").write_text("\n".join(["one", *lines[1:-1], "two"]))
     (repo / "a.py").write_text("two \n")
     (repo / "src" / "걷기.py").write_text("new\n")
     git(repo, "mv", "src/old.bin", "src/moved.bin")
@@ -91,6 +96,7 @@ def test_settings_of_the_users_git_do_not_change_the_patch(repo, rebuilt):
     settings = {
         "diff.noprefix": "true", "color.ui": "always", "apply.whitespace": "fix", "core.quotepath": "false",
         "core.abbrev": "12", "diff.renames": "false", "diff.context": "0", "diff.algorithm": "histogram",
+        "diff.suppressBlankEmpty": "true", "diff.interHunkContext": "9",
     }  # fmt: skip
     for key, value in settings.items():
         git(repo, "config", key, value)

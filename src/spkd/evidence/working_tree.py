@@ -99,7 +99,9 @@ def _bounded(repo: Path, index: Path) -> tuple[str, str]:
     # What a user's own git settings would change in a patch, so that it does not apply, is set here.
     form = ["--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/"]
     form += ["--unified=3", "--diff-algorithm=myers", "--full-index", "--find-renames"]
-    command = ["git", "-c", "core.quotePath=true", "diff", "HEAD", *form, "--", ".", WRITTEN_BY_RUNS]
+    form += ["--inter-hunk-context=0"]
+    own = ["-c", "core.quotePath=true", "-c", "diff.suppressBlankEmpty=false"]
+    command = ["git", *own, "diff", "HEAD", *form, "--", ".", WRITTEN_BY_RUNS]
     with subprocess.Popen(command, cwd=repo, env=_environ(index), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         found = process.stdout.read(LONGEST_PATCH_BYTES + 1)
