@@ -40,8 +40,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
 
 def tell(runs: list[RunInfo]) -> None:
     """Print the tables."""
-    har = [run for run in runs if run.tags["kind"] != selection.DETECTION]
-    detectors = [run for run in runs if run.tags["kind"] == selection.DETECTION]
+    har = [run for run in runs if not selection.is_detector(run)]
+    detectors = [run for run in runs if selection.is_detector(run)]
     if har:
         subjects = " | ".join(dict.fromkeys(run.tags.get("test_subjects", "?") for run in har))
         print(f"\n{har[0].tags.get('data.dataset', '?')}: accuracy on test subjects {subjects}")

@@ -57,6 +57,11 @@ def is_training(run: RunInfo) -> bool:
     return run.tags.get("kind", "") in (*HAR_KINDS, DETECTION) and not run.repeats
 
 
+def is_detector(run: RunInfo) -> bool:
+    """Whether a run trained a detector, as itself or to repeat another: a repetition loses its kind, not its method."""
+    return run.tags.get("kind") == DETECTION or "distill.method" in run.tags
+
+
 def of_fold(digest: str, fold: int) -> list[RunInfo]:
     """Every finished training run on windows of this digest and fold, newest first."""
     found = tracking.find(tracking.finished({"data.digest": digest, "fold": str(fold)}))

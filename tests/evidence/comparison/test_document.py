@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spkd.cli import compare
 from spkd.evidence import similarity
 from spkd.evidence.comparison import differences, document, map_cards, plain_text, sections
 from spkd.evidence.comparison.record import Map, Record, differing, entries, short
@@ -129,6 +130,17 @@ def test_a_detection_run_has_map_columns_and_its_own_sections():
     page = document.page([record(), detector()], "t")
     for word in ("mAP50-95", "0.2500", "Detection: Curves", "val/mAP50", "image/P3", "mAP50-95 against parameters"):
         assert word in page, word
+
+
+def test_the_repetition_of_a_detector_stands_among_the_detectors(capsys):
+    own = detector()
+    tags = {**own.run.tags, "kind": "repetition", "repeats": own.run.id, "distill.method": "none"}
+    repetition = replace(own, run=replace(own.run, tags=tags))
+    har, detection = entries([record(), own, repetition])
+    assert [e.record for e in har] != [] and [e.record for e in detection] == [own, repetition]
+    compare.tell([own.run, repetition.run])
+    out = capsys.readouterr().out
+    assert "accuracy" not in out and out.count("0.2500") == 2
 
 
 def test_a_run_that_recorded_nothing_but_a_result_still_has_its_row():

@@ -10,7 +10,7 @@ import numpy as np
 from spkd import config
 from spkd.evidence.charts.colours import of_line
 from spkd.evidence.charts.text import without_shared_words
-from spkd.evidence.selection import DETECTION
+from spkd.evidence.selection import is_detector
 from spkd.evidence.tracking.reading import RunInfo
 
 
@@ -46,7 +46,7 @@ class Record:
     @property
     def detection(self) -> bool:
         """Whether it found boxes rather than activities."""
-        return self.run.tags.get("kind") == DETECTION
+        return is_detector(self.run)
 
     @property
     def teachers(self) -> dict[str, str]:
