@@ -1,5 +1,7 @@
 """What a trained run gives to the comparison, and the command from settings to page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,12 @@ def test_confusion_and_subjects_agree_with_the_accuracy_of_the_run(record):
 
 def test_runs_of_one_data_set_show_the_same_windows(trained, record):
     assert reading.read(get(trained.scratch)).rows == record.rows != ""
+
+
+def test_equal_row_numbers_of_other_data_are_other_windows(trained, record):
+    run = get(trained.student)
+    other = reading.read(replace(run, tags={**run.tags, "data.digest": "other"}))
+    assert other.maps.keys() == record.maps.keys() and other.rows not in ("", record.rows)
 
 
 def test_ids_keep_their_order_and_may_be_short(trained):

@@ -86,7 +86,7 @@ def _maps(run: RunInfo, folder: Path) -> tuple[dict[int, dict[str, Map]], str]:
             with np.load(tracking.artifact(run.id, path, folder), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             found[int(Path(path).stem.removeprefix("arrays_"))] = layers(arrays)
-            rows = rows or _identity(arrays)
+            rows = rows or _identity(arrays, run.tags.get("data.digest", ""))
     return dict(sorted(found.items())), rows
 
 
@@ -107,9 +107,9 @@ def layers(arrays: dict[str, np.ndarray]) -> dict[str, Map]:
     return found
 
 
-def _identity(arrays: dict[str, np.ndarray]) -> str:
-    """A hash of which windows or objects a map shows, and of their classes."""
-    total = hashlib.sha256()
+def _identity(arrays: dict[str, np.ndarray], digest: str) -> str:
+    """A hash of which windows or objects of the data with that digest a map shows, and of their classes."""
+    total = hashlib.sha256(digest.encode())
     for name in ("rows", "labels", "image_class", "object_class"):
         if name in arrays:
             total.update(name.encode() + np.asarray(arrays[name], np.int64).tobytes())
