@@ -1,3 +1,4 @@
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -108,6 +109,14 @@ def test_the_reported_epoch_is_a_dot_on_its_curve():
     drawn = plots.lines("acc", "epoch", [series(0, [(1, 0.1), (2, 0.9)], marked=2)])
     assert 'r="4" fill="#112233"' in drawn.inside
     assert 'r="4"' not in plots.lines("acc", "epoch", [series(0, [(1, 0.1), (2, 0.9)], marked=7)]).inside
+
+
+def test_the_reported_epoch_of_a_long_curve_is_a_dot_on_it():
+    points = [(x, 0.9 if x == 138 else 0.1) for x in range(1, 1001)]
+    drawn = plots.lines("acc", "epoch", [series(0, points, marked=138)]).inside
+    (dot,) = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="4"', drawn)
+    assert " ".join(dot) in drawn  # a corner of the curve
+    assert len(plots.thinned(points, 138)) <= plots.MOST_POINTS + 2
 
 
 @pytest.mark.parametrize(("value", "text"), [(1_200_000, "1.2M"), (0.5, "0.5"), (0, "0"), (2e9, "2G"), (5000, "5k")])

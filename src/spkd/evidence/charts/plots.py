@@ -160,12 +160,12 @@ def frame(across: Axis, up: Axis, title: str, below: str, inside: str) -> Chart:
     return Chart("chart", title, WIDTH, HEIGHT + 18, "".join([*lines, inside, "</g>"]), fluid=True)
 
 
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MOST_POINTS of the finite points, the last among them."""
+def thinned(points: Sequence[tuple[float, float]], marked: float | None = None) -> list[tuple[float, float]]:
+    """At most MOST_POINTS of the finite points, evenly, besides the last one and the one at the x that is marked."""
     finite = [p for p in points if math.isfinite(p[1])]
     step = -(-len(finite) // MOST_POINTS) or 1
-    kept = finite[::step]
-    return kept if not finite or kept[-1] == finite[-1] else [*kept, finite[-1]]
+    last = len(finite) - 1
+    return [point for k, point in enumerate(finite) if k % step == 0 or k == last or point[0] == marked]
 
 
 def lines(title: str, below: str, series: Sequence[Series], chosen: float | None = None) -> Chart | None:
@@ -173,7 +173,7 @@ def lines(title: str, below: str, series: Sequence[Series], chosen: float | None
 
     below: what runs across, in whole numbers. chosen: where a dashed line stands, if inside.
     """
-    drawn = [(s, thinned(s.points)) for s in series]
+    drawn = [(s, thinned(s.points, s.marked)) for s in series]
     drawn = [(s, points) for s, points in drawn if points]
     if not drawn:
         return None
