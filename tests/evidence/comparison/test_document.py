@@ -194,6 +194,17 @@ def test_the_difference_is_of_row_normalised_maps():
     assert (drawn[0] == drawn[2]).all()
 
 
+def test_the_ends_of_a_narrow_scale_are_told_apart():
+    product = np.eye(4) + 0.1
+    maps = [{3: {"g": Map(LABELS, {"student": p})}} for p in (product, product + 4e-4 * LABELS)]
+    html = map_cards.section(shown(record(maps=maps[0]), record("b", 1, maps=maps[1])))
+    ends = re.findall(r"<span>(-?[\d.e-]+)</span><span>(-?[\d.e-]+)</span>", html)
+    assert len(ends) == 2
+    assert all(float(high) > float(low) for high, low in ends)
+    high, low = (float(end) for end in ends[1])
+    assert -low == high == pytest.approx(float(f"{high:.3g}")) and 1e-5 < high < 1e-3
+
+
 def test_a_teacher_of_two_students_is_drawn_once_and_names_them():
     teacher = np.eye(4) + 0.1
     maps = {3: {"g": Map(LABELS, {"student": np.eye(4), "gaf-wrn": teacher})}}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spkd.evidence import similarity
-from spkd.evidence.charts import colours, heatmaps
+from spkd.evidence.charts import colours, heatmaps, plots
 from spkd.evidence.charts.colours import Limits
 from spkd.evidence.charts.text import esc
 from spkd.evidence.comparison.record import Entry, Map
@@ -141,5 +141,6 @@ def _card(
 
 def _scale(limits: Limits, colour_map: str, kind: str) -> str:
     gradient = ",".join(colours.shades(np.linspace(1, 0, 9), (0, 1), colour_map))
-    ends = f"<span>{limits[1]:.2f}</span><span>{limits[0]:.2f}</span>"
+    low, high = plots.labels(limits)
+    ends = f"<span>{high}</span><span>{low}</span>"
     return f'<div class="scale {kind}"><i style="background:linear-gradient({gradient})"></i><div>{ends}</div></div>'
