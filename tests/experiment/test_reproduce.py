@@ -352,6 +352,20 @@ def test_an_absent_commit_is_an_error_with_the_remedy(repo, forged):
     assert run.status == "FAILED"
 
 
+def test_a_clone_without_the_history_is_told_how_to_get_it(tmp_path):
+    git(tmp_path, "init", "-q", "whole")
+    for words in ("first", "second"):
+        git(tmp_path / "whole", "commit", "-q", "--allow-empty", "-m", words)
+    first = git(tmp_path / "whole", "rev-parse", "HEAD~1")
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{tmp_path}/whole", "cut")
+    with pytest.raises(SpkdError, match="git fetch --unshallow"):
+        checkout.require_commit(tmp_path / "cut", first)
+    git(tmp_path / "cut", "fetch", "-q", "--unshallow")
+    checkout.require_commit(tmp_path / "cut", first)
+    with pytest.raises(SpkdError, match="git fetch --all"):
+        checkout.require_commit(tmp_path / "cut", "1" * 40)
+
+
 def test_another_lock_is_not_built_without_consent_and_its_size_is_said(repo, tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"numpy==1.0.0 \\\n    --hash=sha256:0\npyyaml=={metadata.version('pyyaml')}\n")

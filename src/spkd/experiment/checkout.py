@@ -26,7 +26,9 @@ def require_commit(project: Path, commit: str) -> None:
             "commit", "a recorded commit", "none", "run again from a git checkout: this run cannot be repeated"
         )
     if git(project, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
-        do = "git fetch --all, or run this in a clone that has it"
+        cut = git(project, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+        fetch = "git fetch --unshallow, since this clone was made with --depth" if cut else "git fetch --all"
+        do = f"{fetch}, or run this in a clone that has it"
         raise SpkdError("commit", f"{commit} in {project}", "no such commit", do)
 
 
