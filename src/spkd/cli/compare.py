@@ -44,7 +44,8 @@ def tell(runs: list[RunInfo]) -> None:
     detectors = [run for run in runs if selection.is_detector(run)]
     if har:
         subjects = " | ".join(dict.fromkeys(run.tags.get("test_subjects", "?") for run in har))
-        print(f"\n{har[0].tags.get('data.dataset', '?')}: accuracy on test subjects {subjects}")
+        datasets = " | ".join(dict.fromkeys(run.tags.get("data.dataset", "?") for run in har))
+        print(f"\n{datasets}: accuracy on test subjects {subjects}")
         print(plain_text.text(har, plain_text.HAR))
         rules = " | ".join(dict.fromkeys(run.tags.get("headline", "?") for run in har))
         print(f"headline: {rules}. `best on test` looks at the answer: never report it alone.")

@@ -143,6 +143,12 @@ def test_the_repetition_of_a_detector_stands_among_the_detectors(capsys):
     assert "accuracy" not in out and out.count("0.2500") == 2
 
 
+def test_the_table_names_every_data_set_of_its_runs_once(capsys):
+    runs = [run("a", k, tags={"data.dataset": name}) for k, name in enumerate(["pamap2", "chest", "pamap2"])]
+    compare.tell(runs)
+    assert "\npamap2 | chest: accuracy on test subjects" in capsys.readouterr().out
+
+
 def test_a_run_that_recorded_nothing_but_a_result_still_has_its_row():
     page = document.page([Record(run("bare", 0)), record("net b", 1)], "t")
     checked(page)
