@@ -165,6 +165,20 @@ def test_a_run_that_cannot_be_tested_is_said_and_the_others_are_logged(trained, 
     assert [run.tags["tested"] for run in new] == [trained.scratch, trained.scratch]
 
 
+def test_a_detector_that_is_named_is_said_to_be_on_no_recordings(trained, monkeypatch, capsys, tmp_path):
+    with tracking.open_run("boxes", tmp_path / "boxes", "spkd", tags={"kind": "detect"}) as detector:
+        pass
+    monkeypatch.chdir(trained.folder)
+    try:
+        assert command.main([], *trained.settings(robustness__runs=detector.id)) == 1
+    finally:
+        store.client().delete_run(detector.id)
+    out = capsys.readouterr().out
+    assert "0 of 1 runs are on recordings" in out and "no finished runs" not in out
+    assert command.main([], *trained.settings(fold=3)) == 1
+    assert "no finished runs of chest, fold 3" in capsys.readouterr().out
+
+
 def test_a_stopped_call_goes_on_behind_the_runs_it_had_tested(trained, monkeypatch):
     monkeypatch.chdir(trained.folder)
     small = {f"robustness__{kind}": [0.5] for kind in disturb.KINDS}

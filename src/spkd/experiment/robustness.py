@@ -71,7 +71,8 @@ def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
     print(machine.line(device, settings.run.device), flush=True)
     runs = chosen(settings, here)
     if not runs:
-        print(selection.nothing(settings.dataset, settings.fold))
+        if not settings.robustness.runs:  # of runs that were named, `chosen` has said how many are on recordings
+            print(selection.nothing(settings.dataset, settings.fold))
         return False
     names = unique([run.name for run in runs], [run.id for run in runs])
     results = _each(runs, names, settings, here, device)
