@@ -121,7 +121,16 @@ def test_a_bundle_beyond_the_limit_is_refused_by_its_declared_size(packed, tmp_p
 
 
 @pytest.mark.parametrize(
-    "index", [b"not json", b"[]", b'{"members": {"run.json": 3}}', b'{"members": {}, "format": 9}']
+    "index",
+    [
+        b"not json",
+        b"[]",
+        b'{"members": {"run.json": 3}}',
+        b'{"members": {}, "format": 9}',
+        b"[" * 100_000,
+        b'{"members": {"run.json": {"bytes": 1e999, "sha256": ""}}}',
+    ],
+    ids=["text", "list", "number", "format", "nested", "infinite"],
 )
 def test_a_foreign_index_is_refused(packed, tmp_path, index):
     refused(forged(packed, {bundle.INDEX: index}), tmp_path, "index.json")

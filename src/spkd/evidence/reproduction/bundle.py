@@ -97,7 +97,7 @@ def _index(archive: Path, zipped: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
     try:
         index = json.loads(zipped.read(INDEX))
         members = {str(k): {"bytes": int(v["bytes"]), "sha256": str(v["sha256"])} for k, v in index["members"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise _refused(archive, INDEX, "not the index of a bundle") from None
     if index.get("format") != FORMAT:
         raise _refused(archive, INDEX, f"format {index.get('format')}, this version reads {FORMAT}")
