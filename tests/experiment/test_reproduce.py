@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
@@ -169,6 +170,26 @@ def test_bfloat16_arithmetic_passes_the_first_step_and_is_judged_by_its_trials(r
     assert judge.judge([(recorded, repeated)], LIMITS).status == "inconclusive"
     twice = judge.judge([(recorded, repeated)] * 2, LIMITS.model_copy(update={"margin": 0.999}))
     assert twice.status == "equivalent", twice.reason
+
+
+def test_what_a_server_sends_is_removed_once_it_is_gathered(repo, tmp_path, monkeypatch):
+    real, temporary = tracking.artifact, tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def sent(run_id, path, folder=None):
+        """What is not local is downloaded into a temporary folder where the caller names none."""
+        return real(run_id, path, folder or Path(tempfile.mkdtemp()))
+
+    monkeypatch.setattr(tracking, "artifact", sent)
+    portable.gather(repo.student, repo.folder, tmp_path / "gathered")
+    tags = tracking.get(repo.student).tags
+    (name,) = portable.ancestors(tags)
+    held = tmp_path / "gathered" / "teachers" / name.removeprefix("teacher.") / portable.WEIGHTS
+    assert portable.weights_sha256(held) == tags[f"{name}.sha256"]
+    assert portable.has_weights(tags[f"{name}.run_id"], tags[f"{name}.sha256"])
+    assert not portable.has_weights(tags[f"{name}.run_id"], "0" * 64)
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_recorded_trials_are_those_of_the_same_settings(repo, monkeypatch):

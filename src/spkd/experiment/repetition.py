@@ -113,7 +113,7 @@ def stored_teachers(recorded: Recorded, parent: tracking.Run, work: Path) -> dic
     for name in portable.ancestors(recorded.tags):
         run_id, sha256 = recorded.tags[f"{name}.run_id"], recorded.tags.get(f"{name}.sha256", "")
         found[name] = run_id
-        if portable.stored_weights(run_id, sha256) is None:
+        if not portable.has_weights(run_id, sha256):
             weights = recorded.folder / "teachers" / name.removeprefix("teacher.") / portable.WEIGHTS
             title, own, early = f"{name} of {run_id}", work / f"import {name}", _is_early(name)
             found[name] = imported.kept(weights, sha256, title, parent, own, early, **{"imported.run_id": run_id})

@@ -28,7 +28,7 @@ def test_the_same_weights_are_kept_once_and_their_early_state_apart(here: Path, 
     assert again == first != early
     run = tracking.get(first)
     assert (run.status, run.tags["kind"], run.tags["imported.run_id"]) == ("FINISHED", "imported", "elsewhere")
-    assert portable.stored_weights(first, sha256) and portable.stored_weights(early, sha256)
+    assert portable.has_weights(first, sha256) and portable.has_weights(early, sha256)
     assert tracking.listing(early, "model") == ["model/early.safetensors"]
 
 

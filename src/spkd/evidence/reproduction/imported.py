@@ -13,7 +13,7 @@ EARLY = "early.safetensors"
 def found(sha256: str, early: bool = False) -> str | None:
     """Id of the run that holds weights whose tensors hash to sha256; None where there is none, or its file is gone."""
     for known in tracking.find(tracking.finished({"kind": KIND, "weights.sha256": sha256})):
-        if ("weights.early_epoch" in known.tags) == early and portable.stored_weights(known.id, sha256):
+        if ("weights.early_epoch" in known.tags) == early and portable.has_weights(known.id, sha256):
             return known.id
     return None
 

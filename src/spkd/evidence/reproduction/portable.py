@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -52,12 +53,13 @@ def gather(run_id: str, project: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "run.json", {**asdict(info), "inputs": tracking.inputs(run_id)})
     _write(folder / "history.json", {key: tracking.history(run_id, key) for key in sorted(info.metrics)})
-    for path in (p for part in FOLDERS for p in tracking.listing(run_id, part)):
-        if Path(path).suffix in bundle.SUFFIXES:
-            _copy(tracking.artifact(run_id, path), folder / "artifacts" / path)
-    for name in ancestors(info.tags):
-        sha256 = info.tags.get(f"{name}.sha256", "")
-        _teacher(info.tags[f"{name}.run_id"], sha256, folder / "teachers" / name.removeprefix("teacher."))
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in (p for part in FOLDERS for p in tracking.listing(run_id, part)):
+            if Path(path).suffix in bundle.SUFFIXES:
+                _move(tracking.artifact(run_id, path, Path(scratch)), folder / "artifacts" / path)
+        for name in ancestors(info.tags):
+            own, sha256 = info.tags[f"{name}.run_id"], info.tags.get(f"{name}.sha256", "")
+            _teacher(own, sha256, folder / "teachers" / name.removeprefix("teacher."), Path(scratch))
     _lock(folder, info.tags["code.commit"], project)
     _write(folder / "trials.json", [asdict(t) for t in _trials(info)])
 
@@ -74,27 +76,34 @@ def _write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _copy(source: Path, to: Path) -> None:
+def _move(source: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, to)
+    shutil.move(source, to)
 
 
-def _teacher(run_id: str, sha256: str, folder: Path) -> None:
+def _teacher(run_id: str, sha256: str, folder: Path, scratch: Path) -> None:
     info = tracking.get(run_id)
     _write(folder / "run.json", asdict(info))
     found = [path for path in tracking.listing(run_id, "model") if path.endswith(".safetensors")]
     if not found:
         raise SpkdError(f"run {run_id}", "the weights of a teacher", "none", "restore its artifacts")
-    _copy(stored_weights(run_id, sha256) or tracking.artifact(run_id, found[-1]), folder / WEIGHTS)
+    stored = _stored(run_id, sha256, scratch) or tracking.artifact(run_id, found[-1], scratch)
+    _move(stored, folder / WEIGHTS)
 
 
-def stored_weights(run_id: str, sha256: str) -> Path | None:
-    """The weights file with that hash of a run of the store; None where the run or such a file is not there."""
+def has_weights(run_id: str, sha256: str) -> bool:
+    """Whether a run of the store is there with a weights file of that hash."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return _stored(run_id, sha256, Path(scratch)) is not None
+
+
+def _stored(run_id: str, sha256: str, scratch: Path) -> Path | None:
+    """A copy in scratch of the weights file with that hash; None where the run or such a file is not there."""
     try:
         paths = [path for path in tracking.listing(run_id, "model") if path.endswith(".safetensors")]
     except SpkdError:
         return None
-    files = (tracking.artifact(run_id, path) for path in paths)
+    files = (tracking.artifact(run_id, path, scratch) for path in paths)
     return next((file for file in files if weights_sha256(file) == sha256), None)
 
 
