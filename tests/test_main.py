@@ -1,5 +1,6 @@
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 import spkd
 from spkd import __main__ as front
-from spkd import plugin
+from spkd import config, plugin
 from spkd.errors import SpkdError
 
 ROOT = Path(__file__).parents[1]
@@ -209,3 +210,13 @@ def test_a_parts_constants_are_found_with_a_type_and_without(written, tmp_path, 
 def test_a_setting_that_a_command_does_not_read_is_refused_before_anything_is_done(command, key):
     with pytest.raises(SpkdError, match=f"command line: expected .* got {key}"):
         front.run(command, [f"--{key}", "5"])
+
+
+@pytest.mark.parametrize("name", plugin.names("cli"))
+def test_a_command_names_every_section_that_its_file_reads(name):
+    text = (plugin.PACKAGE / "cli" / f"{name}.py").read_text()
+    read = {*re.findall(r"\bsettings\.([a-z_]+)", text), *re.findall(r"\b(?:tree|raw)\[\"([a-z_]+)\"\]", text)}
+    sections = {*plugin.describe("cli", name)[1]["SECTIONS"], "settings"}
+    assert read & set(config.read(ROOT / "params.yaml")) <= sections | (
+        {"datasets"} if name == "use_recordings" else set()
+    )
