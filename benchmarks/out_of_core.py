@@ -33,7 +33,7 @@ from spkd.training.remembered import remember
 from spkd.training.teachers import Teacher
 
 WINDOWS, STEP, LENGTH, BATCH = _study.PAMAP2_TRAINING, 22, 100, 128
-ROUNDS = 3
+ROUNDS = 8
 MADV_DONTNEED = 4
 
 
