@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spkd.errors import SpkdError
-from spkd.evidence.reproduction import bundle
+from spkd.evidence.reproduction import bundle, portable
 
 
 @pytest.fixture
@@ -170,3 +170,10 @@ def test_a_bundle_cut_short_behind_arrays_is_told_as_cut_and_with_its_size(folde
     with zipfile.ZipFile(cut) as zipped:
         assert zipped.namelist() == ["a.npy"]
     refused(cut, tmp_path, rf"cut short \({cut.stat().st_size:,} bytes\); copy it again")
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\udce9"])
+def test_a_part_of_a_bundle_that_is_no_json_is_refused_by_name(tmp_path, text):
+    (tmp_path / "run.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(SpkdError, match=r"run\.json: expected a part of the run.*export the run again"):
+        portable.record(tmp_path)

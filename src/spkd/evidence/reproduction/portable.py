@@ -145,7 +145,7 @@ def _without_seed(record: Record) -> tuple[dict[str, str], dict[str, str]]:
 def _json(folder: Path, name: str) -> Any:
     try:
         return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SpkdError(folder / name, "a part of the run", error, "export the run again") from None
 
 
