@@ -5,6 +5,7 @@ Contract: asked by the process that starts the training, before any worker or fo
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from ultralytics.utils.torch_utils import EarlyStopping
@@ -12,13 +13,18 @@ from ultralytics.utils.torch_utils import EarlyStopping
 from spkd import atomic
 
 
+def checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of this very run holds. Never for foreign files: it is a pickle, as ultralytics writes them."""
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)  # ultralytics loads it as well
+    return content
+
+
 def is_over(last: Path) -> bool:
     """Whether the training that wrote this last.pt has no epoch left: all are there, or patience ended it.
 
-    ultralytics refuses to go on from the first, and would train another epoch after the second. last: a checkpoint of
-    this run (a pickle, as ultralytics writes them).
+    ultralytics refuses to go on from the first, and would train another epoch after the second.
     """
-    content = torch.load(last, map_location="cpu", weights_only=False)
+    content = checkpoint(last)
     epochs, given = content["epoch"] + 1, content["train_args"]
     stopper = EarlyStopping(patience=given["patience"])
     vars(stopper).update(content["stopper"])
@@ -61,5 +67,5 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-def _epoch(checkpoint: Path) -> int:
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"])
+def _epoch(path: Path) -> int:
+    return int(checkpoint(path)["epoch"])

@@ -21,7 +21,7 @@ from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from spkd import atomic, seeding
-from spkd.detect import hermetic, probe, workers
+from spkd.detect import continued, hermetic, probe, workers
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
 from spkd.errors import SpkdError
@@ -77,8 +77,7 @@ class SpkdTrainer(DetectionTrainer):
         """Resume our own checkpoint: take the guard out of a copy of it, then as ultralytics does."""
         if self.args.resume:
             path = Path(str(self.args.resume))
-            # A pickle, as ultralytics writes them: this run's own last.pt, which ultralytics loads again right after.
-            content = torch.load(path, map_location="cpu", weights_only=False)
+            content = continued.checkpoint(path)
             if content["train_args"].pop(GUARD, None):  # workers of multi-GPU training get the clean copy
                 clean = path.with_name("resume.pt")
                 torch.save(content, clean)
