@@ -183,10 +183,7 @@ def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> di
     Raises SpkdError where the network or the view is no entry of params.yaml.
     """
     model = settings.teacher if role == "teacher" else settings.student
-    for shelf, entry in (("networks", model.network), ("views", model.view)):
-        if entry not in raw[shelf]:
-            advice = plugin.nearest(entry, list(raw[shelf]))
-            raise SpkdError(f"{role}.{shelf[:-1]}", f"an entry of `{shelf}` in params.yaml", repr(entry), advice)
+    require_model(role, model, raw)
     if "model" not in raw["networks"][model.network]:
         do = "write `model: wide_resnet`, or what file it is"
         raise SpkdError(f"params.yaml: networks.{model.network}", "a key `model`, a file of models/", "none", do)
