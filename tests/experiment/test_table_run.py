@@ -42,10 +42,13 @@ def board(waves, tmp_path):
 
 
 class Pretended:
-    """Ends jobs as it is told, two at a time; keeps the store of runs that they would leave."""
+    """Ends jobs as it is told, two at a time; keeps the store of runs that they would leave.
 
-    def __init__(self, ends=None):
-        self.runs, self.ends, self.started, self.busy = {}, ends or {}, [], []
+    running: tags of the run of a job that ended so, where it is left RUNNING.
+    """
+
+    def __init__(self, ends=None, running=None):
+        self.runs, self.ends, self.running, self.started, self.busy = {}, ends or {}, running or {}, [], []
 
     def free(self):
         return len(self.busy) < 2
@@ -61,8 +64,9 @@ class Pretended:
         times = [k for k, _ in self.started].count(key)
         ended = self.ends.get(job["role"], ["done"] * 9)[times - 1]
         fingerprint = job["tags"]["cell"]
-        status = {"done": "FINISHED", "error": "FAILED", "died": "RUNNING"}[ended]
-        self.runs[fingerprint] = [run_info(fingerprint, status, weights=f"weights {key}", failure="it broke")]
+        status = {"done": "FINISHED", "error": "FAILED", "died": "RUNNING"} | dict.fromkeys(self.running, "RUNNING")
+        told = {"failure": "it broke", **self.running.get(ended, {})}
+        self.runs[fingerprint] = [run_info(fingerprint, status[ended], weights=f"weights {key}", **told)]
         return [Outcome(key, ended, "as told")]
 
     def complete(self, board, retries=1):
@@ -230,21 +234,11 @@ def test_windows_that_the_table_is_not_meant_for_are_refused(board):
 
 
 def test_a_cell_that_another_process_took_first_is_waited_for_and_no_failure(board, monkeypatch):
-    executor = Pretended({"teacher": ["error"]})
-    collect = executor.collect
-
-    def lost(timeout_s):
-        outcomes = collect(timeout_s)
-        for outcome in outcomes:
-            if outcome.ended == "error":
-                fingerprint = next(job for key, job in executor.started if key == outcome.key)["tags"]["cell"]
-                executor.runs[fingerprint] = [run_info(fingerprint, "RUNNING")]
-        return outcomes
+    executor = Pretended({"teacher": ["error"]}, running={"error": {}})
 
     def sleep(seconds):
         executor.runs = {f: [run_info(f)] if r[0].status == "RUNNING" else r for f, r in executor.runs.items()}
 
-    monkeypatch.setattr(executor, "collect", lost)
     monkeypatch.setattr(table_run.time, "sleep", sleep)
     survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
     assert table_run.complete(board, executor, "parent", 1, 2, survey) == {}
@@ -281,20 +275,9 @@ def test_a_worker_that_could_not_write_its_runs_end_is_not_waited_for(board, mon
     def sleep(seconds):
         raise Waited
 
-    executor = Pretended({"teacher": ["error"]})
-    collect = executor.collect
-
-    def unwritten(timeout_s):
-        outcomes = collect(timeout_s)
-        for outcome in outcomes:
-            if outcome.ended == "error":
-                cell = next(job for key, job in executor.started if key == outcome.key)["tags"]["cell"]
-                executor.runs[cell] = [run_info(cell, "RUNNING", process=f"{host}:{pid}:1.0")]
-        return outcomes
-
+    executor = Pretended({"teacher": ["error"]}, running={"error": {"process": f"{host}:{pid}:1.0"}})
     workers = SimpleNamespace(children=lambda: [SimpleNamespace(pid=4711)])
     monkeypatch.setattr(table_run.psutil, "Process", lambda: workers)
-    monkeypatch.setattr(executor, "collect", unwritten)
     monkeypatch.setattr(table_run.time, "sleep", sleep)
     survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
     if waits:
