@@ -164,6 +164,18 @@ def test_recorded_runs_side_by_side_leave_the_bits_that_they_leave_alone(study, 
         assert bits(run.path) == bits(tmp_path / "many" / f"{k}")
 
 
+@on_gpu
+def test_as_many_runs_at_once_as_torch_has_streams_leave_the_bits_of_one(study, tmp_path):
+    """Runs alike: what the kernels of one wrote into the memory of another would show."""
+    settings = study("scratch")[1]
+    runs = [Run(study("remembered teacher")[0], 0, tmp_path / f"{k}", "key", ignore) for k in range(32)]
+    fit_many(runs, settings)
+    found = [bits(run.path) for run in runs]
+    assert [k for k, one in enumerate(found) if one != found[0]] == []
+    task, settings = study("remembered teacher")
+    assert fit(task, settings, tmp_path / "alone") == found[0]
+
+
 def looked_at(logits, labels):
     """Cross entropy that reads a number on the CPU, as no recorded step can."""
     assert float(logits.detach().sum()) < 1e9
