@@ -163,7 +163,7 @@ def test_a_run_whose_loss_is_not_finite_costs_no_other_its_step_at_a_stop(make_t
     with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
         fit_many(runs_of(tasks, tmp_path / "many"), settings)
     places = [checkpoint.load(tmp_path / "many" / f"{k}")[1] for k in range(4)]
-    assert [(p["epoch"], p["step"]) for p in places] == [(0, 0), (1, 0), (0, 2), (0, 2)]
+    assert [(p["epoch"], p["step"]) for p in places] == [(0, 0), (1, 1), (0, 2), (0, 2)]
 
 
 def test_runs_that_stand_at_different_places_are_finished_side_by_side(

@@ -7,7 +7,7 @@ that was not. The loop knows no files but its checkpoint, and no tracking: it ca
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -201,56 +201,35 @@ class Learner:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.current_stream(device))
-        with self._in_order():
+        with memory.enough(run.task.title, LOWER), self._in_order():
             self.optimiser, self.state = begin(run.task, settings, run.path, run.key, run.on_epoch)
             self._begin_epoch()
         self.n_windows = sum(len(rows) for rows in self.batches)
         graphs, title = settings.cuda_graphs and _stays_on_gpu(run.task), run.task.title
         optimiser, state = self.optimiser, self.state  # not self: a circle would keep the GPU's memory after the run
         self.update = Replay(lambda *x: train_step(run.task, optimiser, state.sums, *x), graphs, title)
-        parts = [rows for rows in (run.task.validation, run.task.test) if len(rows)]
-        self.truth = [run.task.windows.label[rows].cpu().numpy() for rows in parts]
+        self.parts = parts = [rows for rows in (run.task.validation, run.task.test) if len(rows)]
         self.judge = Replay(lambda: [judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
-        self.judged: list[tuple[torch.Tensor, torch.Tensor]] | None = None
 
     @property
     def open(self) -> bool:
         """Whether there is more to train."""
         return self.state.epoch < self.settings.epochs
 
-    @property
-    def at_end(self) -> bool:
-        """Whether the epoch has no step left."""
-        return self.state.step == len(self.batches)
-
     def advance(self, progress: Progress) -> None:
-        """Take the next step, and end the epoch after its last one; raises as `step` and `end_epoch` do."""
-        self.step(progress)
-        if self.at_end:
-            self.end_epoch(progress)
+        """Take the next step; after the last one of an epoch evaluate, tell, save, and turn to the next epoch.
 
-    def step(self, progress: Progress) -> None:
-        """Take the next step, if the epoch has one left. Raises SpkdError where the GPU's memory does not suffice."""
-        if not self.at_end:
-            with self._in_order():
+        Raises SpkdError where a loss of an epoch that ends was not finite, or the GPU's memory does not suffice.
+        """
+        with memory.enough(self.task.title, LOWER), self._in_order():
+            if self.state.step < len(self.batches):
                 rows, *later = self.batches[self.state.step : self.state.step + 2]
                 self.task.windows.expect(*later)
                 self.update(rows, *noise_of(self.task, self.settings, self.run.seed, self.state, len(rows)))
                 self.state.step += 1
                 progress.step(len(rows))
-
-    def evaluate(self) -> None:
-        """Begin the evaluation that the end of the epoch waits for. Raises SpkdError as `step` does."""
-        with self._in_order():
-            self.judged = self.judge()
-
-    def end_epoch(self, progress: Progress) -> None:
-        """Evaluate, tell, save, and turn to the next epoch.
-
-        Raises SpkdError where a loss was not finite, or the GPU's memory does not suffice.
-        """
-        with self._in_order():
-            self._end_epoch(progress)
+            if self.state.step == len(self.batches):
+                self._end_epoch(progress)
 
     def keep(self) -> None:
         """Write the checkpoint at this very step; raises SpkdError, and writes none, where a loss is not finite."""
@@ -259,12 +238,8 @@ class Learner:
             self.state.seconds += time.monotonic() - self.since
             save(self.run.path, self.task, self.optimiser, self.state, self.run.key)
 
-    @contextlib.contextmanager
-    def _in_order(self) -> Iterator[None]:
-        """In the run's own stream, and with a word on what to do where memory does not suffice."""
-        stream = contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
-        with memory.enough(self.task.title, LOWER), stream:
-            yield
+    def _in_order(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def _begin_epoch(self) -> None:
         self.task.network.train()
@@ -292,10 +267,9 @@ class Learner:
         """Evaluate the epoch, remember the weights if they are the best so far, and count the epoch as done."""
         task, state = self.task, self.state
         found = [
-            {**asdict(scores(truth, predicted.cpu().numpy())), "loss": float(loss)}
-            for truth, (predicted, loss) in zip(self.truth, self.judged or self.judge(), strict=True)
+            {**asdict(scores(task.windows.label[rows].cpu().numpy(), predicted.cpu().numpy())), "loss": float(loss)}
+            for rows, (predicted, loss) in zip(self.parts, self.judge(), strict=True)
         ]
-        self.judged = None
         test, validation = found.pop(), found.pop() if found else {}
         means = {name: value / self.n_windows for name, value in _read(state.sums).items() if name != "good_steps"}
         accuracy, rate = means.pop("correct"), self.n_windows / max(state.seconds, 1e-9)
