@@ -115,6 +115,12 @@ def test_runs_that_do_not_fit_together_are_trained_one_after_the_other(trained, 
         assert get(run_id).tags["weights.sha256"] == get(alone).tags["weights.sha256"]
 
 
+def test_no_more_runs_are_trained_at_once_than_torch_has_streams(trained, wanted, monkeypatch):
+    monkeypatch.setattr(side_by_side, "MOST", 2)
+    ids = train_many([wanted(name, run__seed=k, distill__teachers=[]) for k, name in enumerate("abc")])
+    assert [get(run_id).tags["side_by_side"] for run_id in ids] == ["2", "2", "1"]
+
+
 def test_a_run_that_fails_before_or_while_training_leaves_the_others_alone(trained, wanted):
     ends = train_many([
         wanted("wrong-teacher", fold=1, distill__teachers=[f"run:{trained.scratch}"]),

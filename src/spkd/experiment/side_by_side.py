@@ -18,7 +18,7 @@ from spkd.experiment.plan import Places, Role
 from spkd.settings import Settings
 from spkd.training import cost
 from spkd.training.loop import Run
-from spkd.training.side_by_side import fit_many
+from spkd.training.side_by_side import MOST, fit_many
 
 # Of a GPU for one run, when cells are handed out: PAMAP2's 27 students then go to two workers of an H100 at once. How
 # many of them a worker really trains together is decided by what their teachers' answers and steps leave.
@@ -69,7 +69,7 @@ def train_many(wanted: Sequence[Wanted]) -> list[str | Exception]:
 
 
 def _at_once(wanted: Sequence[Wanted], waiting: Sequence[int]) -> dict[int, str | Exception]:
-    """Train those of the waiting that fit the device together, at least one; how they ended."""
+    """Train those of the waiting that fit the device together, at least one and at most MOST; how they ended."""
     settings = wanted[0].settings
     device, workers = plan.device(settings.run.device), settings.table.workers
     ends: dict[int, str | Exception] = {}
@@ -80,7 +80,7 @@ def _at_once(wanted: Sequence[Wanted], waiting: Sequence[int]) -> dict[int, str 
         opened: dict[int, tuple[contextlib.ExitStack, har.Begun]] = {}
         for k in waiting:
             free = memory.free_bytes(device)
-            if not fits(free, begins, steps, workers):
+            if len(opened) == MOST or not fits(free, begins, steps, workers):
                 break
             own = everything.enter_context(contextlib.ExitStack())
             try:
