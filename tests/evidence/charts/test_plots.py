@@ -60,10 +60,32 @@ def test_the_pareto_front_is_what_nothing_cheaper_beats():
     assert plots.pareto([]) == []
 
 
-def test_labels_are_moved_apart_in_their_order_and_no_further_than_needed():
-    assert plots.apart([10.0, 10.0, 50.0], 12.0) == [4.0, 16.0, 50.0]
-    assert plots.apart([30.0, 29.0, 28.0], 10.0) == [39.0, 29.0, 19.0]
-    assert plots.apart([0.0, 100.0], 12.0) == [0.0, 100.0]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcd"
+
+
+def letters(chart):
+    """{letter: height of its baseline in the drawing}"""
+    found = re.findall(r'<text x="[\d.]+" y="([-\d.]+)" class="letter" fill="[^"]*">(.)<', str(chart))
+    return {name: float(y) + 18 for y, name in found}  # below the title
+
+
+@pytest.mark.parametrize("n", [8, 12, 30])
+@pytest.mark.parametrize("end", [0.0, 0.95, 1.0])
+def test_the_letters_of_curves_that_end_alike_all_stay_in_the_drawing(n, end):
+    drawn = [Series(k, f"run {k}", LETTERS[k], "#112233", "", [(1, 0.5), (2, end + k * 1e-4)]) for k in range(n)]
+    found = letters(chart := plots.lines("accuracy", "epoch", drawn))
+    assert sorted(found, key=found.get, reverse=True) == list(LETTERS[:n])  # the best one is the highest
+    assert all(14 <= y <= chart.height - 20 for y in found.values())
+
+
+def test_the_letters_of_points_at_one_cost_do_not_cover_each_other():
+    drawn = [Series(k, f"run {k}", LETTERS[k], "#112233", "", [(1000.0, 0.9 + k * 1e-3)]) for k in range(8)]
+    drawn.append(Series(8, "run 8", "Z", "#112233", "", [(9000.0, 0.903)]))
+    found = letters(plots.scatter("accuracy", "parameters", drawn))
+    heights = sorted(y for name, y in found.items() if name != "Z")
+    assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 11.8
+    alone = letters(plots.scatter("accuracy", "parameters", [drawn[0], drawn[7], drawn[8]]))
+    assert alone["Z"] == found["Z"]  # which no letter is near
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import xml.etree.ElementTree as ElementTree
 
-from spkd.evidence.charts.text import esc, shortened, text_px, without_shared_words
+from spkd.evidence.charts.text import apart, esc, shortened, text_px, without_shared_words
 
 
 def test_escaped_text_comes_back_from_xml_as_text():
@@ -33,3 +33,17 @@ def test_names_lose_the_words_that_all_share():
     assert without_shared_words(["coco yolo t0", "coco yolo <- sp t0"]) == ["yolo t0", "yolo <- sp t0"]
     assert without_shared_words(["a b", "a b"]) == ["a b", "a b"]
     assert without_shared_words(["only one"]) == ["only one"]
+
+
+def test_places_are_moved_apart_in_their_order_and_no_further_than_needed():
+    assert apart([10.0, 10.0, 50.0], 12.0, -99, 99) == [4.0, 16.0, 50.0]
+    assert apart([30.0, 29.0, 28.0], 10.0, -99, 99) == [39.0, 29.0, 19.0]
+    assert apart([0.0, 100.0], 12.0, -99, 100) == [0.0, 100.0]
+    assert apart([], 12.0, 0, 1) == []
+
+
+def test_places_stay_between_their_bounds_and_move_together_where_there_is_no_room():
+    assert apart([10.0, 10.0, 50.0], 12.0, 5, 60) == [5.0, 17.0, 50.0]
+    assert apart([50.0, 58.0, 59.0], 10.0, 0, 60) == [40.0, 50.0, 60.0]
+    assert apart([1.0, 2.0, 3.0], 10.0, 0, 12) == [0.0, 6.0, 12.0]
+    assert apart([99.0], 10.0, 0, 12) == [12.0]

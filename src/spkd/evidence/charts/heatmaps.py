@@ -6,8 +6,8 @@ import numpy as np
 
 from spkd.evidence.charts import colours
 from spkd.evidence.charts.colours import Limits
-from spkd.evidence.charts.plots import Axis, Chart, apart, labels
-from spkd.evidence.charts.text import esc, shortened, text_px
+from spkd.evidence.charts.plots import Axis, Chart, labels
+from spkd.evidence.charts.text import apart, esc, shortened, text_px
 
 MAP_COLOURS, DIFFERENCE_COLOURS = "viridis", "RdBu_r"
 NAMES_PX, LARGEST, MOST_NAMED = 104, 9.5, 30
@@ -35,7 +35,7 @@ def row_names(classes: np.ndarray, names: Sequence[str], side: float) -> Chart |
     if len(present) > MOST_NAMED or max(present) >= len(names):
         return None
     size = min(LARGEST, side / len(present))
-    places = apart([centre / len(classes) * side for centre in present.values()], size)
+    places = apart([centre / len(classes) * side for centre in present.values()], size, size / 2, side - size / 2)
     lines = []
     for index, y in zip(present, places, strict=True):
         words = f"{esc(shortened(names[index], NAMES_PX, size))}<title>{esc(names[index])}</title>"

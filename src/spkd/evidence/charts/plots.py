@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from spkd.evidence.charts.text import esc, text_px
+from spkd.evidence.charts.text import apart, esc, text_px
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 26, 14, 36
+LETTER_PX = 12.0
 MOST_POINTS = 300
 MOST_HOVERED = 60
 INK, SOFT = "#1c2330", "#6a7383"
@@ -180,7 +181,7 @@ def lines(title: str, below: str, series: Sequence[Series], chosen: float | None
     across = axis([x for _, points in drawn for x, _ in points], LEFT, WIDTH - RIGHT, pad=0.0)
     across = replace(across, whole=True)
     up = axis([y for _, points in drawn for _, y in points], HEIGHT - BOTTOM, TOP)
-    ends = apart([up.at(points[-1][1]) for _, points in drawn], 12.0)
+    ends = apart([up.at(points[-1][1]) for _, points in drawn], LETTER_PX, 0.0, HEIGHT - BOTTOM)
     parts = []
     if chosen is not None and across.low <= chosen <= across.high:
         note = f"<title>{esc(below)} {chosen:g}, chosen</title>"
@@ -208,19 +209,6 @@ def _curve(s: Series, points: Sequence[tuple[float, float]], across: Axis, up: A
             f'<circle cx="{across.at(points[0][0]):.1f}" cy="{up.at(points[0][1]):.1f}" r="3" fill="{s.colour}"/>'
         )
     return "".join(parts)
-
-
-def apart(places: Sequence[float], distance: float) -> list[float]:
-    """The places, moved as little as need be until neighbours are `distance` apart; their order and mean stay."""
-    order = sorted(range(len(places)), key=lambda k: places[k])
-    blocks: list[list[float]] = []  # [mean place, how many] of runs of touching labels, from the top down
-    for k in order:
-        blocks.append([places[k], 1])
-        while len(blocks) > 1 and blocks[-1][0] - blocks[-2][0] < distance * (blocks[-1][1] + blocks[-2][1]) / 2:
-            (b, m), (a, n) = blocks.pop(), blocks.pop()
-            blocks.append([(a * n + b * m) / (n + m), n + m])
-    moved = [mean + distance * (j - (n - 1) / 2) for mean, n in blocks for j in range(int(n))]
-    return [place for _, place in sorted(zip(order, moved, strict=True))]
 
 
 def letter(x: float, y: float, s: Series) -> str:
@@ -271,9 +259,24 @@ def scatter(title: str, below: str, series: Sequence[Series]) -> Chart | None:
     path = f"M{across.at(front[0][0]):.1f} {up.at(front[0][1]):.1f}"
     path += "".join(f"H{across.at(x):.1f}V{up.at(y):.1f}" for x, y in front[1:]) + f"H{WIDTH - RIGHT}"
     parts = [f'<path d="{path}" class="front"/>']
-    for s, (x, y) in zip(series, points, strict=True):
+    heights = _beside_points([across.at(x) for x, _ in points], [up.at(y) for _, y in points])
+    for s, (x, y), height in zip(series, points, heights, strict=True):
         note = esc(f"{s.name}\n{y:.4g}, {below} {x:.4g}")
         circle = f'<circle cx="{across.at(x):.1f}" cy="{up.at(y):.1f}" r="5.5" fill="{s.colour}"/>'
         parts.append(f'<g class="r{s.number}"><title>{note}</title>{circle}')
-        parts.append(letter(across.at(x) + 8, up.at(y) + 4, s) + "</g>")
+        parts.append(letter(across.at(x) + 8, height + 4, s) + "</g>")
     return frame(across, up, f"{title} against {below}", below, "".join(parts))
+
+
+def _beside_points(across: Sequence[float], up: Sequence[float]) -> list[float]:
+    """Heights of the letters beside points: apart, where points are so near across that their letters would meet."""
+    heights, columns = list(up), list[list[int]]()
+    for k in sorted(range(len(across)), key=lambda k: across[k]):
+        if columns and across[k] - across[columns[-1][-1]] < LETTER_PX:
+            columns[-1].append(k)
+        else:
+            columns.append([k])
+    for column in columns:
+        for k, height in zip(column, apart([up[k] for k in column], LETTER_PX, 0.0, HEIGHT - BOTTOM), strict=True):
+            heights[k] = height
+    return heights

@@ -40,3 +40,22 @@ def without_shared_words(names: Sequence[str]) -> list[str]:
     front = next((k for k in range(most) if len({w[k] for w in words}) > 1), most)
     back = next((k for k in range(most - front) if len({w[-1 - k] for w in words}) > 1), most - front)
     return [" ".join(w[front : len(w) - back]) for w in words]
+
+
+def apart(places: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+    """Places of texts, moved as little as need be until neighbours are `distance` apart, in their order, in low..high.
+
+    Where there is no room for that they are as far apart as there is room.
+    """
+    distance = min(distance, (high - low) / max(1, len(places) - 1))
+    order = sorted(range(len(places)), key=lambda k: places[k])
+    blocks: list[list[float]] = []  # [mean place, how many] of runs of touching labels, from the top down
+    for k in order:
+        blocks.append([places[k], 1])
+        while len(blocks) > 1 and blocks[-1][0] - blocks[-2][0] < distance * (blocks[-1][1] + blocks[-2][1]) / 2:
+            (b, m), (a, n) = blocks.pop(), blocks.pop()
+            blocks.append([(a * n + b * m) / (n + m), n + m])
+    moved = [mean + distance * (j - (n - 1) / 2) for mean, n in blocks for j in range(int(n))]
+    last = distance * (len(places) - 1)
+    inside = [min(max(y - k * distance, low), high - last) + k * distance for k, y in enumerate(moved)]
+    return [place for _, place in sorted(zip(order, inside, strict=True))]
