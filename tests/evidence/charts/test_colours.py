@@ -47,6 +47,6 @@ def test_a_png_holds_one_pixel_an_entry(broken):
     assert (np.asarray(image.convert("RGB")) == colours.pixels(entries, (0.2, 0.9), "RdBu_r")).all()
 
 
-def test_thirty_lines_are_told_apart_by_colour_and_dashes():
-    assert len({colours.of_line(k) for k in range(30)}) == 30
-    assert colours.of_line(30) == colours.of_line(0)
+def test_seventy_lines_are_told_apart_by_colour_and_dashes():
+    assert len({colours.of_line(k) for k in range(70)}) == 70
+    assert colours.of_line(70) == colours.of_line(0)

@@ -15,7 +15,7 @@ LINES = (
     *("#2f6db3", "#d9772b", "#2a9464", "#b8439b", "#5a4fcf"),
     *("#c23b3b", "#178fa6", "#8a6d3b", "#7c8a1e", "#6f7782"),
 )
-DASHES = ("", "6 3", "2 3")
+DASHES = ("", "6 3", "2 3", "12 4", "8 3 2 3", "1 5", "12 3 2 3 2 3")
 Limits = tuple[float, float]
 
 # Blues and RdBu: ColorBrewer's colours (Brewer, Harrower et al., Apache 2.0), even steps with straight lines between.
@@ -54,7 +54,7 @@ def table(name: str) -> np.ndarray:
 
 
 def of_line(number: int) -> tuple[str, str]:
-    """(colour, dashes as SVG has them) of a line; no two of thirty are alike."""
+    """(colour, dashes as SVG has them) of a line; no two of seventy are alike."""
     return LINES[number % len(LINES)], DASHES[number // len(LINES) % len(DASHES)]
 
 
