@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spkd.evidence import panel, similarity
+from spkd.evidence import panel
 from spkd.evidence.charts import colours
 from spkd.evidence.similarity import Layer
 
@@ -32,7 +32,7 @@ def maps_of(root):
 
 
 @pytest.mark.parametrize("teachers", [0, 1, 2])
-def test_a_row_has_one_scale_for_maps_and_a_symmetric_one_for_differences(teachers):
+def test_a_row_has_one_scale_for_maps_and_one_as_wide_to_either_side_for_differences(teachers):
     layers = {"group1": random_layer(1, teachers), "group2": random_layer(2, teachers)}
     root = ElementTree.fromstring(panel.draw(layers, LABELS, CLASSES, "run, epoch 3", "simulated"))
     found = maps_of(root)
@@ -43,7 +43,7 @@ def test_a_row_has_one_scale_for_maps_and_a_symmetric_one_for_differences(teache
         for name, entries in layer.maps.items():
             assert (found[name, y] == colours.pixels(entries, layer.limits, "viridis")).all()
         for name, entries in layer.differences.items():
-            limits = similarity.symmetric(list(layer.differences.values()))
+            limits = (layer.limits[0] - layer.limits[1], layer.limits[1] - layer.limits[0])
             assert (found[f"student - {name}", y] == colours.pixels(entries, limits, "RdBu_r")).all()
 
 

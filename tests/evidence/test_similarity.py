@@ -96,6 +96,7 @@ def test_the_colour_scale_of_a_layer_is_the_teachers_and_stays_while_the_student
     layer = random_layer()
     other = Layer(np.eye(12), layer.teachers)
     assert layer.limits == other.limits
+    assert layer.signed_limits == other.signed_limits == (layer.limits[0] - layer.limits[1], np.ptp(layer.limits))
     entries = [similarity.normalised(t)[~np.eye(12, dtype=bool)] for t in layer.teachers.values()]
     assert layer.limits == tuple(np.percentile(np.concatenate(entries), [1, 99]))
 
@@ -144,3 +145,22 @@ def test_arrays_come_back_from_npz_without_pickle(tmp_path):
         assert set(stored) == {"labels", "rows", "step", "group1/student", "group1/teacher/t0", "group1/teacher/t1"}
         assert stored["step"] == 7
         assert np.array_equal(stored["group1/student"], layers["group1"].student.astype(np.float32))
+
+
+def test_a_difference_that_becomes_small_is_drawn_pale():
+    layer = random_layer()
+    (name, teacher), *_ = layer.teachers.items()
+    pale = [
+        similarity.images(Layer(teacher + share * (layer.student - teacher), {name: teacher}), np.zeros(12, int))
+        for share in (1.0, 0.1, 0.01)
+    ]
+    colour = [float(np.ptp(images[f"student - {name}"].astype(int), axis=2).mean()) for images in pale]
+    assert colour[0] > 3 * colour[1] > 3 * colour[2]
+
+
+def test_cka_of_small_features_is_that_of_large_ones_and_of_a_constant_layer_none():
+    features = np.random.default_rng(3).normal(size=(12, 5))
+    small = 1e-5 * features
+    assert similarity.cka(small @ small.T, 1e-6 * small @ small.T) == pytest.approx(1)
+    constant = np.full((12, 5), 0.3, np.float32) + np.float32(1e-8)
+    assert np.isnan(similarity.cka(constant @ constant.T, features @ features.T))

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from spkd.evidence import similarity
 from spkd.evidence.charts.colours import Limits
 from spkd.evidence.charts.document import document
 from spkd.evidence.charts.heatmaps import DIFFERENCE_COLOURS, MAP_COLOURS, NAMES_PX, colour_bar, row_names, square
@@ -21,7 +20,8 @@ def draw(layers: Mapping[str, Layer], labels: np.ndarray, classes: Sequence[str]
     """All layers: a row each, columns = teachers, student, differences.
 
     labels: (b,) sorted classes of the probe. classes: names by class index. title: run and step. origin: of the data.
-    A row has one colour scale for its maps and a symmetric one for its differences. All layers have the same teachers.
+    A row has one colour scale for its maps, and one as wide to either side of 0 for its differences. All layers have
+    the same teachers.
     """
     parts, width = [], 0.0
     for k, (name, layer) in enumerate(layers.items()):
@@ -37,8 +37,9 @@ def draw(layers: Mapping[str, Layer], labels: np.ndarray, classes: Sequence[str]
         parts += drawn
         if layer.teachers:
             differences = {f"student - {teacher}": d for teacher, d in layer.differences.items()}
-            limits = similarity.symmetric(list(differences.values()))
-            drawn, end = _side_by_side(differences, limits, labels, (end + BETWEEN, top), k == 0, signed=True)
+            drawn, end = _side_by_side(
+                differences, layer.signed_limits, labels, (end + BETWEEN, top), k == 0, signed=True
+            )
             parts += drawn
         width = max(width, end)
     whole = Chart("panel", "similarity maps", width, HEADS + len(layers) * ROW, "".join(parts))

@@ -15,6 +15,7 @@ from spkd.evidence.charts.heatmaps import DIFFERENCE_COLOURS, MAP_COLOURS, edges
 
 SHORTEST_ROW = 1e-12
 SMALLEST_IMAGE = 256
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Layer:
     def limits(self) -> Limits:
         """The colour scale of the layer's maps: the teachers', which stay put while the student learns."""
         return spread([normalised(p) for p in (self.teachers.values() or [self.student])])
+
+    @property
+    def signed_limits(self) -> Limits:
+        """The colour scale of the differences, as wide to either side as that of the maps: it stays put as well."""
+        low, high = self.limits
+        return low - high, high - low
 
 
 def probe(labels: np.ndarray, per_class: int, subjects: np.ndarray | None = None) -> np.ndarray:
@@ -89,9 +96,13 @@ def cka(student: np.ndarray, teacher: np.ndarray) -> float:
     """
     b = len(student)
     centring = np.eye(b) - 1 / b
-    k, t = (centring @ np.asarray(g, np.float64) @ centring for g in (student, teacher))
-    scale = np.linalg.norm(k) * np.linalg.norm(t)
-    return float((k * t).sum() / scale) if scale > SHORTEST_ROW else float("nan")
+    products = [np.asarray(g, np.float64) for g in (student, teacher)]
+    k, t = (centring @ g @ centring for g in products)
+    sizes = [float(np.linalg.norm(c)) for c in (k, t)]
+    # What is left of a constant layer's products is rounding, of float32 as a rule.
+    if any(size <= ROUNDING * np.linalg.norm(g) for size, g in zip(sizes, products, strict=True)):
+        return float("nan")
+    return float((k * t).sum() / (sizes[0] * sizes[1]))
 
 
 def numbers(layer: Layer, labels: np.ndarray) -> dict[str, float]:
@@ -148,11 +159,8 @@ def draw(entries: np.ndarray, limits: Limits, labels: np.ndarray, signed: bool =
 def images(layer: Layer, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Every picture of a layer by name: each teacher, `student`, and `student - <teacher>`; for log_image."""
     found = {name: draw(entries, layer.limits, labels) for name, entries in layer.maps.items()}
-    differences = layer.differences
-    if differences:
-        limits = symmetric(list(differences.values()))
-        found |= {f"student - {name}": draw(d, limits, labels, signed=True) for name, d in differences.items()}
-    return found
+    differences = layer.differences.items()
+    return found | {f"student - {name}": draw(d, layer.signed_limits, labels, signed=True) for name, d in differences}
 
 
 def arrays(layers: Mapping[str, Layer], labels: np.ndarray, rows: np.ndarray, step: int) -> dict[str, np.ndarray]:
