@@ -228,6 +228,15 @@ def test_runs_that_end_at_other_steps_are_compared_at_their_last():
     assert "last of each" in html and "epoch 9" in html and "No map at this epoch: A" in html
 
 
+def test_no_difference_is_drawn_to_another_run_than_the_one_that_the_switch_names():
+    first, other = record(), record("b", 1, maps={1: record().maps[0], 3: record().maps[3]})
+    html = map_cards.section(shown(first, other))
+    at_1 = html.split('data-step="1"')[1].split("data-step=")[0]
+    assert "difference to A" in html and "No map at this epoch: A" in at_1
+    assert at_1.count("no map of A") == 1 and "difference: " not in at_1
+    assert "difference: " in html.split('data-step="3"')[1]
+
+
 def test_maps_of_other_windows_stand_apart():
     html = map_cards.section(shown(record(), record("b", 1, rows="other windows")))
     assert html.count('<div class="maps">') == 2
@@ -238,6 +247,14 @@ def test_the_difference_of_confusion_shares_is_the_one_computed_by_hand():
     change = html.split("minus A")[2]
     assert "true sit, predicted sit: -50" in change and "true sit, predicted walk: 50" in change
     assert ">-50<" in change and ">+50<" in change
+
+
+def test_people_of_other_data_sets_are_others_under_the_same_name():
+    of = [record(n, k, run={"tags": {"data.dataset": d}}) for k, (n, d) in enumerate([("a", "x"), ("b", "y")])]
+    html = sections.subjects(shown(*of))
+    assert "x s1 (8)" in html and "y s1 (8)" in html
+    same = sections.subjects(shown(record(), record("b", 1, subjects={"s1": (0.5, 4)})))
+    assert "s1 (8/4)" in same
 
 
 def test_other_classes_are_not_subtracted():

@@ -79,7 +79,7 @@ def _at_step(group: Sequence[Entry], step: int) -> str:
             absent.append(entry.letter)
         for layer, drawn in entry.record.maps.get(at, {}).items():
             found.setdefault(layer, []).append((entry, drawn, at))
-    rows = [_row(layer, parts, step == LAST) for layer, parts in found.items()]
+    rows = [_row(layer, parts, step == LAST, group[0]) for layer, parts in found.items()]
     note = f'<p class="quiet">No map at this epoch: {esc(", ".join(absent))}.</p>' if absent else ""
     return "".join(rows) + note
 
@@ -105,27 +105,32 @@ def cards(parts: Sequence[tuple[Entry, Map, int]], name_steps: bool) -> list[Car
     return [*teachers.values(), *own]
 
 
-def _row(layer: str, parts: Sequence[tuple[Entry, Map, int]], name_steps: bool) -> str:
+def _row(layer: str, parts: Sequence[tuple[Entry, Map, int]], name_steps: bool, first: Entry) -> str:
+    """The maps of one layer, and their differences to the first run's where it has one here."""
     labels = parts[0][1].labels
     shown = cards(parts, name_steps)
     maps = [similarity.normalised(card.product) for card in shown]
     limits = similarity.spread(maps)
-    reference = next(m for m, card in zip(maps, shown, strict=True) if card.entry is not None)
-    differences = [m - reference for m in maps]
-    signed = similarity.symmetric(differences)
+    reference = next((m for m, card in zip(maps, shown, strict=True) if card.entry is first), None)
+    differences = [] if reference is None else [m - reference for m in maps]
+    signed = similarity.symmetric(differences) if differences else None
     names = heatmaps.row_names(labels, parts[0][0].record.classes, SIDE)
     lines = [f'<div class="layer"><div class="side"><b>{esc(layer)}</b>{names or ""}</div>']
-    lines.append(_scale(limits, heatmaps.MAP_COLOURS, "map") + _scale(signed, heatmaps.DIFFERENCE_COLOURS, "diff"))
+    lines.append(_scale(limits, heatmaps.MAP_COLOURS, "map"))
+    lines.append(_scale(signed, heatmaps.DIFFERENCE_COLOURS, "diff") if signed else "")
     lines.append('<div class="cards">')
-    for card, entries, difference in zip(shown, maps, differences, strict=True):
-        lines.append(_card(card, entries, difference, limits, signed, labels))
+    for k, (card, entries) in enumerate(zip(shown, maps, strict=True)):
+        pictures = str(heatmaps.square(entries, limits, card.title, labels, SIDE, signed=False))
+        if signed:
+            name = f"difference: {card.title}"
+            pictures += str(heatmaps.square(differences[k], signed, name, labels, SIDE, signed=True))
+        else:
+            pictures += f'<div class="diff"><p class="quiet">no map of {esc(first.letter)}</p></div>'
+        lines.append(_card(card, pictures))
     return "".join([*lines, "</div></div>"])
 
 
-def _card(
-    card: Card, entries: np.ndarray, difference: np.ndarray,
-    limits: Limits, signed: Limits, labels: np.ndarray,
-) -> str:  # fmt: skip
+def _card(card: Card, pictures: str) -> str:
     if card.entry is None:
         of = ", ".join(dict.fromkeys(e.letter for e in card.learners))
         name = "teacher" if card.title == "teacher" else f"teacher {card.title}"
@@ -133,8 +138,6 @@ def _card(
     else:
         head = f'<b style="color:{card.entry.colour}">{card.entry.letter}</b> {esc(card.title)}'
         hide = f" r{card.entry.number}"
-    pictures = str(heatmaps.square(entries, limits, card.title, labels, SIDE, signed=False))
-    pictures += str(heatmaps.square(difference, signed, f"difference: {card.title}", labels, SIDE, signed=True))
     numbers = "".join(f"<div>{esc(line)}</div>" for line in card.numbers)
     return f'<figure class="card{hide}"><figcaption>{head}</figcaption>{pictures}<small>{numbers}</small></figure>'
 

@@ -116,8 +116,8 @@ def confusions(shown: Sequence[Entry]) -> str:
     same = [e for e in having if list(e.record.classes) == list(first.record.classes)]
     switch = (
         f'<div class="bar"><label><input type="checkbox" data-class="diffs"> difference to {first.letter}</label>'
-        '<span class="quiet">rows: truth, columns: predicted, in % of the true class; difference in points, '
-        "blue = more, red = less</span></div>"
+        '<span class="quiet">of the kept weights; rows: truth, columns: predicted, in % of the true class; '
+        "difference in points, blue = more, red = less</span></div>"
     )
     notes = []
     if len(same) < len(having):
@@ -161,18 +161,19 @@ def _cells(
 
 
 def subjects(shown: Sequence[Entry]) -> str:
-    """Accuracy of every test subject, a bar for each run that was tested on it."""
-    names: dict[str, int] = {}
+    """Accuracy of every test subject of a data set, a bar for each run that was tested on it."""
+    people: dict[tuple[str, str], list[Entry]] = {}
     for entry in shown:
-        names |= {name: windows for name, (_, windows) in entry.record.subjects.items()}
-    groups = [
-        (f"{name} ({windows})", [
-            (series(e, []), e.record.subjects[name][0]) for e in shown if name in e.record.subjects
-        ])
-        for name, windows in sorted(names.items())
-    ]  # fmt: skip
-    if not groups:
+        for name in entry.record.subjects:
+            people.setdefault((entry.record.run.tags.get("data.dataset", ""), name), []).append(entry)
+    if not people:
         return ""
+    several = len({data for data, _ in people}) > 1
+    groups = []
+    for (data, name), tested in sorted(people.items()):
+        windows = "/".join(str(n) for n in dict.fromkeys(e.record.subjects[name][1] for e in tested))
+        words = f"{data} {name} ({windows})" if several else f"{name} ({windows})"
+        groups.append((words, [(series(e, []), e.record.subjects[name][0]) for e in tested]))
     told = '<p class="quiet">Accuracy in %, of the kept weights; windows of the subject in brackets.</p>'
     return f"<div class='wide'>{named_rows.bars('accuracy by subject', groups, 1.0)}</div>{told}"
 
