@@ -291,3 +291,44 @@ def test_latex_escapes_and_keeps_every_row(two_folds):
     assert r"50\_\%" in text
     assert r"a \& b" in text
     assert text.count(r"\\") == 3
+
+
+def drawn(accuracies, rule):
+    """Rows scratch and KD over five folds; KD is better by the accuracies given."""
+    split = {"rule": rule} | ({"train_fraction": 0.7, "test_fraction": 0.28} if rule == "subject_fractions" else {})
+    settings = {f"dataset.gene.split.{key}": value for key, value in split.items()}
+    found = [record("scratch", f, 0, 0.5, settings=settings) for f in range(5)]
+    return found + [record("KD", f, 0, 0.5 + gap, settings=settings) for f, gap in enumerate(accuracies)]
+
+
+def test_folds_of_other_subjects_are_tested_as_scipy_does():
+    gaps = [0.01, 0.03, 0.02, 0.05, -0.01]
+    (found,) = findings.tests(drawn(gaps, "leave_one_subject_out"), "scratch", KEY)
+    peer = stats.ttest_1samp(gaps, 0)
+    interval = peer.confidence_interval(0.95)
+    assert (found.p, found.low, found.high) == pytest.approx((peer.pvalue, interval.low, interval.high))
+
+
+def test_folds_that_are_random_draws_of_the_same_subjects_have_the_corrected_variance():
+    gaps = [0.01, 0.03, 0.02, 0.05, -0.01]  # mean 0.02, sample variance 0.0005
+    (found,) = findings.tests(records := drawn(gaps, "subject_fractions"), "scratch", KEY)
+    error = math.sqrt(0.0005 * (1 / 5 + 0.28 / 0.7))
+    assert found.p == pytest.approx(2 * stats.t.sf(0.02 / error, 4))
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 4) * error)
+    assert "random draws" in blocks.against(records, About("t", "", "scratch")).note
+    assert "random draws" not in blocks.against(drawn(gaps, "leave_one_subject_out"), About("t", "", "scratch")).note
+
+
+def test_the_test_against_the_baseline_is_told_without_the_folds_that_the_table_leaves_out_too():
+    records = drawn([0.01, 0.02, 0.03, 0.02, -0.7], "leave_one_subject_out")
+    block = blocks.against(records, About("t", "", "scratch", without_folds=(4,)))
+    (row,) = (dict(zip(block.columns[:-1], r, strict=False)) for r in block.rows)
+    assert row["difference (points)"] == "-12.40"
+    assert row["without fold 4 (points)"] == "+2.00"
+    assert float(block.rows[0][-1]) == pytest.approx(stats.ttest_1samp([0.01, 0.02, 0.03, 0.02], 0).pvalue, rel=1e-2)
+    assert "without fold" not in " ".join(blocks.against(records, About("t", "", "scratch")).columns)
+
+
+def test_a_reason_of_several_lines_stays_in_its_row():
+    told = blocks.markdown([Record("SP", 0, 0, status="failed", reason="one\ntwo | three")], About("t", ""))
+    assert "one two \\| three" in told

@@ -152,12 +152,21 @@ def against(records: Sequence[Record], about: About) -> Block:
         f"t test, p corrected for {len(found)} comparisons (Holm); dz = mean / sd of the differences. "
         f"No test below {findings.FEWEST_PAIRS} pairs. A large p is no proof of equality."
     )
+    if unit == "fold" and findings.overlap(records):
+        note += " Folds are random draws of the same subjects: the variance is corrected for that (Nadeau, Bengio)."
     columns = ["row", "pairs", "difference (points)", "95 % interval", "dz", "p", "p (Holm)"]
+    kept = [r for r in records if r.fold not in about.without_folds]
+    fewer = {t.row: t for t in findings.tests(kept, about.baseline, HEADLINE)} if len(kept) < len(records) else {}
+    if fewer:
+        left_out = " ".join(str(f) for f in findings.folds(records) if f in about.without_folds)
+        columns += [f"without fold {left_out} (points)", "p (Holm)"]
     block = Block(f"Against {about.baseline}", note, columns)
     for t in found:
         interval = "-" if math.isnan(t.low) else f"{percent(t.low, '+.2f')} to {percent(t.high, '+.2f')}"
         numbers = [_number(t.dz, "+.2f"), _number(t.p, ".3g"), _number(t.p_holm, ".3g")]
-        block.rows.append([t.row, f"{t.n}", percent(t.difference, "+.2f"), interval, *numbers])
+        other = fewer.get(t.row, findings.Test(t.row, unit, 0))
+        without = [percent(other.difference, "+.2f"), _number(other.p_holm, ".3g")] if fewer else []
+        block.rows.append([t.row, f"{t.n}", percent(t.difference, "+.2f"), interval, *numbers, *without])
     return block
 
 
@@ -211,7 +220,7 @@ def markdown_summary(records: Sequence[Record], about: About) -> str:
 
 
 def _md(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
 def csv_trials(records: Sequence[Record]) -> str:
