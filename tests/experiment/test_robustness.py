@@ -165,6 +165,19 @@ def test_a_run_that_cannot_be_tested_is_said_and_the_others_are_logged(trained, 
     assert [run.tags["tested"] for run in new] == [trained.scratch, trained.scratch]
 
 
+def test_a_run_that_recorded_another_accuracy_than_its_weights_have_is_said(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained.folder)
+    small = {f"robustness__{kind}": [0.5] for kind in disturb.KINDS}
+    settings, tree = trained.settings(robustness__runs=trained.scratch, robustness__draws=1, **small)
+    found, n = robustness.recorded(get(trained.scratch)), 24
+    for shift, status in ((0.0, 0), (1 / n, 0), (3 / n, 1)):
+        monkeypatch.setattr(robustness, "recorded", lambda run, shift=shift: found + shift)
+        assert command.main([], settings, tree) == status
+        told = capsys.readouterr().err
+        assert ("not the accuracy that the run recorded, without any disturbance: " in told) == (status == 1)
+    assert robustness.tolerance(24) == pytest.approx(2 / 24) and robustness.tolerance(10_000) == 0.002
+
+
 def test_a_detector_that_is_named_is_said_to_be_on_no_recordings(trained, monkeypatch, capsys, tmp_path):
     with tracking.open_run("boxes", tmp_path / "boxes", "spkd", tags={"kind": "detect"}) as detector:
         pass
