@@ -54,7 +54,7 @@ def test_rows_of_the_confusion_matrix_are_the_truth_in_the_run_and_in_the_compar
     truth = plan.truth(made, made.split.test)[0]
     predicted = np.where(np.arange(len(truth)) % 2, truth, 0)  # class 0 is guessed too often
     monkeypatch.setattr(step, "predict", lambda *words: (predicted, 0.0))
-    run_report.test_report(run, made, SimpleNamespace(test=None))
+    run_report.test_report(run, made, SimpleNamespace(test=None), "weights of epoch 1")
     counts = np.zeros((3, 3), dtype=int)
     for true, guessed in zip(truth, predicted, strict=True):
         counts[true, guessed] += 1
@@ -67,3 +67,8 @@ def test_rows_of_the_confusion_matrix_are_the_truth_in_the_run_and_in_the_compar
         zip(run.tables["predictions"]["columns"], zip(*run.tables["predictions"]["data"], strict=True), strict=True)
     )
     assert (right["true"], right["predicted"]) == (tuple(truth), tuple(predicted))
+
+
+def test_figures_of_a_test_name_the_epoch_of_their_weights_and_the_headlines_where_it_is_another():
+    assert run_report.of_epoch(4, 4) == "weights of epoch 4"
+    assert run_report.of_epoch(4, 3) == "weights of epoch 4, headline of epoch 3"

@@ -31,7 +31,7 @@ def ending(
     results(run, made, epochs)
     sha256 = provenance.state_sha256(task.network.state_dict())
     run.tags({"weights.sha256": sha256, "weights.epoch": kept.number})
-    run_report.report(run, made, task, state.history, epochs)
+    run_report.report(run, made, task, state.history, epochs, kept)
     _keep_weights(run, made, task, sha256, teachers)
     run_report.describe(run, made, epochs, teachers, code)
 

@@ -21,11 +21,12 @@ LATENCY_RUNS = 30
 
 
 def report(
-    run: tracking.Run, made: Plan, task: step.Task, history: list[loop.Epoch], epochs: dict[str, loop.Epoch]
-) -> None:
-    """Curves, the test report of the task's network, which holds the kept weights by now, and its cost."""
+    run: tracking.Run, made: Plan, task: step.Task, history: list[loop.Epoch], epochs: dict[str, loop.Epoch],
+    kept: loop.Epoch,
+) -> None:  # fmt: skip
+    """Curves, the test report of the task's network, which holds the weights of the kept epoch by now, and its cost."""
     curves(run, made, history, epochs["headline"].number)
-    test_report(run, made, task)
+    test_report(run, made, task, of_epoch(kept.number, epochs["headline"].number))
     costs = measured_cost(made, task)
     run.metrics({f"cost/{name}": value for name, value in costs.items()}, made.settings.train.epochs)
 
@@ -50,12 +51,17 @@ def curves(run: tracking.Run, made: Plan, history: list[loop.Epoch], headline: i
     run.text(figures.curves(series, plan.name(made), made.origin, headline), "plots/curves.svg")
 
 
-def test_report(run: tracking.Run, made: Plan, task: step.Task) -> None:
+def of_epoch(kept: int, headline: int) -> str:
+    """Which weights the figures of a test are of: not always those of the headline."""
+    return f"weights of epoch {kept}" + (f", headline of epoch {headline}" if headline != kept else "")
+
+
+def test_report(run: tracking.Run, made: Plan, task: step.Task, whose: str) -> None:
     """Confusion matrix, F1 of every class and accuracy of every subject, for the kept weights on the test subjects."""
     labels, subjects = plan.truth(made, made.split.test)
     predicted, _ = step.predict(task, task.test, made.settings.train.eval_batch)
     classes, names = made.windows.classes, made.windows.subjects
-    title, origin = plan.name(made), made.origin
+    title, origin = f"{plan.name(made)}, {whose}", made.origin
     counts = metrics.confusion(labels, predicted, len(classes))
     support = [int(n) for n in counts.sum(axis=1)]
     f1 = [float(v) for v in metrics.per_class_f1(labels, predicted, len(classes))]
