@@ -111,6 +111,15 @@ def test_a_subject_is_harder_to_recognise_from_others_than_from_itself(written):
     assert seen > new + 0.1
 
 
+def test_temperatures_alone_do_not_tell_the_activity_of_another_person(written):
+    """All follow one protocol: a temperature that rose alike in everyone would be a clock, and so the label."""
+    windows = windowing.cut(read(written[0], "sound"), 100, 22, "sound")
+    warm = [i for i, name in enumerate(windows.channels) if "temperature" in name]
+    features = windows.windows(np.arange(len(windows)))[:, warm].mean(axis=2)
+    assert len(warm) == 3
+    assert accuracy(features / features.std(axis=0), windows.label, windows.subject) < 3 / 12
+
+
 def windows_of_motion(channels):
     kept = [i for i, name in enumerate(channels) if "acc16" in name or "gyro" in name]
     return kept + [i + len(channels) for i in kept]
