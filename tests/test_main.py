@@ -206,6 +206,7 @@ def test_a_parts_constants_are_found_with_a_type_and_without(written, tmp_path, 
 @pytest.mark.parametrize(("command", "key"), [
     ("detect", "train.epochs"), ("distill", "teacher.network"), ("teacher", "distill.lambda"),
     ("compare", "train.epochs"), ("distill", "presets.quick.train.epochs"), ("bind", "run.seed"),
+    ("detect", "run.device"), ("detect", "tracking.maps_every"), ("compare", "tracking.maps_every"),
 ])  # fmt: skip
 def test_a_setting_that_a_command_does_not_read_is_refused_before_anything_is_done(command, key):
     with pytest.raises(SpkdError, match=f"command line: expected .* got {key}"):
@@ -216,7 +217,26 @@ def test_a_setting_that_a_command_does_not_read_is_refused_before_anything_is_do
 def test_a_command_names_every_section_that_its_file_reads(name):
     text = (plugin.PACKAGE / "cli" / f"{name}.py").read_text()
     read = {*re.findall(r"\bsettings\.([a-z_]+)", text), *re.findall(r"\b(?:tree|raw)\[\"([a-z_]+)\"\]", text)}
-    sections = {*plugin.describe("cli", name)[1]["SECTIONS"], "settings"}
+    sections = {section.split(".")[0] for section in plugin.describe("cli", name)[1]["SECTIONS"]} | {"settings"}
     assert read & set(config.read(ROOT / "params.yaml")) <= sections | (
         {"datasets"} if name == "use_recordings" else set()
     )
+
+
+def test_the_device_of_a_detection_is_named_where_that_of_a_run_was_given():
+    with pytest.raises(SpkdError, match=r"got run\.device; did you mean 'detect\.device'\?"):
+        front.run("detect", ["--run.device", "cuda"])
+
+
+def test_help_of_a_training_tells_the_split_and_scaling_of_its_data_set(capsys):
+    front.main(["teacher", "--help"])
+    out = capsys.readouterr().out
+    assert "--datasets.pamap2.split.rule leave_one_subject_out" in out and "--datasets.pamap2.scaling " in out
+    assert "--datasets.geneactiv" not in out and "--datasets.pamap2.windows" not in out
+
+
+def test_help_of_a_table_names_the_tables_and_what_else_may_be_set(capsys):
+    front.main(["table", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("--tables.sample" in line and "seconds a cell" in line for line in lines)
+    assert len(lines) < 80 and any("`spkd distill` may be given" in line for line in lines)

@@ -39,6 +39,8 @@ def explain(command: str, path: Path) -> str:
     usage = [command.replace("_", "-"), *words, "[--option VALUE ...]", *["[--section.key value ...]"] * bool(sections)]
     lines = [f"usage: spkd {' '.join(usage)}", "", summary, ""]
     lines += [f"  {word}".ljust(24) + f" {meaning}" for word, meaning in {**words, **options}.items()]
+    if "RESOLVES" in constants:
+        lines += ["", "Any setting of `spkd distill` may be given as well, for every cell."]
     return "\n".join([*lines, *_settings(sections, path)])
 
 
@@ -51,12 +53,17 @@ def _settings(sections: tuple[str, ...], path: Path) -> list[str]:
         return ["", f"It reads the settings {', '.join(sections)}: {there}."]
     tree, comments = config.resolve(config.read(path), {}, path), config.comments(path)
     lines = [] if sections[0] in comments else [""]
+    if "train" in sections:
+        sections = (*sections, *(f"datasets.{tree['dataset']}.{part}" for part in ("split", "scaling")))
     for section in sections:
         if section in comments:
             lines.append(f"\n{section}: {comments[section]}")
-        branch = {section: tree.get(section)}
-        for key, value in config.leaves(branch):
-            lines.append(f"  --{key} {config.dump(value)}".ljust(52) + f" {comments.get(key, '')}")
+        found = {section: config.at(tree, section)}
+        if section == "tables":  # what each is about; params.yaml holds their definitions
+            shown = [(f"tables.{name}", "", table["about"]) for name, table in found[section].items()]
+        else:
+            shown = [(key, config.dump(value), comments.get(key, "")) for key, value in config.leaves(found)]
+        lines += [f"  --{key} {value}".ljust(52) + f" {meaning}" for key, value, meaning in shown]
     return [*lines, "", f"Values shown are those of {path} with preset {tree.get('preset')!r} over them."]
 
 

@@ -69,6 +69,14 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
+def at(tree: dict[str, Any], key: str) -> Any:
+    """The value or mapping at a dotted key, None where there is none."""
+    found: Any = tree
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
 def put(tree: dict[str, Any], key: str, value: Any, where: str, file: Path = PARAMS) -> None:
     """Replace the value at a dotted key that already exists. Raises SpkdError with the nearest known key otherwise.
 
@@ -174,10 +182,7 @@ def require_expected(resolved: dict[str, Any], sections: Sequence[str]) -> None:
     """
     presets = resolved["presets"]
     for key, wanted in _read(presets[resolved["preset"]].get(EXPECTS, {}), sections).items():
-        got: Any = resolved
-        for name in key.split("."):
-            got = got.get(name) if isinstance(got, dict) else None
-        if got == wanted:
+        if (got := at(resolved, key)) == wanted:
             continue
         if _prepares_data(key, resolved):
             do = f"prepare them so (`dvc exp run -S {key}={dump(wanted)}`), or choose another preset"
@@ -192,7 +197,7 @@ def require_expected(resolved: dict[str, Any], sections: Sequence[str]) -> None:
 def require_read(given: dict[str, Any], tree: dict[str, Any], sections: Sequence[str], command: str) -> None:
     """Raise SpkdError where the command line sets what the command, of these sections, does not read."""
     if unread := sorted(set(given) - set(_read(given, sections))):
-        known = [key for key, _ in leaves({name: tree[name] for name in sections if name in tree})]
+        known = [key for name in sections for key, _ in leaves({name: at(tree, name)})]
         expected = f"a setting that it reads, of {', '.join(sections)}" if sections else "no setting: it reads none"
         last = unread[0].rpartition(".")[2]
         twins = [key for key in known if key.rpartition(".")[2] == last]
@@ -202,8 +207,8 @@ def require_read(given: dict[str, Any], tree: dict[str, Any], sections: Sequence
 
 def _read(values: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
     """Those of a preset's keys that lie in sections which a command reads."""
-    read = {*sections, *(["datasets"] if "dataset" in sections else [])}
-    return {key: value for key, value in values.items() if key.split(".")[0] in read}
+    read = tuple(f"{name}." for name in (*sections, *(["datasets"] if "dataset" in sections else [])))
+    return {key: value for key, value in values.items() if f"{key}.".startswith(read)}
 
 
 def _sets(preset: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan
 from spkd.settings import Settings
 
-SECTIONS = ("compare", "dataset", "fold", "tracking")
+SECTIONS = ("compare", "dataset", "fold", "tracking.experiment")
 OPTIONS = {"csv": "write every run found into this file, one row each [path]"}
 FACTS = ("kind", "view", "network", "fold", "trial", "data.digest", "weights.sha256", "weights.epoch", "code.commit")
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from spkd.settings import Settings
 
-SECTIONS = ("preset", "detect", "run", "tracking", "coco")
+SECTIONS = (
+    "preset", "detect", "coco", "run.seed", "run.threads", "run.deterministic", "run.tf32", "run.folder",
+    "tracking.experiment",
+)  # fmt: skip
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 from spkd.settings import Settings
 
-SECTIONS = ("robustness", "dataset", "fold", "run", "tracking")
+SECTIONS = ("robustness", "dataset", "fold", "run", "tracking.experiment")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from spkd import plugin
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
-SECTIONS = ("yolo_versions", "detect", "run", "tracking")
+SECTIONS = ("yolo_versions", "detect", "run", "tracking.experiment")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
