@@ -75,6 +75,8 @@ def check_expected(name: str, definition: TableDefinition, windows: windowset.Wi
     for what, wanted in definition.expects.items():
         if got[what] != wanted:
             do = f"set datasets.{windows.manifest['dataset']}.windows in params.yaml and run `dvc repro`"
+            if what == "subjects":
+                do = "these are not all recordings (the sample?): docs/tables.md says what brings them"
             raise SpkdError(f"tables.{name}.expects", f"windows with {what} {wanted}", got[what], do)
 
 

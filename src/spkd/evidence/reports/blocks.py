@@ -74,7 +74,7 @@ def header(records: Sequence[Record], about: About) -> list[str]:
     )
     if about.teachers:
         lines.append(about.teachers)
-    lines.append(f"{cells - gaps} of {cells} cells done, {gaps} not (listed at the end). Data: {', '.join(origins)}.")
+    lines.append(f"{cells - gaps} of {cells} cells of the rows done, {gaps} not (listed at the end). Data: {', '.join(origins)}.")
     return lines
 
 
