@@ -73,6 +73,13 @@ def test_a_large_constant_is_constant_in_spite_of_rounding():
         assert scaling.measure(example(signal), ROWS, rule).constant == ["x", "y"]
 
 
+@pytest.mark.parametrize("rule", ["training", "paper", "subject"])
+def test_a_channel_of_zeros_is_constant_and_is_not_divided_by_zero(rule):
+    found = scaling.measure(example(np.zeros((2, 10))), ROWS, rule)
+    assert found.constant == ["x", "y"]
+    assert (found.std == 1.0).all()
+
+
 def test_statistics_survive_json_exactly():
     for rule in ("training", "paper", "subject"):
         found = scaling.measure(example(), ROWS, rule)

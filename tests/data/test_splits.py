@@ -132,3 +132,7 @@ def test_a_subject_or_a_window_in_two_parts_is_refused():
         splits.assert_disjoint(dataclasses.replace(found, train_subjects=[*found.train_subjects, "s0"]))
     with pytest.raises(SpkdError, match="1 windows in both train and test"):
         splits.assert_disjoint(dataclasses.replace(found, train=np.append(found.train, found.test[0])))
+    with pytest.raises(SpkdError, match="1 windows in both train and validation"):
+        splits.assert_disjoint(dataclasses.replace(found, train=np.append(found.train, found.validation[0])))
+    with pytest.raises(SpkdError, match="1 windows in both validation and test"):
+        splits.assert_disjoint(dataclasses.replace(found, validation=np.append(found.validation, found.test[0])))
