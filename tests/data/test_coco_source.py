@@ -90,6 +90,18 @@ def test_a_wrong_archive_leaves_no_folder_and_the_good_one_stays(mirror, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["annotations"]
 
 
+@pytest.mark.parametrize(("gives_back", "size", "beside"), [
+    (True, 700_000_000, 200_000_000 + 2**28), (True, 10**9, 2**28), (False, 700_000_000, 900_000_000),
+    (True, None, 900_000_000),
+])  # fmt: skip
+def test_where_blocks_are_given_back_little_space_is_needed_beside_the_archive(
+    tmp_path, monkeypatch, gives_back, size, beside
+):
+    monkeypatch.setattr(coco_source.archive, "can_consume", lambda folder: gives_back)
+    remote = coco_source.fetch.Remote("http://official/val2017.zip", "val2017.zip", size)
+    assert coco_source._space_beside(remote, "val2017", tmp_path) == beside
+
+
 def test_coco2017_without_its_entry_is_an_error(mirror, tmp_path):
     with pytest.raises(SpkdError, match="an entry train2017"):
         coco_source.obtain("coco2017", FILES, tmp_path, mirror[0])

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import random
 import re
@@ -26,7 +27,10 @@ BODY = random.Random(0).randbytes(3_000_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `body` below any path; fields say how it misbehaves; `asked` keeps every request's Range."""
+    """Serves `body` below any path; fields say how it misbehaves; `asked` keeps every request's Range.
+
+    encodings: those that the last request would take.
+    """
 
     daemon_threads = True
 
@@ -56,6 +60,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server, asked = self.server, self.headers.get("Range")
         server.asked.append(asked)
+        server.encodings = self.headers.get("Accept-Encoding")
         server.before(len(server.asked))
         self.close_connection = True
         if server.statuses:
@@ -113,6 +118,11 @@ def left(folder):
 def test_a_file_arrives_whole_and_leaves_no_partial_name(server, tmp_path):
     assert get(server, tmp_path).read_bytes() == BODY
     assert left(tmp_path) == ["set.tar"]
+
+
+def test_no_server_may_compress_what_is_written_as_it_comes(server, tmp_path):
+    get(server, tmp_path)
+    assert server.encodings == "identity"
 
 
 def test_a_complete_file_is_not_asked_for_again(server, tmp_path):
@@ -185,6 +195,15 @@ def test_without_etag_and_checksum_nothing_is_resumed(server, tmp_path):
     assert server.asked == [None, None]
 
 
+def test_bytes_of_another_address_are_not_mixed_in_without_a_checksum(server, tmp_path):
+    """The other server may give the same ETag to another file."""
+    (tmp_path / "set.tar.part").write_bytes(b"x" * 1_000_000)
+    note = {"url": "http://elsewhere/set.tar", "validator": server.etag}
+    (tmp_path / "set.tar.part.json").write_text(json.dumps(note))
+    assert get(server, tmp_path, digest=None).read_bytes() == BODY
+    assert server.asked == [None]
+
+
 def test_an_old_part_of_another_version_is_replaced_once_the_checksum_fails(server, tmp_path):
     server.etag = None
     (tmp_path / "set.tar.part").write_bytes(b"x" * 1_000_000)
@@ -227,11 +246,12 @@ def test_a_body_cut_short_without_a_length_header_is_not_taken_for_the_file(serv
         get(server, tmp_path / "unknown", size=None)
 
 
-def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, tmp_path):
+@pytest.mark.parametrize("refusal", [404, 416])  # 416: a range was not asked for
+def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, tmp_path, refusal):
     server.statuses = [503, 429]
     assert get(server, tmp_path).read_bytes() == BODY
-    server.statuses = [404]
-    with pytest.raises(SpkdError, match="HTTP 404"):
+    server.statuses = [refusal]
+    with pytest.raises(SpkdError, match=f"HTTP {refusal}"):
         get(server, tmp_path / "other")
     assert len(server.asked) == 4
 
