@@ -104,6 +104,10 @@ def break_manifest(folder):
     (folder / "manifest.json").write_text("{")
 
 
+def write_no_text(folder):
+    (folder / "manifest.json").write_bytes(b"\xff\xfe{}")
+
+
 def drop_manifest(folder):
     (folder / "manifest.json").unlink()
 
@@ -114,7 +118,9 @@ def age_manifest(folder):
 
 
 @pytest.mark.parametrize(
-    "damage", [cut_short, swap_array, drop_array, break_manifest, drop_manifest, age_manifest], ids=lambda f: f.__name__
+    "damage",
+    [cut_short, swap_array, drop_array, break_manifest, write_no_text, drop_manifest, age_manifest],
+    ids=lambda f: f.__name__,
 )
 def test_a_damaged_folder_is_refused_with_the_command_that_makes_it_again(tmp_path, damage):
     folder = saved(tmp_path)

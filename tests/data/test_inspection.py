@@ -56,8 +56,8 @@ def test_counts_are_per_subject_and_class_with_sums_and_dots_for_none() -> None:
         "windows   6 of 10 samples (0.5 s), step 5 (0.25 s), rule sound",
         "rate      20 Hz, 0.1 minutes of labelled signal",
         "channels  3: c0, c1, c2",
-        "12  duplicate window (first: subject a, sample 7)",
-        "1  page lost (first: x.bin: page 3)",
+        # What was dropped most stands first.
+        "         12  duplicate window (first: subject a, sample 7)\n          1  page lost (first: x.bin: page 3)",
         "duplicate windows: 12",
         "gaps in time: 4",
         "resampled to 100 Hz, from: {'x.bin': 50.0}",

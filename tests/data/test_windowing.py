@@ -168,6 +168,7 @@ def test_the_readers_drops_reach_the_manifest_and_the_reader_is_not_changed():
         (recording([0] * 5, signal=np.zeros((4, 2), np.float32)), r"signal \(5, 2\)"),
         (recording([0] * 5, signal=np.zeros((5, 3), np.float32)), r"signal \(5, 2\)"),
         (recording([0, 0, 2, 0, 0]), "labels from -1 to 1"),
+        (recording([0, 0, -2, 0, 0]), "labels from -1 to 1, got -2 to 0"),
         (recording([0] * 4, signal=np.array([[0, 0], [0, np.nan], [0, 0], [0, 0]], np.float32)), "first at 1"),
     ],
 )
