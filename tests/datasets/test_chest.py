@@ -42,6 +42,10 @@ def test_rows_are_read_in_order_whatever_seq_says(tmp_path: Path) -> None:
     assert found.segment.tolist() == [0, 0, 0, 0]
 
 
+def test_the_last_row_may_end_without_a_line_break(tmp_path: Path) -> None:
+    assert read(tmp_path, ROWS.removesuffix("\n")).items[0].signal[:, 0].tolist() == [1502, 1667, 1611, 1601]
+
+
 def test_label_0_is_unlabelled(tmp_path: Path) -> None:
     assert read(tmp_path, ROWS).items[0].label.tolist() == [0, 0, 6, UNLABELLED]
 

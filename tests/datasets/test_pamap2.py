@@ -125,6 +125,16 @@ def test_a_flipped_byte_anywhere_in_a_member_is_refused(tmp_path, place):
         pamap2.read(tmp_path, settings())
 
 
+def test_an_encrypted_archive_within_the_archive_is_refused_as_such(tmp_path):
+    path = nested(tmp_path, {"Protocol/subject101.dat": walk()}) / _pamap2_dat.OUTER
+    raw, name = bytearray(path.read_bytes()), _pamap2_dat.INNER.encode()
+    raw[raw.index(name) - 30 + 6] |= 1  # the flags in the header before its bytes, and in the index
+    raw[raw.rindex(name) - 46 + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(SpkdError, match="a whole zip archive, got .*encrypted"):
+        pamap2.read(tmp_path, settings())
+
+
 def packed(path, compression=zipfile.ZIP_DEFLATED):
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("subject101.dat", walk())
@@ -230,6 +240,7 @@ def damaged(row, change):
         (lambda f: b" ".join([*f, b"1"]), "row 7: expected 54 numbers, got 55"),
         (lambda f: b"", "row 7: expected 54 numbers, got 0"),
         (lambda f: b" ".join([*f[:9], b"1_8.3", *f[10:]]), "row 7: expected a number or NaN, got '1_8.3' in column 10"),
+        (lambda f: b" ".join([*f[:9], b'"8"', *f[10:]]), "row 7: expected a number or NaN, got '\"8\"' in column 10"),
         (lambda f: b" ".join([*f[:9], b"0.1x", *f[10:]]), "row 7: expected a number or NaN, got '0.1x' in column 10"),
         (lambda f: b" ".join([*f[:52], b"abc", f[53]]), "'abc' in column 53"),
         (lambda f: b" ".join([*f[:9], b"inf", *f[10:]]), "row 7: expected finite readings, got inf"),
@@ -404,6 +415,12 @@ def test_paper_rule_thins_the_subject_after_other_labels_are_deleted():
     )
     assert found.signal[:, 2].tolist() == [0, 3, 8, 11]
     assert found.label.tolist() == [4, 4, 5, 5]
+
+
+def test_the_rate_is_that_of_the_rows_that_are_kept(tmp_path):
+    (tmp_path / "subject101.dat").write_bytes(walk())
+    assert pamap2.read(tmp_path, settings()).rate_hz == 100.0
+    assert pamap2.read(tmp_path, settings(keep_every=4)).rate_hz == 25.0
 
 
 # --- real rows -------------------------------------------------------------------------------------------------------
