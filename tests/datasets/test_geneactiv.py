@@ -112,6 +112,7 @@ def test_windows_that_would_overlap_are_an_error_that_names_the_setting(lab: Pat
         ({"xw": np.zeros((4, 3, 2))}, ".mat file whose xw is not numbers (samples, 3)"),
         ({"xw": "text"}, ".mat file whose xw is not numbers (samples, 3)"),
         ({"xw": np.array([{"a": 1}, 2], dtype=object)}, ".mat file whose xw is not numbers (samples, 3)"),
+        ({"xw": np.full((4, 3), 1j)}, ".mat file whose xw is not numbers (samples, 3)"),
         ({"xw": np.full((4, 3), np.nan)}, ".mat file with NaN or infinity"),
         ({"xw": np.full((4, 3), np.inf)}, ".mat file with NaN or infinity"),
     ],
@@ -307,6 +308,8 @@ def test_a_damaged_page_is_counted_and_starts_a_new_segment(old: bytes, new: byt
     ({b"10:00:06:000": b"18:00:06:000", b"10:00:09:000": b"18:00:09:000"}, 4, 2, {}),  # a clock that was set
     ({b"10:00:06:000": b"10:00:02:000", b"10:00:09:000": b"10:00:12:500"}, 3, 2,
      {"page not later than the one before it": 1}),
+    ({b"10:00:06:000": b"10:00:10:000", b"10:00:09:000": b"10:00:02:000"}, 3, 2,
+     {"page not later than the one before it": 1}),  # a pause before the last but one, which is as good as any
 ])  # fmt: skip
 def test_one_page_with_a_wrong_clock_costs_no_other_page(changed, n_pages, segments, drops) -> None:
     data, report = fixed_bin(), Report()
@@ -316,6 +319,24 @@ def test_one_page_with_a_wrong_clock_costs_no_other_page(changed, n_pages, segme
     found = _geneactiv_bin.decode(data, "x", report)
     assert dict(report.drops) == drops
     assert (len(found.accel_g), found.segment[-1] + 1) == (300 * n_pages, segments)
+
+
+def test_a_page_that_comes_too_late_leaves_the_clock_of_the_one_before_it_in_trust() -> None:
+    """Page 2 after a pause, then page 1: pages 0, 2 and 3 are kept."""
+    data, report = fixed_bin(), Report()
+    for old, new in ((b"Number:2", b"Number:1"), (b"Number:1", b"Number:2"), (b":03:000", b":10:000"),
+                     (b":09:000", b":13:000")):  # fmt: skip
+        data = data.replace(old, new, 1)
+    found = _geneactiv_bin.decode(data, "x", report)
+    assert dict(report.drops) == {"missing page (sequence number)": 1, "page not later than the one before it": 1}
+    assert found.segment.tolist() == [0] * 300 + [1] * 600
+
+
+def test_digits_in_small_letters_are_read_as_well() -> None:
+    data = fixed_bin().replace(b"102FFE000", b"102ffe000").replace(b"103FFD", b"103ffd")
+    assert data != fixed_bin()
+    small, large = (_geneactiv_bin.decode(each, "x", Report()).accel_g for each in (data, fixed_bin()))
+    assert small.tolist() == large.tolist()
 
 
 def test_a_page_at_another_rate_is_counted() -> None:
@@ -369,6 +390,14 @@ def test_a_header_without_calibration_or_rate_is_an_error(old: bytes, new: bytes
         _geneactiv_bin.decode(fixed_bin().replace(old, new, 1), "x", Report())
 
 
+@pytest.mark.parametrize(("name", "old"), [(b"x gain", b"25600"), (b"Measurement Frequency", b"100")])
+@pytest.mark.parametrize("new", [b"0", b"-5"])
+def test_a_header_with_a_rate_or_one_gain_not_above_zero_is_an_error(name: bytes, old: bytes, new: bytes) -> None:
+    data = fixed_bin().replace(name + b":" + old, name + b":" + new, 1)
+    with pytest.raises(SpkdError, match="a rate and gains above 0"):
+        _geneactiv_bin.decode(data, "x", Report())
+
+
 # .csv files and intervals ---------------------------------------------------------------------------------------------
 
 
@@ -387,6 +416,13 @@ def test_csv_values_and_times_are_read_after_100_header_lines(tmp_path: Path) ->
     assert (found.subject_code, found.rate_hz, found.accel_g.shape) == ("7", 100.0, (300, 3))
     assert found.accel_g[2].tolist() == [np.float32(0.0078), -0.5, 1.0]
     assert found.time_s[[0, 1, 299]].tolist() == [1714989600.0, 1714989600.01, 1714989602.99]
+
+
+def test_the_last_row_of_a_csv_may_end_without_a_line_break(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(csv_text(7).removesuffix("\n"))
+    found = _geneactiv_csv.decode(tmp_path / "a.csv")
+    assert found.accel_g[-1].tolist() == [np.float32(0.0234), -0.5, 1.0]
+    assert len(found.time_s) == 7
 
 
 def test_csv_blocks_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,6 +583,15 @@ def test_a_file_belongs_to_the_subject_its_stem_spells_where_nothing_else_says_s
     assert [item.subject for item in read(devices, [1, 2]).items] == ["7", "8"]
 
 
+def test_a_headers_subject_code_comes_before_the_files_name(devices: Path) -> None:
+    (devices / "wrist.bin").rename(devices / "8.bin")
+    (devices / "wrist.csv").unlink()
+    rows = "8,2024-05-06 10:00:00,2024-05-06 10:00:02,1\n7,2024-05-06 10:00:03,2024-05-06 10:00:04,2\n"
+    rows += "7,2024-05-06 10:00:05,2024-05-06 10:00:06,1\n"
+    (devices / "intervals.csv").write_text(f"subject,start,end,label\n{rows}")
+    assert [(item.subject, len(item.label)) for item in read(devices, [1, 2]).items] == [("7", 200)]
+
+
 def test_intervals_and_files_without_each_other_are_counted(devices: Path) -> None:
     (devices / "other.bin").write_bytes(fixed_bin(subject="99"))
     with (devices / "intervals.csv").open("a") as file:
@@ -639,6 +684,14 @@ def test_an_interval_goes_on_in_the_file_that_begins_where_another_ends(devices:
     assert [len(item.label) for item in read(devices, [1, 2]).items] == [100 + 400, 300]
 
 
+def test_a_single_sample_in_two_files_of_one_subject_is_an_error_too(devices: Path) -> None:
+    (devices / "wrist.csv").write_text(csv_text(subject="7"))
+    rows = "7,2024-05-06 10:00:00,2024-05-06 10:00:00.005,1\n7,2024-05-06 10:00:05,2024-05-06 10:00:06,2\n"
+    (devices / "intervals.csv").write_text(f"subject,start,end,label\n{rows}")
+    with pytest.raises(SpkdError, match="one file of subject 7 at a time"):
+        read(devices, [1, 2])
+
+
 @pytest.fixture
 def namesakes(devices: Path) -> Path:
     """left/wrist.bin without a subject in its header and right/wrist.bin of subject 8; nothing else."""
@@ -671,6 +724,14 @@ def test_a_file_that_intervals_give_to_another_subject_than_its_header_is_an_err
         SpkdError, match=r"right/wrist\.bin: expected a file of subject 7, .* got Subject Code 8; correct"
     ):
         read(namesakes, [1, 2])
+
+
+def test_the_span_of_an_interval_is_from_its_first_sample_to_its_last() -> None:
+    recording = _wrist_device.DeviceRecording("", 1.0, np.zeros((9, 3)), np.arange(9.0), np.zeros(9, np.int32))
+    some, none, beyond = (
+        _wrist_device.Interval("7", start_s, end_s, 1, "", "") for start_s, end_s in ((2, 5), (5.2, 5.8), (6.5, 99))
+    )
+    assert _wrist_device.spans_s(recording, [some, none, beyond]) == {some: (2.0, 4.0), beyond: (7.0, 8.0)}
 
 
 def test_column_names_of_intervals_may_have_spaces_around(devices: Path) -> None:
