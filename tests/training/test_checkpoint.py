@@ -5,6 +5,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from spkd.errors import SpkdError
 from spkd.training import checkpoint
 
 
@@ -74,6 +75,18 @@ def test_what_is_loaded_is_what_safetensors_itself_keeps(tmp_path):
     for name, tensor in expected.items():
         assert (found[name].dtype, found[name].shape) == (tensors[name].dtype, tensors[name].shape), name
         assert found[name].numpy().tobytes() == tensor.numpy().tobytes(), name
+
+
+def test_a_file_that_is_missing_or_damaged_or_not_ours_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(SpkdError, match=r"c\.safetensors: expected a readable safetensors file"):
+        checkpoint.load(path)
+    path.write_bytes(b"no tensors")
+    with pytest.raises(SpkdError, match=r"c\.safetensors: expected a readable safetensors file"):
+        checkpoint.load(path)
+    save_file({"w": torch.ones(3)}, path)
+    with pytest.raises(SpkdError, match=r"c\.safetensors: expected a file with a `state` entry"):
+        checkpoint.load(path)
 
 
 def test_a_type_that_numpy_lacks_is_refused_before_anything_is_written(tmp_path):

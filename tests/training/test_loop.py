@@ -259,6 +259,14 @@ def test_the_chosen_weights_are_those_of_the_first_of_the_best_validation_epochs
     assert equal == [False, False, True, False]
 
 
+def test_the_chosen_weights_are_the_last_ones_where_no_subjects_validate(make_task, settings, tmp_path):
+    task = make_task()
+    task = replace(task, validation=task.validation[:0])
+    state = fit(task, settings, tmp_path / "c")
+    assert [epoch.validation for epoch in state.history] == [{}] * settings.epochs
+    assert all(torch.equal(state.chosen[name], tensor) for name, tensor in task.network.state_dict().items())
+
+
 def test_student_and_teacher_see_the_same_noise_of_a_step_and_no_two_steps_the_same(make_task, settings, tmp_path):
     noisy = settings.model_copy(update={"noise": 0.1, "epochs": 2, "batch": 24})  # two steps an epoch
     task, student, teacher = make_task(teachers=1), [], []
@@ -290,6 +298,13 @@ def test_the_judged_loss_is_that_of_all_windows_however_they_are_cut(make_task):
     whole = torch.nn.functional.cross_entropy(logits, task.windows.label[task.test])
     assert float(loss) == pytest.approx(float(whole), abs=1e-6)
     assert torch.equal(predicted, logits.argmax(1))
+
+
+def test_an_epoch_of_more_windows_than_single_precision_can_count_is_summed():
+    sums = {}
+    for n_windows in (2**24, 1):
+        step._tally(sums, {"total": torch.ones(())}, n_windows)
+    assert {name: value.item() for name, value in sums.items()} == {"total": 2**24 + 1, "good_steps": 2}
 
 
 def test_losses_and_accuracy_of_an_epoch_are_the_means_of_its_steps(make_task, settings, tmp_path, monkeypatch):
