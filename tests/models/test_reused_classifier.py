@@ -23,6 +23,16 @@ def test_the_encoder_starts_as_that_of_the_plain_student(made):
     assert all(torch.equal(own[n], t) for n, t in plain.items() if not n.startswith("head."))
 
 
+def test_the_projector_too_is_drawn_from_the_generator_alone(made):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        state = torch.random.get_rng_state()
+        again = build(Settings(depth=10, width=1, teacher_channels=128), 3, 5, 1, stream(0))
+        assert torch.equal(torch.random.get_rng_state(), state)
+    expected = made[0].projector.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in again.projector.state_dict().items())
+
+
 def test_a_projected_feature_that_is_the_teachers_gives_the_teachers_logits(made):
     network, teacher = made
     network.eval(), teacher.eval()

@@ -323,6 +323,13 @@ def test_a_loss_with_layers_of_its_own_leaves_the_taps_to_the_others(student, la
     torch.testing.assert_close(parts["simkd/a"], (projected - t_features["norm"].relu()).square().mean().detach())
 
 
+def test_trainable_parts_lie_where_the_features_do():
+    features = {"norm": torch.empty(B, 7, 5, device="meta")}
+    objective = Objective(0.7, [], {"dcd": 1.0}, LOSSES)
+    objective.grow(features, [("a", draw(1, B, N_CLASSES), {"norm": features["norm"]})], torch.Generator())
+    assert {p.device.type for p in objective.parts.parameters()} == {"meta"}
+
+
 def test_every_pair_of_layer_and_teacher_has_trainable_parts_of_its_own(student, labels):
     features = {"norm": draw(30, B, 7, 5).float()}
     teachers = [

@@ -30,6 +30,14 @@ def test_its_weights_are_shares_that_sum_to_one_for_every_window(name, n_teacher
 
 
 @pytest.mark.parametrize("name", COMPUTED)
+def test_its_weights_are_as_precise_as_the_logits(name):
+    logits = list(torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    settings = config.part("weightings", name, TREE).model_dump()
+    weights = getattr(plugin.load("weightings", name), name)(logits, torch.arange(7) % 4, **settings)
+    torch.testing.assert_close(weights.sum(0), torch.ones(7, dtype=torch.float64), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", COMPUTED)
 def test_equal_teachers_have_equal_weights(name):
     logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
     settings = config.part("weightings", name, TREE).model_dump()
