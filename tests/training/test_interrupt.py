@@ -45,6 +45,21 @@ def test_the_parents_signal_right_behind_the_terminals_is_no_second_stop_and_a_l
         pytest.fail("the second stop waited too")
 
 
+@pytest.mark.parametrize("number", BOTH)
+def test_a_stop_that_the_last_step_outlives_is_heard_behind_it(number):
+    before, done = handlers(), []
+    with pytest.raises(KeyboardInterrupt, match=number.name), stop_between_steps():
+        os.kill(os.getpid(), number)
+        done.append("last step")
+    assert done and handlers() == before
+
+
+def test_a_failure_after_a_stop_stays_the_failure_that_it_is():
+    with pytest.raises(ZeroDivisionError), stop_between_steps():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ZeroDivisionError
+
+
 def test_a_thread_leaves_signals_alone():
     before, seen = handlers(), []
 

@@ -425,6 +425,24 @@ def test_a_stopped_run_ends_with_the_bits_of_an_uninterrupted_one_those_of_its_l
     assert all(torch.equal(ended[name], tensor) for name, tensor in unbroken.items())
 
 
+def test_a_stop_in_the_last_step_of_all_is_no_lost_one_and_costs_no_second_training(make_task, settings, tmp_path):
+    """What comes behind the training, another run above all, must not begin."""
+    task, path, told = make_task(teachers=1), tmp_path / "c", []
+    answers, known = [], task.teachers[0]
+
+    def teacher(rows, noise=None):
+        answers.append(rows)
+        if len(answers) == 9:  # three epochs of three steps
+            os.kill(os.getpid(), signal.SIGTERM)
+        return known(rows, noise)
+
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        fit(replace(task, teachers=[teacher]), settings, path)
+    again = replace(task, teachers=[teacher])
+    assert len(fit(again, settings, path, told.append).history) == 3
+    assert (len(answers), told) == (9, [])
+
+
 def test_a_step_begins_to_read_the_next_ones_windows(make_task, settings, tmp_path, monkeypatch):
     task, asked = make_task(), []
     monkeypatch.setattr(task.windows, "expect", lambda *batches: asked.extend(batches))

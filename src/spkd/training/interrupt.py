@@ -34,7 +34,11 @@ class Stop:
 
 @contextmanager
 def stop_between_steps() -> Iterator[Stop]:
-    """A Stop that listens while the context is open; outside the main thread it never becomes true."""
+    """A Stop that listens while the context is open; outside the main thread it never becomes true.
+
+    Raises KeyboardInterrupt at the end where a stop was asked for and nothing was raised: in the last step of all, the
+    command would go on with what comes behind the training, another training too.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -45,3 +49,5 @@ def stop_between_steps() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if stop:
+        raise KeyboardInterrupt(f"{stop.name}; the same command goes on behind this training")
