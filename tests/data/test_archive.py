@@ -76,6 +76,11 @@ def test_a_bomb_that_declares_its_size_is_refused_before_it_unpacks(tmp_path):
         archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
 
 
+def test_an_archive_of_exactly_the_limit_is_unpacked(tmp_path):
+    archive.unpack(make(tmp_path, [("val/zeros", bytes(LIMIT))]), "val", tmp_path / "val", LIMIT)
+    assert tree(tmp_path / "val") == {"zeros": bytes(LIMIT)}
+
+
 def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path):
     zipped = make(tmp_path, [("val/zeros", bytes(4 * LIMIT))])
     true, lie = struct.pack("<I", 4 * LIMIT), struct.pack("<I", 10)
@@ -134,6 +139,11 @@ def test_consumed_archives_give_their_blocks_back_while_unpacking(tmp_path, monk
     assert tree(tmp_path / "val") == {Path(n).name: c for n, c in members}
     assert [round(b / 300_000) for b in blocks] == [4, 3, 2, 1]
     assert left(tmp_path) == ["val"]
+
+
+def test_an_empty_member_does_not_end_the_giving_back(tmp_path):
+    with (tmp_path / "whole").open("w+b") as file:
+        assert archive.punch(file.fileno(), 0, 0)
 
 
 def test_no_block_is_given_back_before_its_copy_is_on_the_disk(tmp_path, monkeypatch):

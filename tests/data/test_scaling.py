@@ -67,6 +67,12 @@ def test_a_constant_channel_is_named_and_its_std_is_one():
     assert found.std[0, 1] == 1.0
 
 
+def test_a_channel_that_is_constant_for_one_subject_is_named_and_others_keep_their_spread():
+    found = scaling.measure(example(), ROWS, "subject")
+    assert found.constant == ["y"]
+    assert found.std[:, 1] == pytest.approx([1.0, np.std([1, 2, 3, 4])])
+
+
 def test_a_large_constant_is_constant_in_spite_of_rounding():
     signal = np.full((2, 10), 0.1) * np.array([[1e6], [1.0]])
     for rule in ("training", "paper", "subject"):
@@ -107,6 +113,9 @@ def test_statistics_of_other_channels_or_other_subjects_are_refused():
     renamed = scaling.from_dict({**scaling.measure(example(), ROWS, "training").to_dict(), "channels": ["x", "z"]})
     with pytest.raises(SpkdError, match="channels"):
         renamed.group(example())
+    swapped = scaling.from_dict({**scaling.measure(example(), ROWS, "training").to_dict(), "channels": ["y", "x"]})
+    with pytest.raises(SpkdError, match="channels"):
+        swapped.group(example())
 
 
 def test_no_training_window_is_an_error():

@@ -88,6 +88,12 @@ def test_a_class_that_training_lacks_is_reported():
     assert splits.leave_one_subject_out(windows_of(has), 0, 1, stream()).missing == ["c2"]
 
 
+def test_a_class_that_validation_alone_has_is_reported():
+    has = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]], dtype=bool)
+    found = splits.leave_one_subject_out(windows_of(has), 0, 1, stream())
+    assert found.missing == [{"s1": "c2", "s2": "c3"}[found.validation_subjects[0]]]
+
+
 @pytest.mark.parametrize("fold", [-1, 8])
 def test_a_fold_that_does_not_exist_is_refused_with_the_ones_that_do(fold):
     with pytest.raises(SpkdError, match=r"0 to 7.*0 \(s0\)"):

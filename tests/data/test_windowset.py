@@ -33,6 +33,7 @@ def test_a_window_is_the_slice_of_the_signal_at_its_start():
 
 def test_counts_are_those_of_each_subject_and_class():
     assert example().manifest["counts"] == {"a": {"rest": 1, "walk": 1}, "b": {"rest": 0, "walk": 1}}
+    assert example(label=np.array([1, 1, 1])).manifest["counts"]["a"] == {"rest": 0, "walk": 2}
     assert example().manifest["n_windows"] == len(example()) == 3
 
 

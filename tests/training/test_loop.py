@@ -443,6 +443,21 @@ def test_a_stop_in_the_last_step_of_all_is_no_lost_one_and_costs_no_second_train
     assert (len(answers), told) == (9, [])
 
 
+def test_a_finished_training_is_found_again_with_its_chosen_weights(make_task, settings, tmp_path):
+    expected, found = (fit(make_task(), settings, tmp_path / "c").chosen for _ in range(2))
+    assert expected.keys() == found.keys() and expected
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_losses_are_means_of_the_windows_that_are_trained_on(make_task, settings, tmp_path):
+    """Even logits cost log 3 for every window; of 48 windows two batches of 20 are trained on."""
+    task = make_task()
+    torch.nn.init.zeros_(task.network.head.weight)
+    still = settings.model_copy(update={"epochs": 1, "batch": 20, "last_batch": "drop", "lr": 1e-12, "lr_final": 1e-12})
+    (epoch,) = fit(task, still, tmp_path / "c").history
+    assert epoch.losses["cross_entropy"] == pytest.approx(math.log(3))
+
+
 def test_a_step_begins_to_read_the_next_ones_windows(make_task, settings, tmp_path, monkeypatch):
     task, asked = make_task(), []
     monkeypatch.setattr(task.windows, "expect", lambda *batches: asked.extend(batches))
