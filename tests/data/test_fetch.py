@@ -131,6 +131,11 @@ def test_a_complete_file_is_not_asked_for_again(server, tmp_path):
     assert len(server.asked) == 1
 
 
+def test_a_file_of_another_size_is_fetched_again(server, tmp_path):
+    (tmp_path / "set.tar").write_bytes(BODY[:-1])
+    assert get(server, tmp_path).read_bytes() == BODY
+
+
 def test_a_dropped_connection_is_continued_where_it_stopped(server, tmp_path):
     server.drop_after = [1_000_000, 700_000]
     assert get(server, tmp_path).read_bytes() == BODY

@@ -73,6 +73,12 @@ def test_a_subject_with_one_class_does_not_choose_the_epoch():
         assert splits.leave_one_subject_out(windows_of(has), 0, 1, stream(seed)).validation_subjects != ["s4"]
 
 
+def test_a_subject_with_half_of_the_classes_may_choose_the_epoch():
+    has = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
+    for seed in range(20):  # s3 alone has two classes, s2 has less than half
+        assert splits.leave_one_subject_out(windows_of(has), 0, 1, stream(seed)).validation_subjects == ["s1"]
+
+
 def test_the_only_training_subject_of_a_class_is_not_held_out():
     has = np.ones((5, 4), dtype=bool)
     has[[1, 2, 4], 3] = False

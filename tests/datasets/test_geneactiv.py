@@ -734,6 +734,14 @@ def test_the_span_of_an_interval_is_from_its_first_sample_to_its_last() -> None:
     assert _wrist_device.spans_s(recording, [some, none, beyond]) == {some: (2.0, 4.0), beyond: (7.0, 8.0)}
 
 
+def test_a_clock_that_steps_back_behind_a_gap_labels_all_samples_up_to_the_intervals_end() -> None:
+    time_s, segment = np.array([0.0, 5, 1, 2, 3, 4, 5, 6]), np.array([0, 0, 1, 1, 1, 1, 1, 1], np.int32)
+    recording = _wrist_device.DeviceRecording("", 1.0, np.zeros((8, 3), np.float32), time_s, segment)
+    interval = _wrist_device.Interval("7", 1.5, 5.5, 1, "", "")
+    found = _wrist_device.labelled(recording, [interval], {1: 0}, "7", "x", Report())
+    assert found.segment.tolist() == [0, 1, 1, 1, 1, 1]
+
+
 def test_column_names_of_intervals_may_have_spaces_around(devices: Path) -> None:
     expected = _wrist_device.read_intervals(devices / "intervals.csv")
     rows = (devices / "intervals.csv").read_text().partition("\n")[2]

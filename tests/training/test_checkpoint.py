@@ -6,7 +6,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spkd.errors import SpkdError
-from spkd.training import checkpoint
+from spkd.models.wide_resnet import WideResNet
+from spkd.training import checkpoint, weights
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(tmp_path, monkeypatch):
@@ -107,3 +108,15 @@ def test_a_disk_that_is_full_for_safetensors_is_the_systems_error_with_the_name_
     monkeypatch.setattr(checkpoint, "save_file", fails)
     with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device.*net.safetensors"):
         checkpoint.save(tmp_path / "net.safetensors", {"a": torch.ones(1)}, {})
+
+
+def test_weights_that_do_not_fit_their_card_are_refused_by_the_networks_name(tmp_path):
+    path, shape = tmp_path / "w.safetensors", {"model": "wide_resnet", "depth": 10, "width": 1}
+    data = {"dataset": "demo", "data_digest": "", "length": 16, "channels": ["x"], "classes": ["a", "b"], "scaling": {}}
+    subjects = {f"{part}_subjects": [] for part in ("train", "validation", "test")}
+    card = weights.Card("wrn10-1", shape, "signal", {}, **data, **subjects, fold=0, seed=0, origin="simulated")
+    weights.save(path, WideResNet(10, 1, 1, 2, 1), card)
+    assert weights.load(path)[1] == card
+    weights.save(path, WideResNet(10, 2, 1, 2, 1), card)
+    with pytest.raises(SpkdError, match=r"w\.safetensors: expected weights of wrn10-1"):
+        weights.load(path)

@@ -361,6 +361,7 @@ def test_the_sums_of_an_epoch_stay_in_their_place(make_task, settings, tmp_path)
     fit(make_task(), settings, tmp_path / "c", lambda state: places.append(list(state.sums.values())))
     first, *others = places[1:]
     assert len(first) > 2
+    assert not any(value.requires_grad for value in first)  # which would keep every step's graph
     assert all(one is other for later in others for one, other in zip(first, later, strict=True))
 
 
