@@ -47,6 +47,14 @@ def test_a_row_has_one_scale_for_maps_and_one_as_wide_to_either_side_for_differe
             assert (found[f"student - {name}", y] == colours.pixels(entries, limits, "RdBu_r")).all()
 
 
+def test_each_scale_has_the_colours_of_the_maps_beside_it():
+    root = ElementTree.fromstring(panel.draw({"a": random_layer(1, 1)}, LABELS, CLASSES, "run", "uci"))
+    scales = [p.find(f"{SVG}image").get("href") for p in root.iter(f"{SVG}svg") if p.get("class") == "scale"]
+    highest = [Image.open(io.BytesIO(base64.b64decode(s.partition("base64,")[2]))).convert("RGB") for s in scales]
+    expected = [tuple(colours.table(name)[-1].tolist()) for name in ("viridis", "RdBu_r")]
+    assert [image.getpixel((0, 0)) for image in highest] == expected
+
+
 def test_layers_columns_and_classes_are_named():
     layers = {"group<1>": random_layer(1, 1), "group2": random_layer(2, 1)}
     root = ElementTree.fromstring(panel.draw(layers, LABELS, CLASSES, "run, epoch 3", "simulated"))

@@ -33,6 +33,12 @@ def test_probe_spreads_a_class_over_subjects():
     assert sorted(subjects[similarity.probe(labels, 4, subjects)]) == [0, 1, 2, 3]
 
 
+def test_the_whole_probe_is_in_the_order_of_class_subject_and_row():
+    labels, subjects = np.arange(300) * 7 % 3, np.arange(300) * 11 % 4
+    expected = np.lexsort((np.arange(300), subjects, labels))
+    assert similarity.probe(labels, 300, subjects).tolist() == expected.tolist()
+
+
 def test_probe_never_takes_a_window_twice_or_an_unlabelled_one_and_gives_all_of_a_small_class():
     labels = np.array([0, -1, 1, 1, 1, 1, 1])
     rows = similarity.probe(labels, 3)
@@ -99,6 +105,17 @@ def test_the_colour_scale_of_a_layer_is_the_teachers_and_stays_while_the_student
     assert layer.signed_limits == other.signed_limits == (layer.limits[0] - layer.limits[1], np.ptp(layer.limits))
     entries = [similarity.normalised(t)[~np.eye(12, dtype=bool)] for t in layer.teachers.values()]
     assert layer.limits == tuple(np.percentile(np.concatenate(entries), [1, 99]))
+
+
+def test_one_entry_far_out_does_not_set_the_scale_of_the_differences():
+    differences = np.full((20, 20), 0.1)
+    differences[3, 4] = -5.0
+    assert similarity.symmetric([differences]) == pytest.approx((-0.1, 0.1))
+
+
+def test_a_difference_is_the_students_map_minus_the_teachers():
+    found = Layer(STUDENT, {"t": TEACHER}).differences["t"]
+    assert found.ravel() == pytest.approx([0.4, -0.8, -0.6, 0.2])
 
 
 def test_a_constant_map_still_has_a_colour_scale():

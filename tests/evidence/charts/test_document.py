@@ -2,7 +2,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from spkd.evidence.charts.document import document
+from spkd.evidence.charts.document import MARGIN, document
 from spkd.evidence.charts.plots import Chart
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -24,6 +24,12 @@ def test_charts_stand_row_by_row_and_none_reaches_into_another_or_out_of_the_doc
     assert x0 + w0 < x1 and y0 == y1 and x2 == x0 and y2 > y1 + h1
     assert x2 + w2 < float(root.get("width")) and y2 + h2 < float(root.get("height"))
     assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
+
+
+def test_charts_side_by_side_keep_their_distance_from_the_edge():
+    text = document("title", "uci", [[box(300, 50), box(300, 80)]])
+    x, _, width, _ = placed(text)[1]
+    assert x + width + MARGIN == float(ElementTree.fromstring(text).get("width"))
 
 
 @pytest.mark.parametrize("origin", ["simulated", "uci"])

@@ -35,6 +35,27 @@ def test_the_mean_is_a_line_at_its_value_and_has_its_name():
     assert f'd="M{start + width:.1f} ' in drawn.inside
 
 
+@pytest.mark.parametrize(("value", "anchor"), [(0.9, "end"), (0.1, "start")])
+def test_the_words_of_the_mean_reach_into_the_chart(value, anchor):
+    drawn = named_rows.bars("x", [("a", [(series(0), 0.5)])], 1.0, "F1 [%]", ("mean", value))
+    words = next(t for t in ElementTree.fromstring(str(drawn)).iter("text") if "mean" in (t.text or ""))
+    assert words.get("text-anchor") == anchor
+
+
+def test_the_axis_below_the_bars_is_in_per_cent():
+    drawn = named_rows.bars("x", [("a", [(series(0), 0.123)])], 1.0, "F1 [%]")
+    assert {"0", "20", "40", "60", "80", "100", "F1 [%]"} <= set(texts(drawn))
+
+
+def test_rows_of_a_matrix_are_true_classes_and_columns_predicted_ones():
+    words = np.array([["aa", "ab"], ["ba", "bb"]])
+    drawn = named_rows.matrix(words, words, np.full((2, 2), "#ffffff"), ["a", "b"], "t")
+    cells = {r[0].text: (float(r.get("x")), float(r.get("y"))) for r in ElementTree.fromstring(str(drawn)).iter("rect")}
+    (x, y), side = cells["true a, predicted a: aa"], named_rows.cell_px(words)
+    assert cells["true a, predicted b: ab"] == (x + side, y)
+    assert cells["true b, predicted a: ba"] == (x, y + side)
+
+
 def test_a_run_is_hidden_with_its_bar_and_its_number():
     drawn = named_rows.bars("x", [("a", [(series(3, "D"), 0.25)])], 1.0)
     assert len(re.findall(r'class="[^"]*\br3\b', drawn.inside)) == 2
@@ -63,6 +84,7 @@ def test_text_on_a_dark_cell_is_light():
 def test_cells_are_as_wide_as_what_is_written_in_them():
     assert named_rows.cell_px(np.array([["+100"]])) == 27
     assert named_rows.cell_px(np.array([["12345678"]])) > 8 * 5
+    assert named_rows.cell_px(np.full((15, 15), "")) == 27
     assert named_rows.cell_px(np.full((16, 16), "")) == 14
 
 

@@ -57,6 +57,7 @@ def test_a_narrow_cost_axis_still_has_ticks():
 def test_the_pareto_front_is_what_nothing_cheaper_beats():
     points = [(1.0, 50.0), (2.0, 40.0), (2.0, 60.0), (3.0, 60.0), (9.0, 61.0)]
     assert plots.pareto(points) == [0, 2, 4]
+    assert plots.pareto([(1.0, 50.0), (1.0, 50.0), (2.0, 55.0), (2.0, 60.0)]) == [0, 3]
     assert plots.pareto([]) == []
 
 
@@ -141,6 +142,31 @@ def test_the_reported_epoch_of_a_long_curve_is_a_dot_on_it():
     assert len(plots.thinned(points, 138)) <= plots.MOST_POINTS + 2
 
 
-@pytest.mark.parametrize(("value", "text"), [(1_200_000, "1.2M"), (0.5, "0.5"), (0, "0"), (2e9, "2G"), (5000, "5k")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1_200_000, "1.2M"), (-1_200_000, "-1.2M"), (0.5, "0.5"), (0, "0"), (2e9, "2G"), (5000, "5k")],
+)
 def test_ticks_are_short(value, text):
     assert plots.label(value) == text
+
+
+def words(drawn):
+    return {t.text: t for t in ElementTree.fromstring(str(drawn)).iter("text")}
+
+
+def test_worth_stands_over_cost_with_a_step_up_where_a_costlier_run_is_better():
+    drawn = plots.scatter("mAP", "FLOPs", [series(0, [(1e9, 50)]), series(1, [(1e10, 60)])])
+    (left, low), (right, high) = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawn.inside)
+    assert float(left) < float(right) and float(low) > float(high)  # y grows downwards
+    edge = plots.WIDTH - plots.RIGHT
+    assert f'd="M{left} {low}H{right}V{high}H{edge}" class="front"' in drawn.inside
+    assert {"mAP against FLOPs", "FLOPs", "1G", "2G", "5G", "10G"} <= words(drawn).keys()
+    notes = [t.text for t in ElementTree.fromstring(str(drawn)).iter("title")]
+    assert notes == ["run 0\n50, FLOPs 1e+09", "run 1\n60, FLOPs 1e+10"]
+
+
+def test_names_in_a_legend_do_not_overlap():
+    found = words(plots.legend([("train", "#111111", ""), ("validation", "#222222", ""), ("test", "#333333", "")]))
+    starts = [float(t.get("x")) for t in found.values()]
+    for name, start, after in zip(found, starts, starts[1:], strict=False):
+        assert start + plots.text_px(name) < after

@@ -1,5 +1,7 @@
 import xml.etree.ElementTree as ElementTree
 
+import pytest
+
 from spkd.evidence.charts.text import apart, esc, shortened, text_px, without_shared_words
 
 
@@ -25,6 +27,7 @@ def test_a_long_name_keeps_its_beginning_and_its_end():
 def test_wide_letters_count_as_wide():
     assert text_px("\uac77\uae30", 10) == 20
     assert text_px("ab", 10) == 12
+    assert text_px("W%", 10) == 18
 
 
 def test_names_lose_the_words_that_all_share():
@@ -32,6 +35,7 @@ def test_names_lose_the_words_that_all_share():
     assert without_shared_words(names) == ["wrn scratch", "gaf:wrn teacher"]
     assert without_shared_words(["coco yolo t0", "coco yolo <- sp t0"]) == ["yolo t0", "yolo <- sp t0"]
     assert without_shared_words(["a b", "a b"]) == ["a b", "a b"]
+    assert without_shared_words(["a b x c", "a b y c"]) == ["x c", "y c"]
     assert without_shared_words(["only one"]) == ["only one"]
 
 
@@ -39,6 +43,7 @@ def test_places_are_moved_apart_in_their_order_and_no_further_than_needed():
     assert apart([10.0, 10.0, 50.0], 12.0, -99, 99) == [4.0, 16.0, 50.0]
     assert apart([30.0, 29.0, 28.0], 10.0, -99, 99) == [39.0, 29.0, 19.0]
     assert apart([0.0, 100.0], 12.0, -99, 100) == [0.0, 100.0]
+    assert apart([10.0, 12.0, 25.0], 12.0, -99, 99) == pytest.approx([47 / 3 - 12, 47 / 3, 47 / 3 + 12])
     assert apart([], 12.0, 0, 1) == []
 
 
