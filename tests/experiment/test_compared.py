@@ -1,5 +1,6 @@
 """What a trained run gives to the comparison, and the command from settings to page."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +26,7 @@ def test_a_record_holds_what_the_run_logged(record):
     assert "packages.torch" in record.environment
     assert record.code["commit"] == record.run.tags["code.commit"]
     assert [step for step, _ in record.curves["test/accuracy"]] == [1, 2, 3]
-    assert not [key for key in record.curves if key.startswith(("headline/", "cost/"))]
+    assert not [key for key in record.curves if key.startswith(("headline/", "cost/", "first_step/"))]
     assert list(record.teachers) == ["signal-wrn16-1"]
     assert record.run.simulated and not record.detection
 
@@ -43,6 +44,25 @@ def test_confusion_and_subjects_agree_with_the_accuracy_of_the_run(record):
     total = sum(windows for _, windows in record.subjects.values())
     assert sum(a * n for a, n in record.subjects.values()) / total == pytest.approx(accuracy)
     assert record.classes == ["a", "b", "c"]
+
+
+def test_a_row_of_the_confusion_is_a_true_class(trained, record):
+    table = json.loads(tracking.artifact(trained.student, "predictions.json").read_text("utf-8"))
+    row = {name: [cells[k] for cells in table["data"]] for k, name in enumerate(table["columns"])}
+    counted = np.zeros((3, 3), int)
+    np.add.at(counted, (row["true"], row["predicted"]), 1)
+    assert (counted != counted.T).any()  # or there was nothing to see
+    assert record.confusion.tolist() == counted.tolist()
+
+
+def test_the_maps_of_a_detector_are_those_that_it_kept(trained, tmp_path):
+    product = np.eye(2, dtype=np.float32)
+    np.savez(tmp_path / "maps.npz", **{"image_class": [0, 1], "student/image/P3": product, "teacher/image/P3": product})
+    with tracking.open_run("detector", tmp_path / "run", "spkd", tags={"kind": "other"}) as run:
+        run.file(tmp_path / "maps.npz", "maps/00003.npz")
+    read = reading.read(get(run.id))
+    assert list(read.maps) == [3] and list(read.maps[3]) == ["image/P3"]
+    assert set(read.maps[3]["image/P3"].products) == {"student", "teacher"}
 
 
 def test_runs_of_one_data_set_show_the_same_windows(trained, record):

@@ -159,6 +159,7 @@ def test_only_unequal_keys_differ_and_a_missing_key_is_a_difference():
     keys, unequal = differing([{"a": 1, "b": 2, "c": [1]}, {"a": 1, "b": 3, "c": [1]}, {"a": 1, "b": 2}])
     assert keys == ["a", "b", "c"]
     assert unequal == ["b", "c"]
+    assert differing([{"a": None}, {}]) == (["a"], ["a"])
 
 
 def test_equal_keys_are_folded_and_the_unusual_value_is_stressed():
@@ -166,6 +167,9 @@ def test_equal_keys_are_folded_and_the_unusual_value_is_stressed():
     assert '<tr class="differs"><th>train.epochs</th>' in html
     lr = re.search(r"<th>train.lr</th>(.*?)</tr>", html)[1]
     assert re.findall(r'class="(r\d[^"]*)"', lr) == ["r0", "r1 other", "r2"]
+    html = differences.section(shown(record("b", 1), record(), record("c", 2, settings={"train.lr": 0.1})))
+    lr = re.search(r"<th>train.lr</th>(.*?)</tr>", html)[1]
+    assert re.findall(r'class="(r\d[^"]*)"', lr) == ["r0 other", "r1", "r2"]
     assert "all 1 are equal" in html
     assert '<table class="facts same">' in html
 
@@ -209,6 +213,39 @@ def test_the_ends_of_a_narrow_scale_are_told_apart():
     assert all(float(high) > float(low) for high, low in ends)
     high, low = (float(end) for end in ends[1])
     assert -low == high == pytest.approx(float(f"{high:.3g}")) and 1e-5 < high < 1e-3
+
+
+BLOCKS = np.kron(np.eye(2), np.ones((2, 2)))  # its map: 0.707 within a class, 0 between
+
+
+def test_a_difference_is_a_runs_map_minus_the_first_runs():
+    maps = [{3: {"g": Map(LABELS, {"student": p, "t": np.ones((4, 4))})}} for p in (np.eye(4), BLOCKS)]
+    html = map_cards.section(shown(record(maps=maps[0]), record("b", 1, maps=maps[1])))
+    teacher, first, second = pixels(html)[1::2]
+    assert (first == first[0, 0]).all() and first.min() > 240  # no difference to itself: white
+    red = second[0, 1].astype(int)
+    assert red[0] > red[2]  # 0.707 - 0: more than the first run
+    blue = second[0, 0].astype(int)
+    assert blue[2] > blue[0]  # 0.707 - 1: less
+
+
+def test_the_contrast_of_a_teacher_is_its_mean_within_a_class_above_that_between_classes():
+    maps = {3: {"g": Map(LABELS, {"student": np.eye(4), "t": BLOCKS})}}
+    teacher, student = map_cards.cards([(shown(record(maps=maps))[0], maps[3]["g"], 3)], False)
+    assert teacher.numbers == ["contrast 0.707"]
+    assert student.numbers[0] == "contrast 0.000"
+
+
+def test_the_last_maps_are_shown_first_and_the_others_are_a_choice():
+    html = map_cards.section(shown(record()))
+    assert re.findall(r'<option value="(\d)"( selected)?>', html) == [("0", ""), ("3", " selected")]
+    assert re.findall(r'data-step="(\d)"( hidden)?>', html) == [("0", " hidden"), ("3", "")]
+
+
+def test_the_high_end_of_a_scale_is_on_top():
+    html = map_cards.section(shown(record()))
+    colours = re.findall(r"linear-gradient\((#\w+),[^)]*?(#\w+)\)", html)
+    assert colours[0] == ("#fde724", "#440154")  # viridis
 
 
 def test_a_teacher_of_two_students_is_drawn_once_and_names_them():
@@ -257,6 +294,62 @@ def test_people_of_other_data_sets_are_others_under_the_same_name():
     assert "s1 (8/4)" in same
 
 
+def test_more_than_the_first_runs_share_is_blue_and_less_is_red():
+    html = sections.confusions(shown(record(), record("b", 1, confusion=np.array([[1, 3], [0, 4]]))))
+    found = re.findall(r'fill="#(..)..(..)"><title>true sit, predicted (\w+): (-?50)<', html)
+    more = {(what, change): int(blue, 16) > int(red, 16) for red, blue, what, change in found}
+    assert more == {("sit", "-50"): False, ("walk", "50"): True}
+
+
+def test_shares_of_half_a_per_cent_are_written_and_smaller_ones_are_coloured_alone():
+    html = sections.confusions(shown(record(confusion=np.array([[98, 2], [1, 999]]))))
+    first = html.split('class="diff"')[0]
+    assert re.findall(r'class="cell[^"]*" text-anchor="middle">([^<]+)<', first) == ["98", "2", "100"]
+
+
+def test_confusions_of_other_test_subjects_carry_a_warning():
+    other = record("b", 1, run={"tags": {"test_subjects": "9"}})
+    assert "tested on different subjects" in sections.confusions(shown(record(), other))
+    assert "tested on different subjects" not in sections.confusions(shown(record(), record("b", 1)))
+
+
+def test_a_subject_is_a_group_of_bars_in_the_order_of_the_names():
+    subjects = {"s2": (1.0, 8), "s1": (0.5, 4)}
+    html = sections.subjects(shown(record(subjects=subjects), record("b", 1, subjects={"s1": (0.25, 4)})))
+    assert re.findall(r"<title>(s\d \(\d\))</title>", html) == ["s1 (4)", "s2 (8)"]
+    half, quarter, whole = (float(w) for w in re.findall(r'<rect [^>]*width="([^"]+)"', html))
+    assert (half, quarter) == pytest.approx((whole / 2, whole / 4), abs=0.1) and whole > 300
+
+
+def test_results_stand_over_costs_in_their_units():
+    page = document.page([record(), record("net b", 1), detector(2)], "t")
+    assert "accuracy % against parameters" in page and "mAP50-95 against FLOPs per image" in page
+    assert "A: net a\n50, parameters 1000<" in page and "B: net b\n60, parameters 2000<" in page
+    assert "C: coco yolov8n\n0.25, FLOPs per image 8.7e+09<" in page
+
+
+def test_the_dot_of_a_curve_is_the_reported_epoch():
+    assert 'r="4"' in sections.curves(shown(record()))
+    made = record()
+    other = replace(made.run, metrics={**made.run.metrics, "headline/epoch": 7.0, "best/epoch": 2.0})
+    assert 'r="4"' not in sections.curves(shown(replace(made, run=other)))
+
+
+def test_numbers_of_similarity_maps_are_folded_away_from_the_other_curves():
+    html = sections.curves(shown(record(curves={k: [(1, 0.1), (2, 0.2)] for k in ("sim/g/contrast", "test/accuracy")})))
+    assert re.findall(r'data-chart="([^"]+)"', html.split("<details>")[0]) == ["test/accuracy"]
+    assert re.findall(r'data-chart="([^"]+)"', html.split("<details>")[1]) == ["sim/g/contrast"]
+
+
+def test_recordings_come_first_and_keep_their_names_beside_detectors():
+    har, detection = entries([detector(), record("net a"), record("net b", 1)])
+    assert [(e.letter, e.title) for e in [*har, *detection]] == [("A", "net a"), ("B", "net b"), ("C", "coco yolov8n")]
+
+
+def test_a_switch_hides_its_own_run():
+    assert ".hide1 .r1{display:none!important}" in document.page([record(), record("b", 1)], "t")
+
+
 def test_other_classes_are_not_subtracted():
     other = record("b", 1, classes=["lie", "run"])
     html = sections.confusions(shown(record(), other))
@@ -269,6 +362,15 @@ def test_the_best_of_a_column_is_bold_and_the_test_chosen_one_is_quiet():
     assert "<b>60.0</b>" in html and "<b>50.0</b>" not in html
     assert "<b>1,000</b>" in html
     assert '<th class="quiet">best on test %</th>' in html
+
+
+def test_the_lowest_cost_is_the_best_and_equal_best_values_are_all_bold():
+    costs = [(900.0, 2e6), (1000.0, 1e6), (1100.0, 1e6)]
+    made = [record(f"net {k}", 0) for k in range(3)]
+    made = [replace(r, run=replace(r.run, metrics={**r.run.metrics, "cost/parameters": p, "cost/macs": m}))
+            for r, (p, m) in zip(made, costs, strict=True)]  # fmt: skip
+    html = sections.overview(shown(*made), plain_text.HAR, [])
+    assert re.findall(r"<b>([\d.,]+)</b>", html) == ["900", "1.0", "1.0"]
 
 
 def test_the_csv_has_every_result_that_the_table_of_detectors_shows():
