@@ -1,3 +1,5 @@
+import csv
+import io
 import math
 import re
 from dataclasses import replace
@@ -74,6 +76,10 @@ def test_every_fold_has_its_own_column_below_its_subjects(two_folds):
     block = blocks.per_fold(two_folds, About("t", ""))
     assert block.columns == ["row", "fold 0 (101) %", "fold 1 (102) %"]
     assert block.rows == [["scratch", "55.00 ± 7.07 (n=2)", "80.00 ± 14.14 (n=2)"]]
+    assert blocks.per_fold(two_folds[::-1], About("t", "")) == block
+    titles = [block.title for block in blocks.blocks(two_folds, About("t", ""))]
+    assert titles[:3] == ["Summary", "Over folds", "Per fold"]
+    assert "Per fold" not in [block.title for block in blocks.blocks(two_folds[::2], About("t", ""))]
 
 
 def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
@@ -122,6 +128,17 @@ def test_a_row_is_compared_with_the_baseline_fold_by_fold():
     assert found.p_holm == found.p
 
 
+def test_every_number_of_a_comparison_stands_below_its_head():
+    gaps = {"scratch": [0, 0, 0], "SP": [0.01, 0.02, 0.03], "KD": [-0.01, 0.0, 0.04]}
+    records = [record(row, 0, t, 0.5 + gap) for row, own in gaps.items() for t, gap in enumerate(own)]
+    block = blocks.against(records, About("t", "", "scratch"))
+    # SP: mean 2, sd 1 points; t = 2 sqrt(3), 2 degrees of freedom: p 0.0742, half width 4.3027 / sqrt(3)
+    assert dict(zip(block.columns, block.rows[0], strict=True)) == {
+        "row": "SP", "pairs": "3", "difference (points)": "+2.00", "95 % interval": "-0.48 to +4.48", "dz": "+2.00",
+        "p": "0.0742", "p (Holm)": "0.148",
+    }  # fmt: skip
+
+
 def test_a_table_of_one_fold_pairs_trials_and_too_few_pairs_get_no_test():
     records = [
         record(row, 0, t, v) for row, vs in {"scratch": [0.5, 0.6], "SP": [0.6, 0.8]}.items() for t, v in enumerate(vs)
@@ -149,6 +166,7 @@ def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
     records = [record("a", 0, t, 0.5, settings={"train.batch": "128", "lr": "1"}, context={"env/gpu": gpu})
                for t, gpu in enumerate(("x", "y"))]  # fmt: skip
     records.append(record("b", 0, 0, 0.5, settings={"train.batch": "64", "lr": "1"}, context={"env/gpu": "x"}))
+    records.append(Record("c", 0, 0, status="missing"))
     assert findings.differing(records, "settings") == {"train.batch": {"a": "128", "b": "64"}}
     assert findings.differing(records, "context") == {"env/gpu": {"a": "x | y", "b": "x"}}
 
@@ -265,6 +283,7 @@ def test_simulated_recordings_are_called_so_everywhere(two_folds):
         document.page(records, about, {}),
     ):
         assert "SIMULATED" in text
+    assert '<p class="loud">SIMULATED' in document.page(records, about, {})
     assert "simulated" in blocks.csv_trials(records)
     assert "SIMULATED" not in blocks.markdown(two_folds, about)
 
@@ -284,6 +303,21 @@ def test_the_mean_curve_is_over_the_cells_that_have_the_epoch():
     curves = [[(1, 0.2), (2, 0.4)], [(1, 0.4)]]
     records = [record("a", 0, t, 0.5, curves={"test/accuracy": c}) for t, c in enumerate(curves)]
     assert findings.mean_curve(records, "a", "test/accuracy") == [(1, pytest.approx(0.3)), (2, pytest.approx(0.4))]
+
+
+def test_a_cell_of_the_csv_stands_below_its_key():
+    made = record("a|b", 2, 1, 0.5, settings={"train.lr": "0.05"}, context={"env/gpu": "none"}, seconds=7.0)
+    (line,) = csv.DictReader(io.StringIO(blocks.csv_trials([made])))
+    shown = {key: line[key] for key in ("row", "fold", "trial", "windows", "seconds", KEY, "train.lr", "env/gpu")}
+    assert shown == {
+        "row": "a|b", "fold": "2", "trial": "1", "windows": "10", "seconds": "7.0", KEY: "0.5", "train.lr": "0.05",
+        "env/gpu": "none",
+    }  # fmt: skip
+
+
+def test_a_bar_in_a_text_does_not_end_a_cell_of_the_markdown():
+    text = blocks.markdown([Record("a", 0, 0, status="failed", reason="x | y")], About("t", "words"))
+    assert r"| a | 0 | 0 | failed | x \| y | - |" in text
 
 
 def test_latex_escapes_and_keeps_every_row(two_folds):

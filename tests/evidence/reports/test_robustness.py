@@ -38,4 +38,6 @@ def test_the_figure_has_a_line_for_every_run_at_its_means():
         pytest.approx([50.0, 50.0]),
         pytest.approx([90.0, 80.0]),
     ]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((50 - 14.1421, 50 + 14.1421), rel=1e-4)
     figure.savefig(io.BytesIO(), format="png")
