@@ -47,6 +47,8 @@ def test_the_command_line_beats_the_preset_which_beats_the_file(tree):
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(tree):
     with pytest.raises(SpkdError, match=r"unknown key 'train.epoch'; did you mean 'train.epochs'"):
         config.resolve(tree, {"train.epoch": 3})
+    with pytest.raises(SpkdError, match="did you mean 'train.epochs'"):  # and no value of a preset
+        config.resolve(tree, {"long.train.epochs": 3})
 
 
 def test_an_unknown_key_in_a_preset_names_the_preset(tree):
@@ -135,6 +137,32 @@ def test_a_value_that_must_have_a_form_is_answered_with_its_help(monkeypatch):
         config.check(Settings, tree, "")
 
 
+def test_a_wrong_value_in_a_list_is_answered_with_the_help_of_the_list(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tree = config.resolve(config.read(ROOT / "params.yaml"), {"robustness.noise": [0.1, -1.0]})
+    with pytest.raises(SpkdError, match=r"robustness.noise.1: .*got -1.0; .*: Gaussian noise on every sample"):
+        config.check(Settings, tree, "")
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("train.batch", 1), ("train.epochs", 0), ("train.lr", 0.0), ("detect.imgsz", 100), ("yolo_versions.imgsz", 100),
+    ("detect.distill.max_objects", 1), ("detect.maps.images", 1), ("robustness.segments", [1.5]),
+    ("distill.lambda", 1.1),
+    ("reproduce.min_trials", 1), ("reproduce.alpha", 0.5), ("reproduce.margin", 1.0), ("table.retries", -1),
+])  # fmt: skip
+def test_a_value_that_means_nothing_is_refused(key, value):
+    tree = config.resolve(config.read(ROOT / "params.yaml"), {key: value})
+    with pytest.raises(SpkdError, match=key):
+        config.check(Settings, tree, "")
+
+
+def test_an_id_of_digits_alone_is_a_text():
+    given = {"reproduce.run_id": 12345678, "compare.runs": 123456, "robustness.runs": 1234567, "detect.device": 0}
+    made = config.check(Settings, config.resolve(config.read(ROOT / "params.yaml"), given), "")
+    found = (made.reproduce.run_id, made.compare.runs, made.robustness.runs, made.detect.device)
+    assert found == ("12345678", "123456", "1234567", "0")
+
+
 def test_first_digits_of_an_id_stay_digits():
     assert config.overrides(["--compare.runs", "01234567", "--a", "17"]) == {"compare.runs": "01234567", "a": 17}
 
@@ -143,6 +171,8 @@ def test_what_a_preset_replaces_is_told_but_not_what_the_command_line_sets(tree)
     assert config.preset_line(tree, {}, ("preset", "train")) == ""
     assert config.preset_line(tree, {"preset": "long"}, ("train",)) == "preset long: train.epochs 200 (not 6)"
     assert config.preset_line(tree, {"preset": "long", "train.epochs": 3}, ("train",)) == ""
+    tree["presets"]["as it is"] = {"train.epochs": 6}
+    assert config.preset_line(tree, {"preset": "as it is"}, ("train",)) == ""
 
 
 def test_of_a_preset_only_what_the_command_reads_is_told(tree):
@@ -202,9 +232,13 @@ def test_presets_that_are_gone_are_missed_by_name(tree):
 
 
 def test_a_name_with_dots_in_it_is_a_key_like_any_other(tree):
-    tree["models"] = {"yolov8n.yaml": 37.3, "yolov8n": {"yaml": 1}, "plain": {"a.b": {"c.d": 2}}}
+    tree["models"] = {"yolov8n.yaml": 37.3, "yolov8n": {"yaml": 1}, "plain": {"a": {"x": 1}, "a.b": {"c.d": 2}}}
     resolved = config.resolve(tree, {"models.yolov8n.yaml": 40.0, "models.plain.a.b.c.d": 3})
-    assert resolved["models"] == {"yolov8n.yaml": 40.0, "yolov8n": {"yaml": 1}, "plain": {"a.b": {"c.d": 3}}}
+    assert resolved["models"] == {
+        "yolov8n.yaml": 40.0,
+        "yolov8n": {"yaml": 1},
+        "plain": {"a": {"x": 1}, "a.b": {"c.d": 3}},
+    }
     with pytest.raises(SpkdError, match=r"unknown key 'models.yolov8.yaml'; did you mean 'models.yolov8n.yaml'"):
         config.resolve(tree, {"models.yolov8.yaml": 1})
 
@@ -234,7 +268,7 @@ def test_a_malformed_section_is_named_with_the_file_that_it_stands_in(tree, chan
 
 
 def test_a_wrong_value_is_looked_for_in_the_file_that_was_read(tree):
-    with pytest.raises(SpkdError, match=r"mine.yaml: train.lrr: expected a known key"):
+    with pytest.raises(SpkdError, match=r"mine.yaml: train.lrr: expected a known key.*; remove it"):
         config.check(Tiny, {"train": {"epochs": 1, "lr": 1.0, "lrr": 1}}, "", Path("mine.yaml"))
     with pytest.raises(SpkdError, match=r"correct it in mine.yaml"):
         config.check(Tiny, {"train": {"epochs": "x", "lr": 1.0}}, "", Path("mine.yaml"))
@@ -269,7 +303,8 @@ def test_what_is_written_is_read_as_it_was_by_either_version_of_yaml(value):
 
 @pytest.mark.parametrize(("text", "value"), [
     ("", ""), ("wrist #2", "wrist #2"), ("'wrist' #2", "wrist"), ("5 # five", 5), ("51122e10", "51122e10"),
-    ("1e3", 1e3), ("01234567", "01234567"), ("[a, b]", ["a", "b"]), ("tags.trial = '0'", "tags.trial = '0'"),
+    ("12e456", "12e456"), ("1e3", 1e3), ("01234567", "01234567"), ("[a, b]", ["a", "b"]),
+    ("tags.trial = '0'", "tags.trial = '0'"),
 ])  # fmt: skip
 def test_a_word_of_the_command_line_is_what_was_typed(text, value):
     assert config.overrides(["--a", text]) == config.overrides([f"--a={text}"]) == {"a": value}
