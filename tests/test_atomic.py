@@ -1,5 +1,6 @@
 """A folder or file is the old one or the new one, also when the writer fails, is killed, or cannot swap in one call."""
 
+import errno
 import os
 import signal
 import socket
@@ -72,15 +73,26 @@ def test_a_kill_between_two_renames_gives_the_old_folder_back(tmp_path):
 
 @pytest.mark.parametrize(("name", "stays"), [
     (".out.{here}.{alive}.new", True), (".out.{here}.{dead}.new", False), (".out.elsewhere.{dead}.new", True),
-    (".out.{here}.{here}.{dead}.new", True), (".out.{here}.{dead}.txt", True),
+    (".out.{here}.{here}.{dead}.new", True), (".out.{here}.{dead}.txt", True), (".out.{here}.{own}.new", False),
 ])  # fmt: skip
 def test_of_dead_writers_of_this_host_alone_the_folders_are_removed(tmp_path, name, stays):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    folder = tmp_path / name.format(here=socket.gethostname(), alive=os.getppid(), dead=gone.pid)
+    folder = tmp_path / name.format(here=socket.gethostname(), alive=os.getppid(), dead=gone.pid, own=os.getpid())
     folder.mkdir()
     atomic.sweep(tmp_path / "out")
     assert folder.exists() is stays
+
+
+def test_the_folder_of_another_users_writer_stays(tmp_path, monkeypatch):
+    def refuse(pid, number):
+        raise PermissionError
+
+    folder = tmp_path / f".out.{socket.gethostname()}.{os.getppid()}.new"
+    folder.mkdir()
+    monkeypatch.setattr(os, "kill", refuse)
+    atomic.sweep(tmp_path / "out")
+    assert folder.exists()
 
 
 def test_a_file_is_replaced_as_a_whole_and_others_may_read_it(tmp_path):
@@ -104,10 +116,11 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, erro
 
 
 def test_a_text_file_is_written_whole_or_not_at_all(tmp_path):
-    atomic.write_text(tmp_path / "deep" / "a.json", "old")
+    atomic.write_text(tmp_path / "deep" / "a.json", "old\n")
+    assert (tmp_path / "deep" / "a.json").read_bytes() == b"old\n"
     with pytest.raises(UnicodeEncodeError):
         atomic.write_text(tmp_path / "deep" / "a.json", "new \ud800")
-    assert (tmp_path / "deep" / "a.json").read_text() == "old"
+    assert (tmp_path / "deep" / "a.json").read_text() == "old\n"
     assert left(tmp_path / "deep") == ["a.json"]
 
 
@@ -134,6 +147,7 @@ def test_a_full_disk_is_told_with_the_name_of_what_was_to_be_written(tmp_path, k
         with full_disk.open("wb", buffering=0) as file:
             file.write(b"x")
     assert full.value.filename == str(tmp_path / "a")
-    with pytest.raises(OSError) as other, getattr(atomic, kind)(tmp_path / "a"):
-        raise ConnectionError("of a network, which has no file")
-    assert other.value.filename is None
+    for error in (ConnectionError("of a network, which has no file"), OSError(errno.ENETUNREACH, "no way there")):
+        with pytest.raises(OSError) as other, getattr(atomic, kind)(tmp_path / "a"):
+            raise error
+        assert other.value.filename is None

@@ -1,3 +1,4 @@
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,10 @@ def work(job):
         time.sleep(job["wait"])
     if "kill" in job:
         os.kill(os.getpid(), job["kill"])
+    while "stubborn" in job:
+        with contextlib.suppress(KeyboardInterrupt):
+            Path(job["stubborn"]).write_text(str(os.getpid()))
+            time.sleep(60)
     if "error" in job:
         raise SpkdError("here", "x", "y", job["error"])
     return f"{job.get('value')} {os.getpid()}"
@@ -52,6 +57,22 @@ def check_outcomes(made):
 def test_a_job_ends_done_in_error_or_dead_and_costs_no_other_job():
     with executor.opened("local", work, 2, 0.0) as made:
         check_outcomes(made)
+        made.submit("e", {"kill": signal.SIGKILL})
+        made.submit("f", {"error": "two\nlines"})
+        found = drain(made, 2)
+        assert found["e"].text == "its process ended by signal SIGKILL"
+        assert found["f"].text == "SpkdError: here: expected x, got y; two lines"
+
+
+def test_a_job_that_does_not_stop_when_asked_to_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "GRACE_S", 0.3)
+    with executor.opened("local", work, 1, 0.0) as made:
+        made.submit("a", {"stubborn": str(tmp_path / "pid")})
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.1)  # until it is written
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
 def test_as_many_jobs_as_workers_run_and_those_under_way_are_asked_to_stop(monkeypatch):

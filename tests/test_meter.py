@@ -43,7 +43,15 @@ def test_work_of_several_kinds_is_judged_by_the_pace_of_each(now):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(89.4, "89 s"), (90, "2 min"), (5369, "89 min"), (12_000, "3 h 20 min"), (190_000, "2 d 5 h")]
+    ("seconds", "said"),
+    [
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (5369, "89 min"),
+        (12_000, "3 h 20 min"),
+        (100_000, "27 h 47 min"),
+        (190_000, "2 d 5 h"),
+    ],
 )
 def test_a_length_of_time_is_said_as_people_say_it(seconds, said):
     assert meter.spoken(seconds) == said
