@@ -68,5 +68,7 @@ def test_recordings_that_were_named_and_not_imported_yet_make_prepared_data_stal
     (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab}]\nouts: [{path: data/raw}]\n")
     with pytest.raises(SpkdError, match=r"prepared from /mnt/lab, which data.dvc names.*dvc repro windows@toy"):
         prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)
+    fetched = {**WINDOWS, "source": "uci"}
+    prepared_data.check_fresh(folder, fetched, fetched, tmp_path)  # which are not from there
     (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab, md5: a}]\nouts: [{path: data/raw, md5: a}]\n")
     prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)

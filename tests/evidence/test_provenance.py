@@ -3,6 +3,7 @@ import json
 import subprocess
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -15,6 +16,8 @@ def test_the_environment_names_machine_packages_lock_and_flags(tmp_path):
     assert found["lock_sha256"] == hashlib.sha256(b"torch==1\n").hexdigest()
     assert found["packages"]["torch"] and found["packages"]["mlflow"]
     assert found["torch"] == torch.__version__ and found["cores"] >= 1 and found["cpu"]
+    assert found["memory_gib"] == pytest.approx(psutil.virtual_memory().total / 2**30, abs=0.1)
+    assert not [name for name in found["packages"] if name != name.lower() or "_" in name]
     assert json.loads(json.dumps(found)) == found
     ten = provenance.compared(found)
     assert len(ten) == 10 and ten["flags"] == "deterministic_algorithms=True"

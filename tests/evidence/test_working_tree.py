@@ -71,6 +71,7 @@ def rebuilt(repo, tmp_path_factory):
         ("src/windows.py", b"one \r\ntwo\t\r\n"),
         ("requirements-lab.in", b"numpy\n"),
         ("params.yaml", b"preset: none\n"),
+        ("dvc.yaml", b"stages: {}\n"),
     ],
 )
 def test_the_patch_of_a_dirty_tree_recreates_it(repo, rebuilt, path, content):
