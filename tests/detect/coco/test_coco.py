@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import spkd
@@ -96,6 +97,20 @@ def test_a_share_that_no_six_digits_hold_is_rounded_to_the_nearest(source):
     write(source, {**tree, "annotations": tree["annotations"][:1]})
     _, out = convert(source)
     assert (out / "labels/train/a.txt").read_text() == "2 0.333333 0.250000 0.666667 0.500000\n"
+
+
+@pytest.mark.parametrize(("box", "reason"), [
+    ([205, 5, 10, 9], "box outside of its image"), ([5, 105, 10, 9], "box outside of its image"),
+    ([5, 5, 0, 9], "box without width or height"), ([5, 5, 9, 0], "box without width or height"),
+    ([5, 5, 1e-5, 9], "box thinner than a millionth of its image"),
+    ([5, 5, 9, 1e-5], "box thinner than a millionth of its image"),
+])  # fmt: skip
+def test_a_box_that_leaves_nothing_across_or_down_is_dropped(source, box, reason):
+    tree = changed(annotations__0__bbox=box)
+    write(source, {**tree, "annotations": tree["annotations"][:1]})
+    report, out = convert(source)
+    assert {why: drop["n"] for why, drop in report["splits"]["train"]["drops"].items()} == {reason: 1}
+    assert (out / "labels/train/a.txt").read_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -183,12 +198,14 @@ def test_a_log_hears_of_the_minutes_that_many_images_take(source, monkeypatch, c
     assert f"{doing} the images of {source / 'train'}: 100%  0 s left\n" in said
 
 
-def test_a_jpeg_that_ultralytics_would_rewrite_is_copied_not_linked(source):
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPG", "a.jpeg"])
+def test_a_jpeg_that_ultralytics_would_rewrite_is_copied_not_linked(source, name):
     """ultralytics saves a JPEG without end marker anew, in place: through a hard link it would change the original."""
-    jpeg = source / "train" / "a.jpg"
+    jpeg = (source / "train" / "a.jpg").rename(source / "train" / name)
     jpeg.write_bytes(jpeg.read_bytes()[:-2])
+    write(source, changed(images__0__file_name=name))
     _, out = convert(source)
-    assert not (out / "images/train/a.jpg").samefile(jpeg)
+    assert not (out / "images/train" / name).samefile(jpeg)
     assert (out / "images/train/empty.jpg").samefile(source / "train/empty.jpg")
 
 
@@ -226,6 +243,7 @@ def test_where_links_are_impossible_images_are_copied(source, monkeypatch):
         (changed(images__1__id=7), "images: expected each id once, got 7 twice"),
         (changed(images__1__file_name="a.jpg"), "images: expected each file_name once, got 'a.jpg' twice"),
         (changed(images__1__file_name="a.png"), r"image id 3: .*'a.png' and 'a.jpg' would share a.txt"),
+        (changed(images__1__file_name="A.png"), r"image id 3: .*'A.png' and 'a.jpg' would share A.txt"),
         (changed(images__1__file_name="../b.png"), r"image id 3: expected a file_name inside .*'\.\./b\.png'"),
         (changed(images__1__file_name="x/../../b.png"), "image id 3: expected a file_name inside"),
         (changed(images__1__file_name="/etc/b.png"), "image id 3: expected a file_name inside"),
@@ -260,7 +278,16 @@ def test_damaged_images_can_be_left_out_and_are_counted(source):
     }
     assert "b.png" in split["images_dropped"]["image unreadable"]["first"]
     assert split["drops"]["image left out"]["n"] == 2
+    assert (split["images"], split["backgrounds"]) == (1, 0)
     assert files(out / "labels") == ["train/a.txt"]
+
+
+def test_of_several_images_of_one_damage_the_first_is_named(source):
+    for name in ("b.png", "empty.jpg"):
+        (source / "train" / name).unlink()
+    report, _ = convert(source, damaged_images="drop")
+    missing = report["splits"]["train"]["images_dropped"]["image missing on disk"]
+    assert missing == {"n": 2, "first": "image id 3 (b.png)"}
 
 
 def test_an_image_of_a_format_that_yolo_does_not_look_at_is_never_lost_in_silence(source):
@@ -282,12 +309,12 @@ def test_no_usable_image_at_all_is_an_error_even_when_dropping(source):
         convert(source, damaged_images="drop")
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
-def test_a_photo_stored_sideways_has_the_size_that_yolo_will_see(source, kind):
+@pytest.mark.parametrize(("kind", "turn"), [("jpg", 6), ("png", 6), ("webp", 6), ("tif", 6), ("jpg", 5), ("jpg", 7)])
+def test_a_photo_stored_sideways_has_the_size_that_yolo_will_see(source, kind, turn):
     from ultralytics.utils.patches import imread
 
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = turn
     (source / "train" / "a.jpg").unlink()
     Image.new("RGB", (100, 200)).save(source / "train" / f"a.{kind}", exif=exif)
     assert imread(str(source / "train" / f"a.{kind}")).shape == (100, 200, 3)
@@ -341,6 +368,18 @@ def test_splits_with_other_classes_are_refused(source):
     with pytest.raises(SpkdError, match="all splits must have the same classes"):
         coco.convert(splits, source.parent / "out", "copy", False, "error", "t")
     assert not (source.parent / "out").exists()
+
+
+@pytest.mark.parametrize(("splits", "used"), [
+    (["one", "two"], {"train": "one", "val": "two"}), (["val", "train"], {"train": "train", "val": "val"}),
+    (["test2017"], {"train": "test2017", "val": "test2017"}),
+    (["test", "train", "val"], {"train": "train", "val": "val", "test": "test"}),
+])  # fmt: skip
+def test_splits_are_used_by_their_names(splits, used):
+    found = yaml.safe_load(coco.data_yaml(splits, ["a"], "x"))
+    assert {key: found[key] for key in ("train", "val", "test") if key in found} == {
+        key: f"images/{name}" for key, name in used.items()
+    }
 
 
 def test_one_split_is_train_and_val_and_data_yaml_says_so():

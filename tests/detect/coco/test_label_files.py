@@ -89,6 +89,7 @@ def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_pa
             {**common, "id": 4, "segmentation": [[10, 0, 10, 20, 10, 25]]},  # no width
             {**common, "id": 5, "segmentation": [[0, 60, 50, 60, 50, 70]]},  # below its image
             {**common, "id": 6, "segmentation": [[10, 10, 10, 10, 10, 10.00001]]},  # less than a millionth
+            {**common, "id": 7, "segmentation": [[1, 2, 3, 4, 5, 6, 7]]},  # no pairs
         ],
     }
     (tmp_path / "a.json").write_text(json.dumps(tree))
@@ -100,4 +101,4 @@ def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_pa
     split = report["splits"]["train"]
     assert (split["n_from_box"], split["boxes"], split["classes"], split["n_clipped"]) == (1, 2, {"x": 2}, 2)
     first = "annotation id 3 (annotations[2], image id 1)"
-    assert split["drops"] == {"same class and outline twice in an image": {"n": 4, "first": first}}
+    assert split["drops"] == {"same class and outline twice in an image": {"n": 5, "first": first}}
