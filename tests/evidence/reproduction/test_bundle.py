@@ -120,6 +120,46 @@ def test_a_bundle_beyond_the_limit_is_refused_by_its_declared_size(packed, tmp_p
     refused(packed, tmp_path, "more than a bundle may hold")
 
 
+def test_more_members_or_a_larger_index_than_a_bundle_may_have_are_refused(packed, tmp_path, monkeypatch):
+    with monkeypatch.context() as limit:
+        limit.setattr(bundle, "MOST_MEMBERS", 2)
+        refused(packed, tmp_path, "3 members.*more than a bundle may hold")
+    monkeypatch.setattr(bundle, "LARGEST_INDEX_BYTES", 100)
+    refused(packed, tmp_path, "index.json.*too large")
+
+
+def test_a_bundle_of_another_format_is_refused_with_both_numbers(packed, tmp_path):
+    refused(with_index(packed, lambda index: index.update(format=2)), tmp_path, "format 2, this version reads 1")
+
+
+def test_a_member_behind_a_password_is_refused(packed, tmp_path):
+    data = bytearray(packed.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.rindex(mark) + flags] |= 1
+    packed.write_bytes(bytes(data))
+    refused(packed, tmp_path, "plain file")
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_within_a_packed_member_is_told_as_damage(packed, tmp_path, how):
+    with zipfile.ZipFile(packed) as zipped:
+        members = {name: zipped.read(name) for name in zipped.namelist()}
+    with zipfile.ZipFile(packed, "w", how) as zipped:
+        for name, data in members.items():
+            zipped.writestr(name, data)
+        start = zipped.getinfo("teachers/t/weights.safetensors").header_offset + 30 + 31
+    data = bytearray(packed.read_bytes())
+    data[start + 9 : start + 30] = b"\xff" * 21
+    packed.write_bytes(bytes(data))
+    refused(packed, tmp_path, "whole bundle")
+
+
+def test_a_name_that_is_no_text_is_told_as_damage(packed, tmp_path):
+    forged(packed, {"\u00e9.json": b"{}"})
+    packed.write_bytes(packed.read_bytes().replace("\u00e9.json".encode(), b"\xff\xff.json"))
+    refused(packed, tmp_path, "whole bundle")
+
+
 @pytest.mark.parametrize(
     "index",
     [

@@ -37,7 +37,11 @@ def test_the_same_bits_and_numbers_are_identical():
 
 
 def test_clocks_may_differ():
-    assert one(history={**RECORD.history, "seconds": [(1, 9.0)]}).status == "identical"
+    recorded = replace(RECORD, history={**RECORD.history, "cost/latency_ms": [(2, 1.0)], "cost/macs": [(2, 7.0)]})
+    slower = {**recorded.history, "seconds": [(1, 9.0)], "cost/latency_ms": [(2, 2.0)]}
+    assert judge.judge([(recorded, replace(recorded, history=slower))], LIMITS).status == "identical"
+    larger = {**recorded.history, "cost/macs": [(2, 8.0)]}
+    assert judge.judge([(recorded, replace(recorded, history=larger))], LIMITS).status == "different"
 
 
 def test_the_same_bits_on_another_machine_are_identical():
@@ -58,6 +62,14 @@ def test_bits_are_promised_only_where_every_fact_of_the_machine_is_the_same(fact
 @pytest.mark.parametrize("fact", ["host", "memory_gib"])
 def test_facts_that_change_no_bit_leave_the_machine_of_one_kind(fact):
     assert one(weights="other", machine={**MACHINE, fact: "another"}).status == "different"
+
+
+def test_the_earliest_of_the_numbers_that_moved_is_named():
+    names = [f"loss/{name}" for name in "abcdefgh"]
+    recorded = replace(RECORD, history={name: [(step, 1.0) for step in range(1, 10)] for name in names})
+    moved = {name: [(step, 1.0 if step < 9 - k else 0.5) for step in range(1, 10)] for k, name in enumerate(names)}
+    verdict = judge.judge([(recorded, replace(recorded, history=moved))], LIMITS)
+    assert verdict.reason.endswith("first at loss/h, step 2")
 
 
 def test_the_same_weights_with_other_numbers_are_different():
@@ -206,6 +218,21 @@ def test_one_different_trial_among_identical_ones_decides():
     assert any(row.what == "t1 weights sha256" for row in verdict.rows)
 
 
+def test_a_trial_with_nothing_to_compare_is_not_covered_by_the_others():
+    recorded = trials([0.8] * 5)
+    repeated = trials([0.8] * 5, machine=ELSEWHERE, weights="other bits")
+    repeated[3] = replace(repeated[3], first_step={}, maps={})
+    verdict = judge.judge(list(zip(recorded, repeated, strict=True)), LIMITS)
+    assert (verdict.status, verdict.level) == ("inconclusive", 2)
+
+
+def test_a_result_agrees_where_it_is_shown_to_be_equivalent():
+    close = on_another_machine([0.80, 0.81, 0.80, 0.79, 0.80], [0.80, 0.80, 0.81, 0.80, 0.79])
+    far = on_another_machine([0.70, 0.90, 0.75, 0.85, 0.80], [0.90, 0.70, 0.85, 0.75, 0.81])
+    agrees = [[row.agrees for row in v.rows if row.what == "headline/accuracy %"] for v in (close, far)]
+    assert agrees == [[True], [None]]
+
+
 def test_seeds_that_differ_widely_among_themselves_do_not_hide_an_equivalence():
     assert on_another_machine([0.50, 0.30, 0.42, 0.30, 0.61], [0.50, 0.31, 0.42, 0.30, 0.60]).status == "equivalent"
 
@@ -233,3 +260,5 @@ def test_the_table_has_machines_settings_and_numbers_side_by_side():
     assert "| flags | threads=1 | threads=2 | - |" in text
     assert "| weights sha256 | bits | other | NO |" in text
     assert "**inconclusive**" in text
+    cut = judge.markdown(judge.Verdict("different", 0, "why", [judge.Row("a|b", "two\nlines", "", False)]), "t")
+    assert "| a/b | two lines |  | NO |\n" in cut

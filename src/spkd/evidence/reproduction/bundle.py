@@ -7,6 +7,7 @@ same bytes.
 
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import stat
@@ -22,6 +23,8 @@ INDEX, FORMAT = "index.json", 1
 SUFFIXES = (".json", ".lock", ".md", ".npz", ".patch", ".safetensors", ".txt", ".yaml", ".csv")
 LARGEST_INDEX_BYTES, LARGEST_BYTES, MOST_MEMBERS = 4 << 20, 8 << 30, 10_000
 CHUNK = 1 << 20
+# ValueError: a name that is no text.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError, OSError)
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -70,7 +73,7 @@ def unpack(archive: Path, folder: Path) -> None:
             for name, fact in index.items():
                 _extract(archive, zipped, name, fact, building / name)
         building.rename(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except DAMAGE as error:
         raise SpkdError(archive, "a whole bundle", error, "export it again, or copy it again") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
