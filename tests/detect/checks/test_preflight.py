@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from ultralytics.data.utils import verify_image_label
 
 from spkd import config, meter
@@ -17,6 +18,7 @@ from spkd.cli import check_labels
 from spkd.detect import coco, hermetic, match
 from spkd.detect.checks import preflight, sheet
 from spkd.detect.checks.preflight import Problem, Report
+from spkd.detect.checks.scan import Seen
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
@@ -459,6 +461,29 @@ def test_the_contact_sheet_shows_boxes_in_their_class_colour(data_set: Path) -> 
     assert picture.shape == (160, 160, 3) and picture.dtype == np.uint8
     drawn = {tuple(int(sheet.COLOURS[c][i : i + 2], 16) for i in (1, 3, 5)) for c in range(3)}
     assert drawn & {tuple(p) for p in picture.reshape(-1, 3).tolist()}
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_box_of_the_contact_sheet_stands_where_its_row_says(tmp_path: Path, turn: int) -> None:
+    """96 x 48 pixels in a cell of 100: x 24 to 72, y 12 to 36, below a margin of 26; a photo stored sideways, too."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.new("RGB", (96, 48) if turn == 1 else (48, 96), "white").save(tmp_path / "a.png", exif=exif)
+    rows = np.array([[1, 0.5, 0.5, 0.5, 0.5]], np.float32)
+    seen = Seen(str(tmp_path / "a.png"), "a.txt", rows, (48, 96), False, "", 0, False)
+    picture = sheet.draw([seen], {1: ""}, columns=1, rows=1, side=100)
+    colour = [int(sheet.COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
+    down, across = np.nonzero((picture == colour).all(2))
+    assert (across.min() - 2, across.max() - 2) == (24, 72)
+    assert (down.min() - 26, down.max() - 26) == (12, 36)
+
+
+def test_images_with_objects_come_first_in_the_contact_sheet(data_set: Path) -> None:
+    (data_set.parent / "labels/train/train000.txt").write_text("")
+    report = check(data_set)
+    seen = report.splits["train"].seen
+    picture = sheet.draw(seen, report.names, columns=8, rows=1, side=64)
+    assert (picture[:, 7 * 64 :] == sheet.draw(seen[:1], report.names, columns=1, rows=1, side=64)).all()
 
 
 def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ COLOURS = ["#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#4
 
 
 def draw(seen: list[Seen], names: dict[int, str], columns: int = 4, rows: int = 3, side: int = 240) -> np.ndarray:
-    """(rows * side, columns * side, 3) uint8: evenly chosen images, most of them with objects, with boxes and names.
+    """(rows * side, columns * side, 3) uint8: evenly chosen images with boxes and names, those without objects last.
 
     side: of one square cell [pixels]. Images that ultralytics drops are left out.
     """
