@@ -31,6 +31,15 @@ def test_a_lock_is_read_without_comments_hashes_and_what_other_platforms_need(tm
     assert lock_file.installed_bytes(lock) == sum(sizes)
 
 
+def test_a_locked_version_before_a_release_is_the_one_installed(tmp_path, monkeypatch):
+    lock = tmp_path / lock_file.NAME
+    lock.write_text("early==2.0rc1\n")
+    monkeypatch.setattr(metadata, "version", lambda name: "2.0rc1")
+    assert lock_file.differing(lock) == []
+    monkeypatch.setattr(metadata, "version", lambda name: "2.0rc2")
+    assert lock_file.differing(lock) == ["early: locked 2.0rc1, installed 2.0rc2"]
+
+
 def test_the_lock_of_the_project_pins_every_requirement():
     pinned = {p.name for p in lock_file.pinned(ROOT / lock_file.NAME)}
     assert {"torch", "mlflow", "dvc"} <= pinned

@@ -46,6 +46,11 @@ def test_data_of_other_settings_are_stale(tmp_path, change):
         prepared_data.check_fresh(prepared(tmp_path), WINDOWS, {**WINDOWS, **change}, tmp_path)
 
 
+def test_data_of_a_setting_that_is_gone_are_stale(tmp_path):
+    with pytest.raises(SpkdError, match="gone = absent, got stale data with gone = 1"):
+        prepared_data.check_fresh(prepared(tmp_path), {**WINDOWS, "gone": 1}, WINDOWS, tmp_path)
+
+
 @pytest.mark.parametrize("text", ["edit\n", "longer than before\n", None])
 def test_data_made_by_other_code_are_stale(tmp_path, text):
     folder = prepared(tmp_path)

@@ -10,12 +10,17 @@ import torch
 from spkd.evidence import provenance
 
 
-def test_the_environment_names_machine_packages_lock_and_flags(tmp_path):
+def test_the_environment_names_machine_packages_lock_and_flags(tmp_path, monkeypatch):
+    variables = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "MKL_NUM_THREADS": "1", "SPKD_OF_THIS_TEST": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "requirements.lock").write_text("torch==1\n")
     found = provenance.environment({"deterministic_algorithms": True}, tmp_path)
     assert found["lock_sha256"] == hashlib.sha256(b"torch==1\n").hexdigest()
     assert found["packages"]["torch"] and found["packages"]["mlflow"]
     assert found["torch"] == torch.__version__ and found["cores"] >= 1 and found["cpu"]
+    known = {name: found["variables"][name] for name in variables if name in found["variables"]}
+    assert known == {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "MKL_NUM_THREADS": "1"}
     assert found["memory_gib"] == pytest.approx(psutil.virtual_memory().total / 2**30, abs=0.1)
     assert not [name for name in found["packages"] if name != name.lower() or "_" in name]
     assert json.loads(json.dumps(found)) == found

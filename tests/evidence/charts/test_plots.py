@@ -165,6 +165,11 @@ def test_worth_stands_over_cost_with_a_step_up_where_a_costlier_run_is_better():
     assert notes == ["run 0\n50, FLOPs 1e+09", "run 1\n60, FLOPs 1e+10"]
 
 
+def test_the_ticks_of_a_curve_are_told_in_their_unit():
+    drawn = plots.lines("samples/s", "epoch", [series(0, [(1, 1_000_000.0), (2, 3_000_000.0)])])
+    assert {"1M", "1.5M", "2M", "2.5M", "3M"} <= words(drawn).keys()
+
+
 def test_names_in_a_legend_do_not_overlap():
     found = words(plots.legend([("train", "#111111", ""), ("validation", "#222222", ""), ("test", "#333333", "")]))
     starts = [float(t.get("x")) for t in found.values()]

@@ -402,7 +402,10 @@ def test_finished_runs_are_found_by_tags_whatever_their_texts_hold(here):
         tracking.finished({"name": "'\""})
 
 
-@pytest.mark.parametrize(("start", "named"), [("ffffff", "none in sqlite"), ("xyz", "the id of a run"), ("", "the id")])
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [("ffffff", "none in sqlite"), ("fffff", "the id of a run"), ("xyz", "the id of a run"), ("", "the id")],
+)
 def test_digits_that_are_no_run_are_an_error(here, start, named):
     with pytest.raises(SpkdError, match=named):
         selection.by_id(start)
