@@ -11,7 +11,7 @@ from spkd.errors import SpkdError
 from spkd.evidence import selection, tracking
 from spkd.evidence.comparison import reading
 from spkd.evidence.tracking import store
-from spkd.evidence.tracking.reading import get
+from spkd.evidence.tracking.reading import RunInfo, get
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,12 @@ def test_equal_row_numbers_of_other_data_are_other_windows(trained, record):
 def test_ids_keep_their_order_and_may_be_short(trained):
     found = selection.chosen(f"{trained.scratch[:10]}, {trained.student}")
     assert [run.id for run in found] == [trained.scratch, trained.student]
+
+
+def test_of_runs_of_one_name_the_newest_counts_and_teachers_come_first():
+    named = [("1", "b", "student"), ("2", "a", "scratch"), ("3", "b", "student"), ("4", "c", "teacher")]  # newest first
+    runs = [RunInfo(i, name, "FINISHED", "0", 0, 0, {}, {}, {"kind": kind}) for i, name, kind in named]
+    assert [run.id for run in selection.newest(runs)] == ["4", "2", "1"]
 
 
 def test_a_search_leaves_out_runs_that_trained_nothing(trained, tmp_path):

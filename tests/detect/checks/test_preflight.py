@@ -76,6 +76,17 @@ def test_images_beside_a_labels_folder_are_refused_and_the_printed_mv_mends_it(m
     assert check(data).ok
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"), [("labels/made", "labels/{}2017"), ("made", "txt/{}2017")], ids=["twice labels", "no labels"]
+)
+def test_images_and_labels_in_folders_of_any_name_are_mended_as_told(make_set: Make, name: str, labels: str) -> None:
+    data = make_set(name, images="{}2017", labels=labels)
+    report = check(data)
+    for split in ("train", "val"):
+        do_as_told(only(report, split), data)
+    assert check(data).ok
+
+
 def test_labels_outside_the_labels_folder_are_found_and_moved(make_set: Make) -> None:
     data = make_set(labels="yolo_txt/{}")
     report = check(data)
@@ -160,6 +171,15 @@ def test_images_shared_by_train_and_val_are_noted_where_all_are_and_refused_wher
     assert problem.rule == "shared images" and problem.what.startswith("8 of 9") and "5 more" in problem.examples[-1]
 
 
+def test_another_image_of_the_same_name_size_and_time_is_not_shared(data_set: Path) -> None:
+    root = data_set.parent
+    image, other = root / "images/train/train000.jpg", root / "images/val/train000.jpg"
+    other.write_bytes(image.read_bytes().replace(b"JFIF", b"JFIf"))
+    os.utime(other, ns=(image.stat().st_atime_ns, image.stat().st_mtime_ns))
+    shutil.copy(root / "labels/train/train000.txt", root / "labels/val/train000.txt")
+    assert check(data_set).ok
+
+
 @pytest.mark.parametrize(
     ("row", "remedy"),
     [
@@ -225,6 +245,13 @@ def test_a_split_of_backgrounds_is_refused(data_set: Path) -> None:
     for label in (data_set.parent / "labels/val").glob("*.txt"):
         label.write_text("")
     assert only(check(data_set), "val").rule == "backgrounds"
+
+
+@pytest.mark.parametrize(("n", "ok"), [(2, True), (3, False)])
+def test_as_many_backgrounds_as_the_limit_says_are_accepted(data_set: Path, n: int, ok: bool) -> None:
+    for label in sorted((data_set.parent / "labels/train").glob("*.txt"))[:n]:
+        label.write_text("")
+    assert preflight.check(data_set, {}, **LIMITS | {"max_background": 2 / 8}).ok is ok
 
 
 def test_a_split_without_one_object_is_refused_whatever_the_limit(data_set: Path) -> None:
