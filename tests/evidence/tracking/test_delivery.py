@@ -1,5 +1,6 @@
 """Against a real `mlflow server` that is killed and started again."""
 
+import json
 import threading
 import time
 
@@ -43,6 +44,7 @@ def counted(run_id):
         "loss": len(made.get_metric_history(run_id, "loss")),
         "images": len(made.list_artifacts(run_id, "images")),
         "inputs": len(run.inputs.dataset_inputs),
+        "outputs": len(run.outputs.model_outputs),
         "models": len(made.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")),
         "versions": len(made.search_model_versions(f"run_id = '{run_id}'")),
         "params": run.data.params,
@@ -51,7 +53,7 @@ def counted(run_id):
 
 
 ONCE = {
-    "loss": 1, "images": 2, "inputs": 1, "models": 1, "versions": 1,
+    "loss": 1, "images": 2, "inputs": 1, "outputs": 1, "models": 1, "versions": 1,
     "params": {"cfg/train.epochs": "5"}, "status": "FINISHED",
 }  # fmt: skip
 
@@ -113,6 +115,8 @@ def test_a_delivery_cut_off_at_any_event_and_done_again_leaves_every_fact_once(h
         box.delivery = Delivery(box.delivery.uri, run.id, sent)
         delivery.deliver(box, made)
         assert counted(run.id) == ONCE, f"after byte {sent}"
+    listed = json.loads(made.get_run(run.id).data.tags["mlflow.loggedArtifacts"])
+    assert listed == [{"path": "per_class.json", "type": "table"}]
 
 
 def test_files_that_a_power_cut_took_are_left_out_by_name_and_hold_up_nothing(here, capsys):

@@ -398,8 +398,9 @@ def test_finished_runs_are_found_by_tags_whatever_their_texts_hold(here):
     with open_run(here, "other", tags={**odd, "test_subjects": "O"}):
         assert [found.id for found in tracking.find(tracking.finished({"k-1": odd["k-1"]}))] == [run.id]
     assert [found.id for found in tracking.find(tracking.finished(odd))] == [run.id]
-    with pytest.raises(SpkdError, match="one kind of quotation marks"):
-        tracking.finished({"name": "'\""})
+    for text in ("'\"", "ends in a \\"):
+        with pytest.raises(SpkdError, match="one kind of quotation marks"):
+            tracking.finished({"name": text})
 
 
 @pytest.mark.parametrize(
