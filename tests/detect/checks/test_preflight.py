@@ -171,6 +171,26 @@ def test_images_shared_by_train_and_val_are_noted_where_all_are_and_refused_wher
     assert problem.rule == "shared images" and problem.what.startswith("8 of 9") and "5 more" in problem.examples[-1]
 
 
+def test_validation_images_that_are_a_part_of_those_of_train_are_refused(data_set: Path) -> None:
+    root = data_set.parent
+    (root / "val.txt").write_text("".join(f"{path}\n" for path in sorted((root / "images/train").iterdir())[:4]))
+    data_set.write_text(data_set.read_text().replace("val: images/val", "val: val.txt"))
+    problem = only(check(data_set), "val")
+    assert problem.rule == "shared images" and problem.what.startswith("4 of 4")
+
+
+def test_the_digest_changes_with_names_images_and_rows(data_set: Path) -> None:
+    found = [check(data_set).digest()]
+    label, image = (data_set.parent / name for name in ("labels/train/train000.txt", "images/val/val000.jpg"))
+    label.write_text(label.read_text().splitlines()[0] + "\n")
+    found.append(check(data_set).digest())
+    image.write_bytes((data_set.parent / "images/train/train001.jpg").read_bytes())
+    found.append(check(data_set).digest())
+    data_set.write_text(data_set.read_text().replace("red", "rust"))
+    found.append(check(data_set).digest())
+    assert len(set(found)) == 4
+
+
 def test_another_image_of_the_same_name_size_and_time_is_not_shared(data_set: Path) -> None:
     root = data_set.parent
     image, other = root / "images/train/train000.jpg", root / "images/val/train000.jpg"
@@ -234,6 +254,14 @@ def test_a_converter_that_ran_twice_is_refused(data_set: Path) -> None:
         label.write_text(label.read_text() * 2)
     problem = only(check(data_set))
     assert problem.rule == "duplicates" and problem.what.startswith("16 of 32")
+
+
+@pytest.mark.parametrize(("limit", "ok"), [(0.1, True), (0.05, False)])
+def test_a_few_rows_that_are_there_twice_are_noted_and_more_are_refused(data_set: Path, limit: float, ok: bool) -> None:
+    label = data_set.parent / "labels/train/train000.txt"
+    label.write_text(label.read_text() + label.read_text().splitlines()[0] + "\n")  # 1 of 17 rows
+    report = preflight.check(data_set, {}, **LIMITS | {"max_duplicates": limit})
+    assert report.ok is ok and [p.rule for p in (report.notes if ok else report.problems)] == ["duplicates"]
 
 
 def test_a_zero_size_box_is_refused_though_ultralytics_accepts_it(data_set: Path) -> None:
