@@ -48,7 +48,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tree):
     with pytest.raises(SpkdError, match=r"unknown key 'train.epoch'; did you mean 'train.epochs'"):
         config.resolve(tree, {"train.epoch": 3})
     with pytest.raises(SpkdError, match="did you mean 'train.epochs'"):  # and no value of a preset
-        config.resolve(tree, {"long.train.epochs": 3})
+        config.resolve(tree, {"preset.long.train.epochs": 3})
 
 
 def test_an_unknown_key_in_a_preset_names_the_preset(tree):
