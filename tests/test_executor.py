@@ -67,12 +67,13 @@ def test_a_job_ends_done_in_error_or_dead_and_costs_no_other_job():
 def test_a_job_that_does_not_stop_when_asked_to_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, "GRACE_S", 0.3)
     with executor.opened("local", work, 1, 0.0) as made:
-        made.submit("a", {"stubborn": str(tmp_path / "pid")})
+        note = tmp_path / "pid"
+        made.submit("a", {"stubborn": str(note)})
         deadline = time.monotonic() + 60
-        while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+        while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.1)  # until it is written
-    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+        pid = int(note.read_text())
+    assert not psutil.pid_exists(pid)
 
 
 def test_as_many_jobs_as_workers_run_and_those_under_way_are_asked_to_stop(monkeypatch):
