@@ -83,6 +83,7 @@ def test_images_and_labels_in_folders_of_any_name_are_mended_as_told(make_set: M
     data = make_set(name, images="{}2017", labels=labels)
     report = check(data)
     for split in ("train", "val"):
+        assert f"mv {data.parent}/{split}2017 {data.parent}/images/{split}2017" in only(report, split).do
         do_as_told(only(report, split), data)
     assert check(data).ok
 
@@ -410,6 +411,17 @@ def test_a_validation_image_that_the_json_lacks_is_refused_before_the_metric_mee
     assert problem.rule == "other images" and "1 image(s) are not in" in problem.what and "more.jpg" in problem.what
 
 
+def test_a_training_image_that_the_json_lacks_leaves_the_others_to_be_compared(data_set: Path) -> None:
+    annotations = write_json(data_set)
+    image = data_set.parent / "images/train/train000.jpg"
+    shutil.copy(image, image.with_name("more.jpg"))
+    (data_set.parent / "labels/train/more.txt").touch()
+    assert check(data_set, train=annotations).ok
+    label = data_set.parent / "labels/train/train001.txt"
+    label.write_text(label.read_text().splitlines()[0] + "\n")
+    assert only(check(data_set, train=annotations)).rule == "class counts"
+
+
 @pytest.mark.parametrize("merged", [True, False])
 def test_an_object_that_the_json_holds_twice_may_be_one_row_or_two(data_set: Path, merged: bool) -> None:
     annotations = write_json(data_set)
@@ -461,6 +473,7 @@ def test_an_image_is_found_by_its_folders_and_only_then_by_its_bare_name() -> No
     files = ["a/1.jpg", "b/1.jpg", "images/c/2.png", "d/3.jpg", "4.jpg"]
     images = ["/x/images/train/b/1.jpg", "/x/images/train/a/1.jpg", "images/train/c/2.png", "/flat/3.jpg", "/e/4.webp"]
     assert match.rows(images, files) == [1, 0, 2, 3, 4]
+    assert match.rows(["/x/1.jpg"], ["a/1.jpg", "1.jpg"]) == [1]
     assert match.rows(["/x/images/train/1.jpg", "/x/images/train/c/1.jpg", "/x/5.jpg"], files) == [-1, -1, -1]
 
 
