@@ -608,6 +608,18 @@ def test_intervals_and_files_without_each_other_are_counted(devices: Path) -> No
     }
 
 
+@pytest.mark.parametrize("content", [b"", b"no header", fixed_bin(subject="9")[:100]])
+def test_a_device_file_that_cannot_be_read_is_counted_unless_intervals_name_it(devices: Path, content: bytes) -> None:
+    (devices / "never started.bin").write_bytes(content)
+    found = read(devices, [1, 2])
+    assert found.report.drops["device file that cannot be read, and that no interval names"] == 1
+    assert [item.subject for item in found.items] == ["7", "8"]
+    with (devices / "intervals.csv").open("a") as file:
+        file.write("9,2024-05-06 10:00:00,2024-05-06 10:00:01,2,never started.bin\n")
+    with pytest.raises(SpkdError, match=r"never started\.bin: .*; export the file from the device again, or remove it"):
+        read(devices, [1, 2])
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -20,6 +20,7 @@ PAGE_DIGITS = PAGE_SAMPLES * SAMPLE_DIGITS
 PAGES_AT_ONCE = 4096  # bounds the memory of decoding: a week at 100 Hz is 200,000 pages
 AFTER = 100  # pages among which the next whole one is looked for
 MARK = re.compile(rb"^Recorded Data[ \t]*\r?\n", re.MULTILINE)
+AGAIN = "export the file from the device again, or remove it"
 PAGE = re.compile(
     rb"Device Unique Serial Code:[^\n]*\nSequence Number:\s*(?P<number>\d+)\s*\nPage Time:(?P<time>[^\n]*)\n"
     rb"(?:(?:Unassigned|Temperature|Battery voltage|Device Status):[^\n]*\n)*"
@@ -56,20 +57,27 @@ class Page:
 
 def read_header(data: bytes, where: str) -> Header:
     """The header of a file. Raises SpkdError where a field is missing or no number, or a gain or rate not above 0."""
+    if not data:
+        raise SpkdError(where, "a GENEActiv file", "an empty one", AGAIN)
     first = MARK.search(data)
     text = data[: first.start() if first else len(data)].decode("latin-1")
 
     def field(name: str) -> str:
         match = re.search(rf"^{name}:(.*)$", text, re.MULTILINE)
         if match is None:
-            raise SpkdError(where, f"a GENEActiv header with `{name}`", "none", "export the file from the device again")
+            raise SpkdError(
+                where,
+                f"a GENEActiv header with `{name}`",
+                "none",
+                AGAIN,
+            )
         return match[1].strip()
 
     def number(name: str) -> float:
         value = field(name)
         match = re.match(r"-?\d+(?:[.,]\d+)?", value)
         if match is None:
-            raise SpkdError(where, f"a number after `{name}:`", repr(value), "export the file from the device again")
+            raise SpkdError(where, f"a number after `{name}:`", repr(value), AGAIN)
         return float(match[0].replace(",", "."))
 
     gain = np.array([number(f"{axis} gain") for axis in "xyz"])
@@ -77,7 +85,7 @@ def read_header(data: bytes, where: str) -> Header:
     rate_hz, n_pages = number("Measurement Frequency"), int(number("Number of Pages"))
     if rate_hz <= 0 or (gain <= 0).any():
         got = f"{rate_hz} Hz and gains {gain}"
-        raise SpkdError(where, "a rate and gains above 0", got, "export the file from the device again")
+        raise SpkdError(where, "a rate and gains above 0", got, AGAIN)
     return Header(field("Subject Code"), rate_hz, gain, offset, n_pages)
 
 

@@ -1,7 +1,7 @@
 """GENEActiv wrist recordings, 100 Hz, 3 axes: the lab's `.mat` windows, and device `.bin` and `.csv` files.
 
 One contract: where two files contradict each other, or a setting does not fit the data, it is an error; a file that
-cannot be read is dropped and counted. Everything lies in one folder (sub-folders are searched):
+cannot be read is dropped and counted, unless intervals name it. Everything lies in one folder or below it:
 
     ID-102_CLASS-13_Window-0001.mat   key xw, (samples, 3) in g: one segment; subject and class are in the name
     anything.bin, anything.csv        device files, with one or more CSV files of labelled intervals beside them:
@@ -188,8 +188,9 @@ def _xw(path: Path, length: int, report: Report) -> np.ndarray | None:
 def _device_files(folder: Path, index: dict[int, int], other_rates: str, report: Report) -> list[Recording]:
     """One Recording a device file that has labelled intervals; files and intervals without the other are counted.
 
-    Raises SpkdError on a bad or contradictory interval, an unusable header, a bad csv row, a rate that is not
-    100 Hz where `other_rates` is error, or an interval that would label the same time in two files.
+    Raises SpkdError on a bad or contradictory interval, an unusable header or a bad csv row of a file that intervals
+    name, a rate that is not 100 Hz where `other_rates` is error, or an interval that would label the same time in two
+    files.
     """
     tables = _files(folder, ".csv")
     intervals_files = [path for path in tables if _wrist_device.is_intervals_file(path)]
@@ -202,7 +203,13 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
     sampled: set[Interval] = set()
     counted: dict[Interval, dict[Path, tuple[float, float]]] = defaultdict(dict)
     for path in each("geneactiv: device files", devices):
-        recording = _decoded(path, report)
+        try:
+            recording = _decoded(path, report)
+        except SpkdError as error:
+            if _intervals_of(path, "", intervals):
+                raise
+            report.drop("device file that cannot be read, and that no interval names", str(error))
+            continue
         rows = _intervals_of(path, recording.subject_code, intervals)
         used.update(rows)
         if not rows:
