@@ -71,6 +71,10 @@ def test_a_preset_may_not_prepare_data_behind_the_back_of_dvc(tree):
 
 def test_a_misspelt_key_in_the_file_names_key_and_neighbour(tree):
     with pytest.raises(SpkdError, match=r"params\.yaml: train\.epochs: expected a value, got nothing"):
+        config.check(Train, {"lr": 0.1}, "train")
+    with pytest.raises(
+        SpkdError, match=r"train\.epoch: expected a known key, got an unknown one; did you mean 'epochs'"
+    ):
         config.check(Train, {"epoch": 1, "lr": 0.1}, "train")
     with pytest.raises(SpkdError, match="did you mean 'epochs'"):
         config.check(Train, {"epochs": 1, "lr": 0.1, "epoks": 2}, "train")
@@ -144,7 +148,21 @@ def test_a_wrong_value_in_a_list_is_answered_with_the_help_of_the_list(monkeypat
         config.check(Settings, tree, "")
 
 
+def test_a_misspelt_key_below_a_section_is_named_with_the_one_that_it_stands_for():
+    with pytest.raises(SpkdError, match=r"train\.epoks: expected a known key, .*did you mean 'epochs'"):
+        config.check(Tiny, {"train": {"epoks": 1, "lr": 0.1}}, "")
+
+
+def test_a_row_of_prepare_is_named_as_messages_name_its_stage():
+    tree = config.resolve(config.read(ROOT / "params.yaml"), {})
+    tree["prepare"] = {"mine-range": {"dataset": "mine", "view": "stored_range"}}
+    with pytest.raises(SpkdError, match="prepare: expected rows named <dataset>-<view>, as mine-stored_range, not"):
+        config.check(Settings, tree, "")
+
+
 @pytest.mark.parametrize(("key", "value"), [
+    ("distill.taps", ["group1", "group1"]), ("distill.teachers", ["signal:a", "signal:a"]),
+    ("detect.distill.levels", ["P3", "P3"]),
     ("train.batch", 1), ("train.epochs", 0), ("train.lr", 0.0), ("detect.imgsz", 100), ("yolo_versions.imgsz", 100),
     ("detect.distill.max_objects", 1), ("detect.maps.images", 1), ("robustness.segments", [1.5]),
     ("distill.lambda", 1.1),

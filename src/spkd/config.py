@@ -234,11 +234,15 @@ def check(model: type[S], tree: Any, where: str, file: Path = PARAMS) -> S:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        # A misspelt key is unknown, and the right one missing: the former says both.
+        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         path = ".".join(str(p) for p in (where, *_keys(first["loc"], tree)) if p != "")
         if first["type"] == "extra_forbidden":
-            known = sorted({f.alias or n for n, f in model.model_fields.items()})
-            advice = plugin.nearest(str(first["loc"][-1]), known) if len(first["loc"]) == 1 else "remove it"
+            top = len(first["loc"]) == 1
+            known = {f.alias or n for n, f in model.model_fields.items()} if top else set()
+            known |= {str(e["loc"][-1]) for e in found if e["type"] == "missing" and e["loc"][:-1] == first["loc"][:-1]}
+            advice = plugin.nearest(str(first["loc"][-1]), sorted(known)) if known else "remove it"
             raise SpkdError(f"{file}: {path}", "a known key", "an unknown one", advice) from None
         if first["type"] == "missing":
             do = f"add it as `git show HEAD:{PARAMS}` has it"

@@ -5,7 +5,7 @@ Shelf sections (datasets, views, losses, weightings) are typed in the part's own
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from spkd.config import Section
 
@@ -14,6 +14,23 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+
+
+def _each_once(values: list[str]) -> list[str]:
+    if len(set(values)) < len(values):
+        raise ValueError("each of them once")
+    return values
+
+
+def _named_after_parts(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Messages name the DVC stage of a view by its data set and its own name."""
+    for name, row in rows.items():
+        if name != (wanted := f"{row.get('dataset')}-{row.get('view')}"):
+            raise ValueError(f"rows named <dataset>-<view>, as {wanted}, not {name}")
+    return rows
+
+
+Once = AfterValidator(_each_once)
 
 
 class Run(Section):
@@ -37,13 +54,15 @@ class Model(Section):
 class Distill(Section):
     """Which teachers, and how strongly they pull."""
 
-    teachers: list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:[\w.-]+)(@early)?$")]]
+    teachers: Annotated[
+        list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:[\w.-]+)(@early)?$")]], Once
+    ]
     alphas: list[Weight]
     weighting: str
     lambda_: Fraction = Field(alias="lambda")
     base: Weight
     beta: dict[str, Weight]
-    taps: list[str]
+    taps: Annotated[list[str], Once]
     init: Annotated[str, Field(pattern=r"^(none|latest|run:\w+)$")]
 
 
@@ -94,7 +113,7 @@ class DetectDistill(Section):
     teacher: str
     gain: Weight
     dis: Weight
-    levels: list[Literal["P3", "P4", "P5"]] = Field(min_length=1)
+    levels: Annotated[list[Literal["P3", "P4", "P5"]], Once] = Field(min_length=1)
     mode: Literal["batch", "pooled", "object"]
     max_objects: Annotated[int, Field(ge=2)]
 
@@ -227,7 +246,7 @@ class Settings(Section):
     run: Run
     datasets: dict[str, dict[str, Any]]
     views: dict[str, dict[str, Any]]
-    prepare: dict[str, dict[str, str]]
+    prepare: Annotated[dict[str, dict[str, str]], AfterValidator(_named_after_parts)]
     networks: dict[str, dict[str, Any]]
     losses: dict[str, dict[str, Any]]
     weightings: dict[str, dict[str, Any]]

@@ -26,7 +26,8 @@ def load(
     """
     remake = f"dvc repro views@{folder.parent.name}-{folder.name}"
     do = f'run "{remake}"'
-    content, manifest = arrays.load(folder, remake)
+    row = f"a row {folder.parent.name}-{folder.name} stands under `prepare` in params.yaml"
+    content, manifest = arrays.load(folder, f"{remake}, where {row}")
     if manifest.get("digest") != windows.digest:
         expected = f"a view of the windows with digest {windows.digest}"
         raise SpkdError(folder, expected, manifest.get("digest"), do)
