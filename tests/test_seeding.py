@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spkd import seeding
+from spkd.errors import SpkdError
 
 
 @pytest.fixture
@@ -61,3 +62,13 @@ def test_a_seed_is_the_same_in_every_version_and_another_for_every_purpose():
         *((0, "robustness", "noise", level, draw) for level in (0.1, 0.2) for draw in (0, 1)),
     ]  # fmt: skip
     assert len({seeding.derive(*purpose) for purpose in purposes}) == len(purposes)
+
+
+def test_more_threads_than_cores_are_told_and_many_times_more_are_refused(flags, monkeypatch, capsys):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    seeding.set_flags(False, False, 2)
+    assert capsys.readouterr().err == ""
+    seeding.set_flags(False, False, 3)
+    assert "run.threads 3 on 2 cores" in capsys.readouterr().err
+    with pytest.raises(SpkdError, match="run.threads: expected at most 64 on 2 cores, got 999; lower it"):
+        seeding.set_flags(False, False, 999)

@@ -5,12 +5,14 @@ Nothing else in the project may seed a global generator or touch a determinism f
 
 import hashlib
 import os
+import sys
 from typing import Any
 
 import numpy as np
 import torch
 
 from spkd import memory
+from spkd.errors import SpkdError
 
 
 def derive(seed: int, *purpose: object) -> int:
@@ -34,12 +36,18 @@ def torch_stream(seed: int, *purpose: object, device: str | torch.device = "cpu"
 def set_flags(deterministic: bool, tf32: bool, threads: int, warn_only: bool = False) -> dict[str, Any]:
     """Set every flag that changes numbers; returns them for the run's environment record. Freed memory is kept.
 
-    threads: CPU threads, 0 = all cores. The thread count changes the order of sums, so it is part of the record.
+    threads: CPU threads, 0 = all cores. Their number changes the order of sums, so it is part of the record.
     warn_only: an operation that has no deterministic algorithm warns instead of raising; the record says so.
+    Raises SpkdError where the threads are many times more than the cores.
     """
+    cores = os.cpu_count() or 1
+    if threads > (most := max(64, 4 * cores)):
+        raise SpkdError("run.threads", f"at most {most} on {cores} cores", threads, "lower it; 0 = all cores")
+    if threads > cores:
+        print(f"run.threads {threads} on {cores} cores: the threads wait for each other", file=sys.stderr, flush=True)
     memory.keep()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or cores)
     # The same as use_deterministic_algorithms, which also loads torch's compiler: 0.8 s before the first step.
     strict = "warn" if warn_only else "error"
     torch.set_deterministic_debug_mode(strict if deterministic else "default")
