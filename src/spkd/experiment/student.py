@@ -78,6 +78,10 @@ def card(made: Plan, teachers: list[Ancestor]) -> Card:
     plain, model = plan.card(made), _remade(made.settings.distill, len(teachers))
     if model is None:
         return plain
+    wanted, own = plugin.load("models", model).REMAKES, plain.network_settings["model"]
+    if own != wanted:
+        do = f"choose a network of `networks` with model {wanted}, or leave the loss out of distill.beta"
+        raise SpkdError("student.network", f"a {wanted}, which {model} is made of", f"{plain.network} ({own})", do)
     channels = teachers[0].network.get_submodule("head").in_features
     return replace(plain, network_settings={**plain.network_settings, "model": model, "teacher_channels": channels})
 

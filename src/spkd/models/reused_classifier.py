@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spkd.config import Section
 from spkd.models.wide_resnet import STEM_CHANNELS, WideResNet, initialise
 
+REMAKES = "wide_resnet"  # the file of models/ whose students it can be made of
 # Last width of the encoder per `width`: 64 = 4 x the stem.
 LAST_CHANNELS = 4 * STEM_CHANNELS
 

@@ -75,6 +75,17 @@ def test_artifacts_lie_in_mlruns_beside_the_database(here):
     assert copy.read_text() == "hello" and (here / "copy") in copy.parents
 
 
+def test_an_artifact_of_a_run_that_failed_is_missed_with_its_status(here):
+    with pytest.raises(ValueError, match="broken"), tracking.open_run("a", here / "a", "spkd") as run:
+        raise ValueError("broken")
+    with pytest.raises(SpkdError, match=rf"run {run.id}: expected a finished run, with 'model/w', got FAILED; name"):
+        tracking.artifact(run.id, "model/w", here / "copy")
+    with tracking.open_run("b", here / "b", "spkd") as other:
+        pass
+    with pytest.raises(SpkdError, match="expected an artifact 'model/w', got"):
+        tracking.artifact(other.id, "model/w", here / "copy")
+
+
 def test_a_long_setting_is_cut_in_the_parameters_and_whole_in_the_artifact(here):
     with open_run(here) as run:
         run.params({"words": "x" * 7000})

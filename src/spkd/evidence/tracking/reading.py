@@ -1,5 +1,6 @@
 """Reads runs back: search, artifacts, metric histories, registered models. Writes nothing to the store."""
 
+import contextlib
 import math
 import sys
 from collections.abc import Mapping
@@ -126,8 +127,12 @@ def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
         uri = store.absolute(store.uri())
         return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=target, tracking_uri=uri))
     except (MlflowException, OSError) as error:
-        do = "check the run in the UI"
-        raise SpkdError(f"run {run_id}", f"an artifact {path!r}", store.reason(error), do) from None
+        expected, got, do = f"an artifact {path!r}", store.reason(error), "check the run in the UI"
+        with contextlib.suppress(SpkdError):  # where the store does not answer now, its first answer is told
+            if (status := get(run_id).status) != "FINISHED":
+                expected, got = f"a finished run, with {path!r}", status
+                do = "name another one, or give its command again"
+        raise SpkdError(f"run {run_id}", expected, got, do) from None
 
 
 def listing(run_id: str, folder: str = "") -> list[str]:
