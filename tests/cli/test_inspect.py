@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from spkd.cli import inspect
-from spkd.data import inspection
+from spkd.data import inspection, windowset
 
 
 @pytest.fixture
@@ -34,3 +34,12 @@ def test_a_picture_that_cannot_be_written_leaves_the_one_before_and_nothing_else
     with pytest.raises(OSError, match="No space left"):
         inspect.main(["waves"], settings, {})
     assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("waves.png", "before")]
+
+
+def test_letters_that_the_font_lacks_are_said_once(settings, waves, monkeypatch, capsys, recwarn):
+    named = waves.manifest | {"classes": ["걷기", "b", "c"]}
+    korean = type(waves)(waves.signal, waves.starts, waves.label, waves.subject, named)
+    monkeypatch.setattr(windowset, "load", lambda folder: korean)
+    assert inspect.main([], settings, {}) == 0
+    assert capsys.readouterr().out.count("letters of some names are boxes in the picture") == 1
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]

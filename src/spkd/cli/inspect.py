@@ -1,5 +1,6 @@
 """Show what a data set's windows hold: counts, rates, gaps, drops, and a picture of one window per class."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     windows = windowset.load(Path("data/windows") / name)
     print(inspection.describe(windows))
     path = Path("data/inspect") / f"{name}.png"
-    with atomic.file(path) as new:
+    with atomic.file(path) as new, warnings.catch_warnings(record=True) as said:
+        warnings.filterwarnings("always", message="Glyph")
         inspection.figure(windows).savefig(new, dpi=110, format="png")
+    if any(str(warning.message).startswith("Glyph") for warning in said):
+        print("letters of some names are boxes in the picture: matplotlib's font does not have them")
     print(f"\none window of each class: {path}")
     return 0
