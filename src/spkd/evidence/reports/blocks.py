@@ -74,7 +74,8 @@ def header(records: Sequence[Record], about: About) -> list[str]:
     )
     if about.teachers:
         lines.append(about.teachers)
-    lines.append(f"{cells - gaps} of {cells} cells of the rows done, {gaps} not (listed at the end). Data: {', '.join(origins)}.")
+    done = f"{cells - gaps} of {cells} cells of the rows done, {gaps} not (listed at the end)"
+    lines.append(f"{done}. Data: {', '.join(origins)}.")
     return lines
 
 
