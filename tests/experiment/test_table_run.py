@@ -310,7 +310,7 @@ def test_the_command_ends_with_1_and_a_report_where_cells_are_missing(board, sto
     assert command.main([], raw, {"table.name": "t"}) == 1
     assert (
         failing.started
-        and "0 of 4 cells done, 4 not" in (board.places.project / "results/tables/t/report.md").read_text()
+        and "0 of 4 cells of the rows done, 4 not" in (board.places.project / "results/tables/t/report.md").read_text()
     )
 
 

@@ -91,7 +91,7 @@ def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
     assert blocks.plus_minus(found) == "60.00 (n=1 of 2)"
     text = blocks.markdown(records, About("t", "words"))
     assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | - |" in text
-    assert "3 of 4 cells done, 1 not" in text
+    assert "3 of 4 cells of the rows done, 1 not" in text
     assert ",failed,ValueError: loss is nan," in blocks.csv_trials(records)
     assert "loss is nan" in document.page(records, About("t", "words"), {})
 
