@@ -38,6 +38,14 @@ def test_the_maps_are_those_of_every_kept_step(record):
     assert layer.products["student"].shape == (len(layer.labels), len(layer.labels))
 
 
+def test_maps_of_other_windows_of_the_same_classes_are_of_another_probe():
+    arrays = {"rows": np.array([3, 8]), "labels": np.array([0, 1])}
+    of = reading._identity(arrays, "digest")
+    assert reading._identity(dict(arrays), "digest") == of
+    assert reading._identity({**arrays, "rows": np.array([3, 9])}, "digest") != of
+    assert reading._identity(arrays, "other") != of
+
+
 def test_confusion_and_subjects_agree_with_the_accuracy_of_the_run(record):
     accuracy = np.trace(record.confusion) / record.confusion.sum()
     assert accuracy == pytest.approx(record.run.metrics["headline/accuracy"])

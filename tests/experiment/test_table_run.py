@@ -224,6 +224,16 @@ def test_time_left_is_the_median_of_finished_cells_over_the_workers(board):
     assert table_run.left_s(board, states, 2) == pytest.approx((2 + 2 + 2) / 2)
 
 
+def test_time_left_knows_long_cells_from_short_ones_and_that_few_are_left(board, monkeypatch):
+    """A teacher of 100 s is done, students of 1 s are left: the last one has one worker, however many there are."""
+    _, states = Pretended({}).complete(board)
+    students = [key for key, cell in board.cells.items() if cell.role == "student"]
+    monkeypatch.setattr(table_run, "seconds", lambda run: 1.0 if run.id in of_students else 100.0)
+    of_students = {states[key].run.id for key in students}
+    states = {**states, students[-1]: replace(states[students[-1]], status="missing", run=None)}
+    assert table_run.left_s(board, states, 8) == pytest.approx(1.0)
+
+
 def test_windows_that_the_table_is_not_meant_for_are_refused(board):
     definition = board.definition.model_copy(update={"expects": {"classes": 14}})
     with pytest.raises(SpkdError, match="windows with classes 14, got 3"):
