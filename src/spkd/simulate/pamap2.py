@@ -23,6 +23,7 @@ PLACES = (motion.WRIST, motion.CHEST, motion.ANKLE)
 SUBJECTS = (101, 102, 103, 104, 105, 106)
 BOUT_S, STAIRS_S, TRANSIENT_S = 11.0, 5.5, 0.4
 FIRST_ROW_S = 8.38
+KNOTS = 12  # of a temperature's way through the protocol
 HEART_EVERY_ROWS = 11
 ZIP_LEVEL = 7  # 9 saves 1 % and takes three times as long
 ZIP_DATE = (2012, 8, 6, 0, 0, 0)
@@ -126,8 +127,9 @@ def _dropouts(readings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     n, width = len(readings), readings.shape[1] // len(PLACES)
     for place in range(len(PLACES)):
         columns = slice(place * width, (place + 1) * width)
-        # Every person and sensor warms or cools in another way: else the temperature, a clock, would tell the activity.
-        warm = 30.0 + 1.5 * place + rng.normal(0.0, 1.5) + np.linspace(0.0, rng.normal(0.0, 1.0), n)
+        # Every person and sensor warms and cools in another way: else the temperature, a clock, would be the label.
+        drift = np.interp(np.linspace(0.0, KNOTS - 1.0, n), np.arange(KNOTS), rng.normal(0.0, 0.7, KNOTS).cumsum())
+        warm = 30.0 + 1.5 * place + rng.normal(0.0, 1.5) + drift
         broken[:, columns.start] = np.round(warm * 16.0) / 16.0
         lengths = [*rng.integers(1, 25, size=6), *([80] if place == 0 else [])]
         for length in lengths:
