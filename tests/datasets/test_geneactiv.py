@@ -608,6 +608,22 @@ def test_intervals_and_files_without_each_other_are_counted(devices: Path) -> No
     }
 
 
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("a.bin", fixed_bin(subject="5").replace(b"x gain:25600", b"x gain:0"), "a rate and gains above 0"),
+    ("a.csv", csv_text(subject="5").replace(",-0.5,1,", ",bad,1,", 1).encode(), r"a\.csv:\d+: expected"),
+    ("more.csv", b"subject,start,stop,label\n7,1,2,1\n", "expected 100 header lines"),
+    ("more.csv", b"subject;start;end;label\n7;1;2;1\n", "expected 100 header lines"),
+])  # fmt: skip
+def test_a_file_that_intervals_name_by_its_header_or_that_may_hold_intervals_is_no_file_to_drop(
+    devices: Path, name: str, content: bytes, message: str
+) -> None:
+    (devices / name).write_bytes(content)
+    with (devices / "intervals.csv").open("a") as file:
+        file.write("5,2024-05-06 10:00:00,2024-05-06 10:00:01,2,\n")
+    with pytest.raises(SpkdError, match=message):
+        read(devices, [1, 2])
+
+
 @pytest.mark.parametrize("content", [b"", b"no header", fixed_bin(subject="9")[:100]])
 def test_a_device_file_that_cannot_be_read_is_counted_unless_intervals_name_it(devices: Path, content: bytes) -> None:
     (devices / "never started.bin").write_bytes(content)

@@ -20,6 +20,7 @@ from spkd.errors import SpkdError
 GAP_TOLERANCE_S = 0.6  # GENEActiv writes page times to half a second, so neighbours differ by up to 0.5 s from nominal
 CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:[.:](\d{1,3}))?")
 COLUMNS = ("subject", "start", "end", "label")
+HEADER_BYTES = 8192  # more than the hundred lines of a header take
 
 
 @dataclass(frozen=True)
@@ -173,3 +174,10 @@ def labelled(
     new = (np.diff(keep) != 1) | (np.diff(was) != 0) | (np.diff(label) != 0)
     segment = np.concatenate([[0], np.cumsum(new)])[: len(keep)].astype(np.int32)
     return Recording(subject, name, recording.accel_g[keep], label, segment)
+
+
+def spelt_code(path: Path) -> str | None:
+    """The subject code of a header, of which the rest may not be readable; None where there is none."""
+    with path.open("rb") as file:
+        found = re.search(rb"^Subject Code[:,]([^\r\n,]*)", file.read(HEADER_BYTES), re.MULTILINE)
+    return found[1].decode("latin-1").strip() if found else None

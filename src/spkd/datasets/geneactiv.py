@@ -188,9 +188,8 @@ def _xw(path: Path, length: int, report: Report) -> np.ndarray | None:
 def _device_files(folder: Path, index: dict[int, int], other_rates: str, report: Report) -> list[Recording]:
     """One Recording a device file that has labelled intervals; files and intervals without the other are counted.
 
-    Raises SpkdError on a bad or contradictory interval, an unusable header or a bad csv row of a file that intervals
-    name, a rate that is not 100 Hz where `other_rates` is error, or an interval that would label the same time in two
-    files.
+    Raises SpkdError on a bad or contradictory interval, an unreadable file that intervals name, a rate that is not
+    100 Hz where `other_rates` is error, or an interval that would label the same time in two files.
     """
     tables = _files(folder, ".csv")
     intervals_files = [path for path in tables if _wrist_device.is_intervals_file(path)]
@@ -206,7 +205,9 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
         try:
             recording = _decoded(path, report)
         except SpkdError as error:
-            if _intervals_of(path, "", intervals):
+            code = _wrist_device.spelt_code(path)
+            # A csv without a header may be a file of intervals with another first line.
+            if (code is None and path.suffix.lower() == ".csv") or _intervals_of(path, code or "", intervals):
                 raise
             report.drop("device file that cannot be read, and that no interval names", str(error))
             continue
