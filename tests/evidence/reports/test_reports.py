@@ -159,7 +159,7 @@ def test_differences_that_vary_by_rounding_alone_get_no_test():
 
 def test_only_what_both_rows_have_is_paired():
     records = [record("scratch", 0, t, 0.5) for t in (0, 1, 2)] + [record("SP", 0, t, 0.6) for t in (1, 2, 3)]
-    assert findings.pairs(records, "scratch", "SP", KEY) == ([0.5, 0.5], [0.6, 0.6])
+    assert findings.pairs(records, "scratch", "SP", KEY, by_fold=False) == ([0.5, 0.5], [0.6, 0.6])
 
 
 def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
@@ -329,10 +329,12 @@ def test_latex_escapes_and_keeps_every_row(two_folds):
 
 def drawn(accuracies, rule):
     """Rows scratch and KD over five folds; KD is better by the accuracies given."""
-    split = {"rule": rule} | ({"train_fraction": 0.7, "test_fraction": 0.28} if rule == "subject_fractions" else {})
+    split = {"rule": rule, "validation_subjects": 1}
+    split |= {"train_fraction": 0.7, "test_fraction": 0.25} if rule == "subject_fractions" else {}
     settings = {f"dataset.gene.split.{key}": value for key, value in split.items()}
-    found = [record("scratch", f, 0, 0.5, settings=settings) for f in range(5)]
-    return found + [record("KD", f, 0, 0.5 + gap, settings=settings) for f, gap in enumerate(accuracies)]
+    more = {"settings": settings, "context": {"data.subjects": "6"}}
+    found = [record("scratch", f, 0, 0.5, **more) for f in range(5)]
+    return found + [record("KD", f, 0, 0.5 + gap, **more) for f, gap in enumerate(accuracies)]
 
 
 def test_folds_of_other_subjects_are_tested_as_scipy_does():
@@ -346,7 +348,7 @@ def test_folds_of_other_subjects_are_tested_as_scipy_does():
 def test_folds_that_are_random_draws_of_the_same_subjects_have_the_corrected_variance():
     gaps = [0.01, 0.03, 0.02, 0.05, -0.01]  # mean 0.02, sample variance 0.0005
     (found,) = findings.tests(records := drawn(gaps, "subject_fractions"), "scratch", KEY)
-    error = math.sqrt(0.0005 * (1 / 5 + 0.28 / 0.7))
+    error = math.sqrt(0.0005 * (1 / 5 + 2 / 3))  # of six subjects two test; four train, of which one chooses the epoch
     assert found.p == pytest.approx(2 * stats.t.sf(0.02 / error, 4))
     assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 4) * error)
     assert "random draws" in blocks.against(records, About("t", "", "scratch")).note
@@ -361,6 +363,8 @@ def test_the_test_against_the_baseline_is_told_without_the_folds_that_the_table_
     assert row["without fold 4 (points)"] == "+2.00"
     assert float(block.rows[0][-1]) == pytest.approx(stats.ttest_1samp([0.01, 0.02, 0.03, 0.02], 0).pvalue, rel=1e-2)
     assert "without fold" not in " ".join(blocks.against(records, About("t", "", "scratch")).columns)
+    one_left = blocks.against(records, About("t", "", "scratch", without_folds=(1, 2, 3, 4)))
+    assert one_left.rows[0][-2:] == ["+1.00", "-"]  # one pair: trials of one fold do not become pairs
 
 
 def test_a_reason_of_several_lines_stays_in_its_row():

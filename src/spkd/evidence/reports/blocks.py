@@ -157,10 +157,10 @@ def against(records: Sequence[Record], about: About) -> Block:
         note += " Folds are random draws of the same subjects: the variance is corrected for that (Nadeau, Bengio)."
     columns = ["row", "pairs", "difference (points)", "95 % interval", "dz", "p", "p (Holm)"]
     kept = [r for r in records if r.fold not in about.without_folds]
-    fewer = {t.row: t for t in findings.tests(kept, about.baseline, HEADLINE)} if len(kept) < len(records) else {}
+    fewer = {t.row: t for t in findings.tests(kept, about.baseline, HEADLINE, unit)} if len(kept) < len(records) else {}
     if fewer:
         left_out = " ".join(str(f) for f in findings.folds(records) if f in about.without_folds)
-        columns += [f"without fold {left_out} (points)", "p (Holm)"]
+        columns += [f"without fold {left_out} (points)", "p (Holm) without it"]
     block = Block(f"Against {about.baseline}", note, columns)
     for t in found:
         interval = "-" if math.isnan(t.low) else f"{percent(t.low, '+.2f')} to {percent(t.high, '+.2f')}"

@@ -136,39 +136,42 @@ class Test:
     p_holm: float = math.nan
 
 
-def tests(records: Sequence[Record], baseline: str, key: str) -> list[Test]:
+def tests(records: Sequence[Record], baseline: str, key: str, unit: str = "") -> list[Test]:
     """Every other row against the baseline, with p corrected over all of them.
 
     A pair is a fold (the mean over its trials, which are no independent subjects) where the table has at least two
-    folds, and a trial otherwise. Only trials that both rows have count.
+    folds, and a trial otherwise, or as unit says. Only trials that both rows have count.
     """
-    unit = "fold" if len(folds(records)) > 1 else "trial"
+    unit = unit or ("fold" if len(folds(records)) > 1 else "trial")
     shared = overlap(records) if unit == "fold" else 0.0
-    found = [_test(row, unit, *pairs(records, baseline, row, key), shared) for row in rows(records) if row != baseline]
+    others = [row for row in rows(records) if row != baseline]
+    found = [_test(row, unit, *pairs(records, baseline, row, key, unit == "fold"), shared) for row in others]
     corrected = holm([t.p for t in found])
     return [Test(**{**t.__dict__, "p_holm": p}) for t, p in zip(found, corrected, strict=True)]
 
 
-def pairs(records: Sequence[Record], baseline: str, row: str, key: str) -> tuple[list[float], list[float]]:
-    """(baseline, row): matched values, one a fold or, in a table of one fold, one a trial."""
+def pairs(
+    records: Sequence[Record], baseline: str, row: str, key: str, by_fold: bool
+) -> tuple[list[float], list[float]]:
+    """(baseline, row): matched values, one a fold, or one a trial."""
     values = {(r.row, r.fold, r.trial): r.results[key] for r in records if key in r.results}
     both = sorted((f, t) for name, f, t in values if name == row and (baseline, f, t) in values)
-    many = len(folds(records)) > 1
-    groups = (
-        [[p for p in both if p[0] == fold] for fold in sorted({f for f, _ in both})] if many else [[p] for p in both]
-    )
+    groups = [[p for p in both if p[0] == f] for f in sorted({f for f, _ in both})] if by_fold else [[p] for p in both]
     means = [[float(np.mean([values[(name, *p)] for p in group])) for group in groups] for name in (baseline, row)]
     return means[0], means[1]
 
 
 def overlap(records: Sequence[Record]) -> float:
     """Test subjects per training subject where folds are random draws, which have subjects in common; 0 elsewhere."""
-    shares = [0.0]
+    found = [0.0]
     for r in records:
         split = {key.split(".split.")[1]: value for key, value in r.settings.items() if ".split." in key}
         if split.get("rule") == "subject_fractions":
-            shares.append(float(split["test_fraction"]) / float(split["train_fraction"]))
-    return max(shares)
+            n = int(r.context["data.subjects"])
+            held_out = int(split["validation_subjects"])
+            tested, trained = math.ceil(split["test_fraction"] * n), math.floor(split["train_fraction"] * n) - held_out
+            found.append(tested / max(1, trained))
+    return max(found)
 
 
 def _test(row: str, unit: str, before: list[float], after: list[float], shared: float) -> Test:
