@@ -174,8 +174,16 @@ def test_a_run_that_recorded_another_accuracy_than_its_weights_have_is_said(trai
         monkeypatch.setattr(robustness, "recorded", lambda run, shift=shift: found + shift)
         assert command.main([], settings, tree) == status
         told = capsys.readouterr().err
-        assert ("not the accuracy that the run recorded, without any disturbance: " in told) == (status == 1)
-    assert robustness.tolerance(24) == pytest.approx(2 / 24) and robustness.tolerance(10_000) == 0.002
+        assert (f"{robustness.ODD}: " in told) == (status == 1)
+        run = tracking.find("tags.kind = 'robustness'")[0]
+        assert (robustness.ODD in tracking.artifact(run.id, "robustness.md").read_text("utf-8")) == (status == 1)
+
+
+@pytest.mark.parametrize("n", [50, 100, 173, 500])
+def test_two_windows_are_no_difference_and_three_are_one_whatever_their_rounding(n):
+    assert not any(robustness.differ((k - 2) / n, k / n, n) for k in range(2, n + 1))
+    assert all(robustness.differ((k - 3) / n, k / n, n) for k in range(3, n + 1))
+    assert not robustness.differ(0.5, 0.502, 10_000) and robustness.differ(0.5, 0.5021, 10_000)
 
 
 def test_a_detector_that_is_named_is_said_to_be_on_no_recordings(trained, monkeypatch, capsys, tmp_path):

@@ -33,6 +33,7 @@ from spkd.settings import Settings
 from spkd.training import metrics, weights
 from spkd.training.weights import Card
 
+ODD = "not the accuracy that the run recorded, without any disturbance"
 TESTED = "robustness-tested"  # below the runs' folder: what a stopped call has measured, run by run
 
 
@@ -64,7 +65,10 @@ class Result:
 
 
 def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
-    """Test robustness.runs, or the newest of the fold, and log the result as a run; whether all could be tested."""
+    """Test robustness.runs, or the newest of the fold, and log the result as a run.
+
+    Whether all could be tested, and have without a disturbance the accuracy that they recorded.
+    """
     tracking.sweep(here.runs)
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
     device = plan.device(settings.run.device)
@@ -78,13 +82,13 @@ def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
     results, odd = _each(runs, names, settings, here, device)
     tested = [run for run in runs if run.id in {r.run.id for r in results}]
     if tested:
-        opened = _tell(results, tested, names, settings, tree, here, {**flags, "device": str(device)})
+        opened = _tell(results, tested, names, settings, tree, here, {**flags, "device": str(device)}, odd)
         shutil.rmtree(here.runs / TESTED, ignore_errors=True)
         print(f"curves: plots/robustness.png of run {opened}")
     if tested and (left_out := len(runs) - len(tested)):
         print(f"{left_out} of {len(runs)} runs could not be tested: the reasons are above", file=sys.stderr)
     if odd:
-        print(f"not the accuracy that the run recorded, without any disturbance: {', '.join(odd)}", file=sys.stderr)
+        print(f"{ODD}: {', '.join(odd)}", file=sys.stderr)
     return len(tested) == len(runs) and not odd
 
 
@@ -121,7 +125,7 @@ def _each(
             own = _kept(candidate, levels, settings, here.runs / TESTED / f"{run.id}.json", place)
             results += own
             worst = min(own, key=lambda r: r.accuracy)
-            if abs(own[0].accuracy - candidate.recorded) > tolerance(len(candidate.rows)):
+            if differ(own[0].accuracy, candidate.recorded, len(candidate.rows)):
                 odd.append(names[run.id])
             undisturbed = f"{100 * own[0].accuracy:.2f} % undisturbed (recorded {100 * candidate.recorded:.2f})"
             told = f"worst {100 * worst.accuracy:.2f} at {worst.kind} {worst.level:g}"
@@ -158,13 +162,14 @@ def _kept(
 
 def _tell(
     results: Sequence[Result], tested: Sequence[RunInfo], names: Mapping[str, str],
-    settings: Settings, tree: dict[str, Any], here: Places, flags: Mapping[str, Any],
+    settings: Settings, tree: dict[str, Any], here: Places, flags: Mapping[str, Any], odd: Sequence[str],
 ) -> str:  # fmt: skip
     """Print the tables and log them, with the curves, as a run of their own; returns its id."""
     found = robustness.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
     simulated = any(run.simulated for run in tested)
     recorded = {names[r.run.id]: r.recorded for r in results}
     text = robustness.markdown(found, recorded, settings.robustness.draws, simulated)
+    text += f"\n{ODD}: {', '.join(odd)}\n" if odd else ""
     tags = {"kind": "robustness", "tested": " ".join(run.id for run in tested)}
     tags["data.origin"] = "simulated" if simulated else "recorded"
     name, folder = f"robustness of {len(tested)} runs", here.runs / "robustness"
@@ -207,9 +212,9 @@ def load(run: RunInfo, data: Path, folder: Path, device: torch.device) -> Candid
     return Candidate(run, network.to(device), card, windows, rows, statistics, batch, accuracy)
 
 
-def tolerance(n_windows: int) -> float:
-    """By how much an accuracy may differ that another processor finds: two windows, or two in a thousand."""
-    return max(2 / n_windows, 0.002)
+def differ(one: float, other: float, n_windows: int) -> bool:
+    """Whether two accuracies differ by more than another processor makes: two windows, or two in a thousand."""
+    return abs(round(one * n_windows) - round(other * n_windows)) > max(2, 0.002 * n_windows)
 
 
 def recorded(run: RunInfo) -> float:
