@@ -207,6 +207,7 @@ def test_a_parts_constants_are_found_with_a_type_and_without(written, tmp_path, 
     ("detect", "train.epochs"), ("distill", "teacher.network"), ("teacher", "distill.lambda"),
     ("compare", "train.epochs"), ("distill", "presets.quick.train.epochs"), ("bind", "run.seed"),
     ("detect", "run.device"), ("detect", "tracking.maps_every"), ("compare", "tracking.maps_every"),
+    ("reproduce", "run.device"), ("yolo-versions", "detect.epochs"),
 ])  # fmt: skip
 def test_a_setting_that_a_command_does_not_read_is_refused_before_anything_is_done(command, key):
     with pytest.raises(SpkdError, match=f"command line: expected .* got {key}"):

@@ -56,11 +56,11 @@ def _settings(sections: tuple[str, ...], path: Path) -> list[str]:
     if "train" in sections:
         sections = (*sections, *(f"datasets.{tree['dataset']}.{part}" for part in ("split", "scaling")))
     for section in sections:
-        if section in comments:
-            lines.append(f"\n{section}: {comments[section]}")
         found = {section: config.at(tree, section)}
+        if section in comments and isinstance(found[section], dict):
+            lines.append(f"\n{section}: {comments[section]}")
         if section == "tables":  # what each is about; params.yaml holds their definitions
-            shown = [(f"tables.{name}", "", table["about"]) for name, table in found[section].items()]
+            shown = [(f"tables.{name}", "", config.at(found, f"tables.{name}.about")) for name in found[section]]
         else:
             shown = [(key, config.dump(value), comments.get(key, "")) for key, value in config.leaves(found)]
         lines += [f"  --{key} {value}".ljust(52) + f" {meaning}" for key, value, meaning in shown]

@@ -82,19 +82,19 @@ def put(tree: dict[str, Any], key: str, value: Any, where: str, file: Path = PAR
 
     A name may hold dots itself, as `yolov8n.yaml` does: of the names in a mapping, the longest that fits is meant.
     """
-    at: Any = tree
+    node: Any = tree
     last = key
-    while isinstance(at, dict) and last not in at and key[: -len(last) - 1] not in OPEN:
-        name = max((n for n in at if last.startswith(f"{n}.")), key=lambda n: len(str(n)), default=None)
-        at, last = at.get(name), last[len(str(name)) + 1 :]
-    if not isinstance(at, dict):
+    while isinstance(node, dict) and last not in node and key[: -len(last) - 1] not in OPEN:
+        name = max((n for n in node if last.startswith(f"{n}.")), key=lambda n: len(str(n)), default=None)
+        node, last = node.get(name), last[len(str(name)) + 1 :]
+    if not isinstance(node, dict):
         known = [
             k for k in [*(k for k, _ in leaves(tree)), *map(str, tree)] if not k.startswith(("presets.", "tables."))
         ]
         raise SpkdError(where, f"a key of {file}", f"unknown key {key!r}", plugin.nearest(key, known))
     whole = isinstance(value, int) and not isinstance(value, bool)
     # 0 for 0.0 is the same setting, and must look the same to whatever compares settings.
-    at[last] = float(value) if whole and isinstance(at.get(last), float) else value
+    node[last] = float(value) if whole and isinstance(node.get(last), float) else value
 
 
 def overrides(words: list[str], texts: Collection[str] = ()) -> dict[str, Any]:

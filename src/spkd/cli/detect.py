@@ -25,7 +25,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     run = settings.run
     tracking.sweep(Path(run.folder))
     chosen = {"detect": tree["detect"], "run": tree["run"]}
-    key = hashlib.sha256(json.dumps(chosen, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    used = {**chosen, "run": {name: value for name, value in tree["run"].items() if name != "device"}}
+    key = hashlib.sha256(json.dumps(used, sort_keys=True, default=str).encode()).hexdigest()[:8]
     begins = Path(settings.detect.model).stem.replace(":", "-")
     job = make_job(settings, Path(run.folder) / "detect" / f"{begins}-{key}")
     # ultralytics lets an operation without a deterministic algorithm pass with a warning.

@@ -6,7 +6,7 @@ from typing import Any
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
-SECTIONS = ("reproduce", "run", "tracking")
+SECTIONS = ("reproduce", "run.folder", "tracking.experiment")
 POSITIONAL = {"run?": "a run's id, or its first digits (6 or more), or a .zip of `spkd export`; else reproduce.run_id"}
 OPTIONS = {
     "build": "true = make the recorded environment, below runs/environments",

@@ -8,7 +8,10 @@ from spkd import plugin
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
-SECTIONS = ("yolo_versions", "detect", "run", "tracking.experiment")
+SECTIONS = (
+    "yolo_versions", "detect.data", "detect.annotations", "detect.preflight", "coco.source", "run.device",
+    "run.threads", "run.deterministic", "run.tf32", "run.folder", "tracking.experiment",
+)  # fmt: skip
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
