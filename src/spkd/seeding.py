@@ -33,16 +33,23 @@ def torch_stream(seed: int, *purpose: object, device: str | torch.device = "cpu"
     return generator
 
 
+def require_threads(threads: int) -> None:
+    """Raise SpkdError where threads are many times more than the cores: they would stop the machine."""
+    cores = os.cpu_count() or 1
+    if threads > (most := max(64, 4 * cores)):
+        do = "lower it (0 = all cores); `spkd reproduce` takes --threads"
+        raise SpkdError("run.threads", f"at most {most} on {cores} cores", threads, do)
+
+
 def set_flags(deterministic: bool, tf32: bool, threads: int, warn_only: bool = False) -> dict[str, Any]:
     """Set every flag that changes numbers; returns them for the run's environment record. Freed memory is kept.
 
     threads: CPU threads, 0 = all cores. Their number changes the order of sums, so it is part of the record.
     warn_only: an operation that has no deterministic algorithm warns instead of raising; the record says so.
-    Raises SpkdError where the threads are many times more than the cores.
+    Raises SpkdError as `require_threads` does.
     """
+    require_threads(threads)
     cores = os.cpu_count() or 1
-    if threads > (most := max(64, 4 * cores)):
-        raise SpkdError("run.threads", f"at most {most} on {cores} cores", threads, "lower it; 0 = all cores")
     if threads > cores:
         print(f"run.threads {threads} on {cores} cores: the threads wait for each other", file=sys.stderr, flush=True)
     memory.keep()

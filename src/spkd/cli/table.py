@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spkd import config, executor
+from spkd import config, executor, seeding
 from spkd.evidence import machine, tracking
 from spkd.experiment import cells, plan, side_by_side, table_report, table_run
 from spkd.settings import Settings
@@ -19,6 +19,7 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
     most = side_by_side.most(settings)
     at_once = chosen.workers * most
     if chosen.executor == "local":
+        seeding.require_threads(settings.run.threads)
         wanted = settings.run.device
         print(machine.line(plan.device(wanted), wanted), flush=True)
     board = cells.board(chosen.name, settings, raw, given, here)

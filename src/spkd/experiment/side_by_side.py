@@ -29,10 +29,11 @@ def most(settings: Settings) -> int:
     """How many runs a worker of a table trains at once: `table.side_by_side`, or what suits the device."""
     chosen = settings.table
     if chosen.side_by_side:
-        return chosen.side_by_side
+        return min(MOST, chosen.side_by_side)
     if chosen.executor == "ray" or (device := plan.device(settings.run.device)).type == "cpu":
         return 1
-    return max(1, torch.cuda.get_device_properties(device).total_memory // (chosen.workers * RUN_BYTES))
+    room = torch.cuda.get_device_properties(device).total_memory // (chosen.workers * RUN_BYTES)
+    return min(MOST, max(1, room))
 
 
 @dataclass(frozen=True)
