@@ -164,6 +164,11 @@ def test_arrays_come_back_from_npz_without_pickle(tmp_path):
         assert np.array_equal(stored["group1/student"], layers["group1"].student.astype(np.float32))
 
 
+def test_the_scale_of_differences_to_a_teacher_of_equal_entries_is_not_nothing():
+    layer = Layer(np.eye(12), {"t": np.ones((12, 12))})
+    assert layer.signed_limits[1] >= 0.05
+
+
 def test_a_difference_that_becomes_small_is_drawn_pale():
     layer = random_layer()
     (name, teacher), *_ = layer.teachers.items()

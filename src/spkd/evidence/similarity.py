@@ -16,6 +16,7 @@ from spkd.evidence.charts.heatmaps import DIFFERENCE_COLOURS, MAP_COLOURS, edges
 SHORTEST_ROW = 1e-12
 SMALLEST_IMAGE = 256
 ROUNDING = 1e-6
+NARROWEST = 0.05  # of a scale of differences, to either side
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class Layer:
 
     @property
     def signed_limits(self) -> Limits:
-        """The colour scale of the differences, as wide to either side as that of the maps: it stays put as well."""
+        """The colour scale of the differences, to either side as wide as that of the maps; it stays put, too."""
         low, high = self.limits
-        return low - high, high - low
+        wide = max(high - low, NARROWEST)
+        return -wide, wide
 
 
 def probe(labels: np.ndarray, per_class: int, subjects: np.ndarray | None = None) -> np.ndarray:

@@ -85,6 +85,9 @@ def test_the_letters_of_points_at_one_cost_do_not_cover_each_other():
     found = letters(plots.scatter("accuracy", "parameters", drawn))
     heights = sorted(y for name, y in found.items() if name != "Z")
     assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 11.8
+    wide = [Series(k, f"run {k}", LETTERS[k], "#112233", "", [(1000 * 1.03**k, 0.8)]) for k in range(24)]
+    spread = list(letters(plots.scatter("accuracy", "parameters", wide)).values())
+    assert max(spread) - min(spread) < 30  # those that are near each other across, not all in a row
     alone = letters(plots.scatter("accuracy", "parameters", [drawn[0], drawn[7], drawn[8]]))
     assert alone["Z"] == found["Z"]  # which no letter is near
 

@@ -290,6 +290,8 @@ def test_people_of_other_data_sets_are_others_under_the_same_name():
     of = [record(n, k, run={"tags": {"data.dataset": d}}) for k, (n, d) in enumerate([("a", "x"), ("b", "y")])]
     html = sections.subjects(shown(*of))
     assert "x s1 (8)" in html and "y s1 (8)" in html
+    origins = [record(n, k, run={"tags": {"data.origin": n}}) for k, n in enumerate(["simulated", "recorded"])]
+    assert len(set(re.findall(r"<title>([^<]*s1 \(8\))</title>", sections.subjects(shown(*origins))))) == 2
     same = sections.subjects(shown(record(), record("b", 1, subjects={"s1": (0.5, 4)})))
     assert "s1 (8/4)" in same
 

@@ -12,7 +12,7 @@ from spkd.evidence.charts.text import apart, esc, text_px
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 26, 14, 36
-LETTER_PX = 12.0
+LETTER_PX, WIDE_PX = 12.0, 10.0
 MOST_POINTS = 300
 MOST_HOVERED = 60
 INK, SOFT = "#1c2330", "#6a7383"
@@ -272,7 +272,7 @@ def _beside_points(across: Sequence[float], up: Sequence[float]) -> list[float]:
     """Heights of the letters beside points: apart, where points are so near across that their letters would meet."""
     heights, columns = list(up), list[list[int]]()
     for k in sorted(range(len(across)), key=lambda k: across[k]):
-        if columns and across[k] - across[columns[-1][-1]] < LETTER_PX:
+        if columns and across[k] - across[columns[-1][0]] < WIDE_PX:
             columns[-1].append(k)
         else:
             columns.append([k])

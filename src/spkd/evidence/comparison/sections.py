@@ -164,8 +164,9 @@ def subjects(shown: Sequence[Entry]) -> str:
     """Accuracy of every test subject of a data set, a bar for each run that was tested on it."""
     people: dict[tuple[str, str], list[Entry]] = {}
     for entry in shown:
+        data = entry.record.run.tags.get("data.dataset", "") + (" simulated" if entry.record.run.simulated else "")
         for name in entry.record.subjects:
-            people.setdefault((entry.record.run.tags.get("data.dataset", ""), name), []).append(entry)
+            people.setdefault((data, name), []).append(entry)
     if not people:
         return ""
     several = len({data for data, _ in people}) > 1

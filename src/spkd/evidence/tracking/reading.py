@@ -128,8 +128,9 @@ def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
         return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=target, tracking_uri=uri))
     except (MlflowException, OSError) as error:
         expected, got, do = f"an artifact {path!r}", store.reason(error), "check the run in the UI"
+        missing = isinstance(error, MlflowException | FileNotFoundError)
         with contextlib.suppress(SpkdError):  # where the store does not answer now, its first answer is told
-            if (status := get(run_id).status) != "FINISHED":
+            if missing and (status := get(run_id).status) != "FINISHED":
                 expected, got = f"a finished run, with {path!r}", status
                 do = "name another one, or give its command again"
         raise SpkdError(f"run {run_id}", expected, got, do) from None
