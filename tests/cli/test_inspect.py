@@ -1,5 +1,6 @@
 """The picture of a data set's windows is there as a whole or not at all."""
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -43,3 +44,15 @@ def test_letters_that_the_font_lacks_are_said_once(settings, waves, monkeypatch,
     assert inspect.main([], settings, {}) == 0
     assert capsys.readouterr().out.count("letters of some names are boxes in the picture") == 1
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_other_warnings_of_the_picture_are_not_swallowed(settings, monkeypatch):
+    drawn = inspection.figure
+
+    def warned(windows):
+        warnings.warn("something else", stacklevel=1)
+        return drawn(windows)
+
+    monkeypatch.setattr(inspection, "figure", warned)
+    with pytest.warns(UserWarning, match="something else"):
+        inspect.main([], settings, {})

@@ -33,6 +33,6 @@ def test_prepared_arrays_of_other_windows_are_refused_with_the_stage_that_renews
     prepared.save(folder, changed, {"points": np.zeros(3)}, "persistence", {})
     with pytest.raises(SpkdError, match="dvc repro views@demo-persistence"):
         prepared.load(folder, waves, "cpu", {})
-    told = r"dvc repro views@demo-gaf.*a row demo-gaf stands under `prepare`"
+    told = r'run "dvc repro views@demo-gaf", where a row demo-gaf stands under `prepare` in params.yaml'
     with pytest.raises(SpkdError, match=told):
         prepared.load(tmp_path / "demo" / "gaf", waves, "cpu", {})

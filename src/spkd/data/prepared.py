@@ -26,8 +26,10 @@ def load(
     """
     remake = f"dvc repro views@{folder.parent.name}-{folder.name}"
     do = f'run "{remake}"'
-    row = f"a row {folder.parent.name}-{folder.name} stands under `prepare` in params.yaml"
-    content, manifest = arrays.load(folder, f"{remake}, where {row}")
+    if not folder.exists():
+        row = f"a row {folder.parent.name}-{folder.name} stands under `prepare` in params.yaml"
+        raise SpkdError(folder, "a prepared view", "none", f"{do}, where {row}")
+    content, manifest = arrays.load(folder, remake)
     if manifest.get("digest") != windows.digest:
         expected = f"a view of the windows with digest {windows.digest}"
         raise SpkdError(folder, expected, manifest.get("digest"), do)
