@@ -56,3 +56,10 @@ def test_no_gradient_reaches_the_teacher_and_the_students_is_the_numeric_one():
     assert torch.autograd.gradcheck(lambda s: at(s, teacher.detach()), student)
     at(student, teacher).backward()
     assert teacher.grad is None
+
+
+def test_half_precision_features_beyond_the_square_root_of_65504_are_compared_in_single_precision():
+    student, teacher = (300 * draw(k, B, 3, 8).half() for k in (0, 1))
+    value = at(student, teacher)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(at(student.double(), teacher.double()).item(), rel=1e-5)

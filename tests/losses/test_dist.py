@@ -52,3 +52,10 @@ def test_no_gradient_reaches_the_teacher():
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         dist(torch.zeros(2, 3), torch.zeros(2, 4), 1.0, 1.0, 1.0)
+
+
+def test_half_precision_logits_are_compared_in_single_precision():
+    student, teacher = (logits.half() for logits in pair())
+    value = dist(student, teacher, 4.0, 1.0, 1.0)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(dist(student.double(), teacher.double(), 4.0, 1.0, 1.0).item(), rel=1e-4)

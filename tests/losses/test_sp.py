@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from spkd import matmul
 from spkd.losses.sp import Products, mixed, normalise, similarity, sp, summed
 
 B = 8
@@ -85,7 +86,9 @@ def test_half_precision_features_with_a_diagonal_beyond_65504_stay_finite():
     assert value.item() == pytest.approx(sp(student.double(), features(1, B, 16).half().double()).item(), rel=1e-5)
 
 
-def test_autocast_does_not_reach_the_product():
+@pytest.mark.parametrize("one_dnn", [False, True], ids=["torch's own", "oneDNN"])
+def test_autocast_does_not_reach_the_product(one_dnn, monkeypatch):
+    monkeypatch.setattr(matmul, "_one_dnn", lambda: one_dnn)
     student = features(0, B, 4096, dtype=torch.float32) * 20
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = similarity(student)
@@ -93,7 +96,9 @@ def test_autocast_does_not_reach_the_product():
     assert torch.equal(inside, similarity(student))
 
 
-def test_autocast_changes_neither_value_nor_gradient():
+@pytest.mark.parametrize("one_dnn", [False, True], ids=["torch's own", "oneDNN"])
+def test_autocast_changes_neither_value_nor_gradient(one_dnn, monkeypatch):
+    monkeypatch.setattr(matmul, "_one_dnn", lambda: one_dnn)
     student, teacher = (features(k, B, 4096, dtype=torch.float32) for k in (0, 1))
     found = []
     for enabled in (True, False):
@@ -115,6 +120,13 @@ def test_no_gradient_reaches_a_teacher():
 def test_gradient_is_the_numeric_one():
     student, teacher = features(0, 5, 2, 3).requires_grad_(), features(1, 5, 4)
     assert torch.autograd.gradcheck(lambda s: sp(s, teacher), student)
+
+
+def test_a_second_derivative_is_refused_instead_of_wrong():
+    student = features(0, 5, 6).requires_grad_()
+    (first,) = torch.autograd.grad(sp(student, features(1, 5, 4)), student, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        first.sum().backward()
 
 
 def obvious(students, teachers, alphas, mixing):

@@ -37,6 +37,16 @@ def test_its_weights_are_as_precise_as_the_logits(name):
     torch.testing.assert_close(weights.sum(0), torch.ones(7, dtype=torch.float64), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("name", [name for name in COMPUTED if plugin.load("weightings", name).MIXES == "losses"])
+def test_its_weights_for_half_precision_logits_are_in_single_precision(name):
+    logits = [known.half() for known in torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(0)) * 3]
+    settings = config.part("weightings", name, TREE).model_dump()
+    weigh, labels = getattr(plugin.load("weightings", name), name), torch.arange(7) % 4
+    weights = weigh(logits, labels, **settings)
+    assert weights.dtype == torch.float32
+    torch.testing.assert_close(weights, weigh([known.float() for known in logits], labels, **settings))
+
+
 @pytest.mark.parametrize("name", COMPUTED)
 def test_equal_teachers_have_equal_weights(name):
     logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
