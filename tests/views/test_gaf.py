@@ -82,6 +82,11 @@ def test_rounding_of_a_constant_in_double_precision_is_not_taken_for_a_signal():
     assert (gaf.render(torch.full((1, 1, 997), 0.1, dtype=torch.float64), 64) == -1).all()
 
 
+def test_a_signal_in_double_precision_may_be_a_billionth_of_its_offset():
+    x = 1e9 + torch.tensor([[[0.0, 1.0, 2.0]]], dtype=torch.float64)
+    assert gaf.render(x, 3)[0, 0].tolist() == [[1, 0, -1], [0, -1, 0], [-1, 0, 1]]
+
+
 def test_autocast_does_not_round_the_image():
     x = torch.from_numpy(walk(5, 2, 3, 100))
     with torch.autocast("cpu", dtype=torch.bfloat16):

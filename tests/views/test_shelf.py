@@ -38,6 +38,14 @@ def test_it_gives_one_finite_picture_per_channel_in_its_dims(rendered):
     assert torch.isfinite(picture).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_its_picture_is_of_the_type_of_the_signal(rendered, dtype):
+    _, view, x = rendered
+    picture = view(x.to(dtype), torch.arange(N))
+    assert picture.dtype == dtype
+    assert torch.isfinite(picture).all()
+
+
 def test_a_window_looks_the_same_in_any_batch(rendered):
     _, view, x = rendered
     rows = torch.tensor([3, 0, 5])
