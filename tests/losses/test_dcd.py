@@ -17,6 +17,14 @@ def made():
     return module.parts(draw(0, 4, 6, 5), draw(1, 4, 3, 2, 2), torch.Generator().manual_seed(7), 8, 0.5)
 
 
+def test_weights_start_uniform_within_one_by_the_root_of_the_inputs_and_biases_at_zero():
+    fresh = module.parts(draw(0, 2, 400), draw(1, 2, 100), torch.Generator().manual_seed(0), 64, 0.5)
+    for layer, bound in ((fresh.student, 1 / 20), (fresh.teacher, 1 / 10)):
+        assert 0.99 * bound < layer.weight.max() <= bound
+        assert -bound <= layer.weight.min() < -0.99 * bound
+        assert not layer.bias.any()
+
+
 def test_value_of_scores_by_hand():
     # Rows softmax to (3/4, 1/4) and (1/2, 1/2); columns of the same scores to (3/4, 1/4) and (1/2, 1/2), transposed.
     scores = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]], dtype=torch.float64)

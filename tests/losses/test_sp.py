@@ -86,6 +86,12 @@ def test_half_precision_features_with_a_diagonal_beyond_65504_stay_finite():
     assert value.item() == pytest.approx(sp(student.double(), features(1, B, 16).half().double()).item(), rel=1e-5)
 
 
+def test_the_loss_is_of_the_students_type_whatever_the_teachers_is():
+    student, teacher = features(0, B, 6, dtype=torch.float32), features(1, B, 9)
+    assert sp(student, teacher).dtype == torch.float32
+    assert sp(student.double(), teacher.float()).dtype == torch.float64
+
+
 @pytest.mark.parametrize("one_dnn", [False, True], ids=["torch's own", "oneDNN"])
 def test_autocast_does_not_reach_the_product(one_dnn, monkeypatch):
     monkeypatch.setattr(matmul, "_one_dnn", lambda: one_dnn)
@@ -223,6 +229,8 @@ def test_the_sum_over_layers_is_that_of_each_layer_by_itself(mixing):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
     with pytest.raises(ValueError, match="same b"):
         summed([*students[:2], features(0, B + 1, 6)], teachers, [0.3, 0.7], mixing)
+    with pytest.raises(ValueError, match="same b"):
+        summed(students, [*teachers[:2], [teachers[2][0], features(0, B + 1, 6)]], [0.3, 0.7], mixing)
     with pytest.raises(ValueError, match="one alpha per teacher"):
         summed(students, [*teachers[:2], teachers[2][:1]], [0.3, 0.7], mixing)
 
