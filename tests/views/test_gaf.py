@@ -54,11 +54,13 @@ def test_image_by_hand():
     angles = [math.pi, math.pi / 2, 0.0]
     by_hand = [[math.cos(a + b) for b in angles] for a in angles]
     np.testing.assert_allclose(gaf.render(x, 3)[0, 0].numpy(), by_hand, atol=1e-7)
+    cosine, sine = gaf.polar(gaf.aggregate(x, 3)[0, 0])
+    assert (cosine.tolist(), sine.tolist()) == ([-1, 0, 1], [0, 1, 0])
 
 
 def test_scale_and_offset_of_a_channel_change_nothing():
     x = torch.from_numpy(walk(2, 3, 4, 100)).double()
-    scale = torch.tensor([1e-6, 1.0, 30.0, 1e6]).double()[:, None]
+    scale = torch.tensor([1e-30, 1.0, 30.0, 1e6]).double()[:, None]
     torch.testing.assert_close(gaf.render(x * scale + 5 * scale, 64), gaf.render(x, 64), atol=1e-9, rtol=0)
 
 
