@@ -5,7 +5,7 @@ import torch
 from tests.models.plain_wide_resnet import PlainWideResNet
 
 from spkd.errors import SpkdError
-from spkd.models.wide_resnet import Settings, SignalConvolution, WideResNet, as_product, build
+from spkd.models.wide_resnet import Block, Settings, SignalConvolution, WideResNet, as_product, build, initialise
 
 NETWORKS = ((16, 1), (16, 3), (28, 1), (28, 3), (40, 1))
 PUBLISHED = {
@@ -47,6 +47,7 @@ def test_groups_halve_the_space_twice_and_widen(dims, space):
 def test_shortcut_reads_the_activated_input_only_where_the_shape_changes():
     model = WideResNet(16, 1, 2, 2, 1).eval()
     assert model.group1[0].shortcut is None
+    assert Block(16, 16, 2, 1).shortcut is not None  # the space is halved
     block = model.group2[0]
     torch.nn.init.zeros_(block.conv2.weight)
     x = torch.randn(1, 16, 1, 8, generator=stream(1))
@@ -61,6 +62,16 @@ def test_forward_is_the_published_sequence_of_layers():
     h = model.group3(model.group2(model.group1(h.unsqueeze(2))))
     pooled = torch.nn.functional.adaptive_avg_pool2d(torch.relu(model.norm(h)), 1)[:, :, 0, 0]
     torch.testing.assert_close(model(x), model.head(pooled))
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_in_evaluation_a_window_is_seen_by_itself_with_the_statistics_of_training(dims):
+    ours, plain = WideResNet(16, 1, 3, 5, dims, stream(0)), PlainWideResNet(16, 1, 3, 5, dims)
+    ours(3 * torch.randn(8, 3, *[12] * dims, generator=stream(1)) + 1)
+    plain.load_state_dict(ours.state_dict())
+    x, before = torch.randn(4, 3, *[12] * dims, generator=stream(2)), ours.norm.running_mean.clone()
+    torch.testing.assert_close(ours.eval()(x), plain.eval()(x), rtol=1e-4, atol=1e-5)
+    assert torch.equal(ours.norm.running_mean, before)
 
 
 # Gradients of float32 are compared with the largest of their parameter: small ones are differences of large ones.
@@ -96,6 +107,15 @@ def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(
         torch.testing.assert_close(found, 0 * buffer if counts else buffer, rtol=within, atol=within)
 
 
+@pytest.fixture
+def fresh_memory_is_nan():
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(1).isnan()
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "length"),
     [
@@ -108,8 +128,11 @@ def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(
         (5, 2, 2, 9),
         (3, 3, 1, 8),
         (7, 1, 3, 2),
+        (3, 1, 0, 10),
+        (2, 2, 0, 7),
     ],
 )
+@pytest.mark.usefixtures("fresh_memory_is_nan")
 def test_a_convolution_as_a_matrix_product_is_the_convolution(kernel, stride, padding, length):
     x = torch.randn(2, 5, 1, length, generator=stream(0), dtype=torch.float64, requires_grad=True)
     weight = torch.randn(4, 5, kernel, generator=stream(1), dtype=torch.float64, requires_grad=True)
@@ -174,11 +197,22 @@ def test_without_generator_the_global_state_decides():
 
 def test_first_weights_keep_the_size_of_the_gradient():
     model = build(Settings(depth=16, width=3), 3, 4, 2, stream(0))
-    for block in (model.group2[1], model.group3[1]):
-        fan_out = block.conv1.out_channels * 9
-        assert block.conv1.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)
+    for conv in (model.group2[0].conv1, model.group2[1].conv1, model.group3[1].conv2):
+        fan_out = conv.out_channels * 9
+        assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)
     assert model.head.weight.abs().max() <= model.head.in_features**-0.5
     assert not model.head.bias.any()
+
+
+def test_a_used_network_drawn_anew_is_the_fresh_one():
+    model, fresh = (build(Settings(depth=10, width=1), 3, 4, 1, stream(seed)) for seed in (0, 7))
+    model(torch.randn(6, 3, 16, generator=stream(1)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    initialise(model, stream(7))
+    expected = fresh.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
 
 
 def test_forward_in_training_can_be_differentiated_twice_over_the_same_input():
