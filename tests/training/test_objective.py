@@ -98,6 +98,8 @@ def test_no_gradient_reaches_a_teacher(student, labels):
 
 def test_features_are_asked_for_only_where_a_feature_loss_weighs_something(student, labels):
     assert Objective(0.7, [], {"sp": 200.0}, LOSSES, taps=["group1"]).tapped() == (["group1"], ["group1"])
+    two = Objective(0.7, [], {"sp": 1.0, "at": 1.0}, LOSSES, taps=list(TAPS))
+    assert two.tapped() == (list(TAPS), list(TAPS))  # each once
     without = Objective(0.7, [], {"sp": 0.0}, LOSSES)
     assert without.tapped() == ([], [])
     assert Objective(0.7, [], {}, LOSSES, taps=["group1"]).tapped() == ([], [])
@@ -127,6 +129,17 @@ def test_two_teachers_of_one_name_are_refused(student, labels):
 def test_a_feature_loss_without_taps_is_refused(student, labels):
     with pytest.raises(SpkdError, match="distill.taps"):
         Objective(0.7, [], {"sp": 1.0}, LOSSES)(student[0], {}, [teacher("a", 10)], labels)
+    with pytest.raises(SpkdError, match="distill.taps"):
+        Objective(0.7, [], {"sp": 1.0}, LOSSES, taps=[])
+    assert Objective(0.7, [], {"dist": 1.0, "simkd": 1.0}, LOSSES, taps=[]).tapped() == (["projector"], ["norm"])
+
+
+def test_a_student_without_a_tap_is_refused_by_name(student, labels):
+    objective = Objective(0.7, [], {"sp": 1.0}, LOSSES, taps=["group1", "group3"])
+    a = teacher("a", 10)
+    a[2]["group3"] = a[2]["group2"]
+    with pytest.raises(SpkdError, match=r"student: expected a feature of 'group3'"):
+        objective(*student, [a], labels)
 
 
 def test_a_teacher_without_the_students_tap_is_refused_by_name(student, labels):
@@ -198,6 +211,8 @@ def test_a_new_feature_loss_is_one_file_and_one_entry(new_loss, student, labels)
         ('SEES = "{sees}"', 'SEES = "feature"', r"losses/mean_gap.py: expected SEES, one of .*, got 'feature'"),
         ("def {name}", "def gap", r"losses/mean_gap.py: expected .*, got no mean_gap"),
         ("class Settings", "class Setting", r"losses/mean_gap.py: expected .*, got no Settings"),
+        ("def {name}", "def each(student, teachers):\n    pass\ndef {name}", r"an argument of `each` for every key"),
+        ("def {name}", "def parts(student, teacher, generator):\n    pass\ndef {name}", r"an argument of `parts`"),
         ("teacher, power", "teacher, strength", r"an argument of `mean_gap` for every key.*got none for \['power'\]"),
     ],
 )
@@ -328,6 +343,17 @@ def test_trainable_parts_lie_where_the_features_do():
     objective = Objective(0.7, [], {"dcd": 1.0}, LOSSES)
     objective.grow(features, [("a", draw(1, B, N_CLASSES), {"norm": features["norm"]})], torch.Generator())
     assert {p.device.type for p in objective.parts.parameters()} == {"meta"}
+
+
+def test_trainable_parts_of_a_nested_layer_are_found_again(student, labels, monkeypatch):
+    monkeypatch.setattr(plugin.load("losses", "dcd"), "TAPS", {"group1.0": "norm", "group1.1": "norm"})
+    features = {f"group1.{i}": draw(i, B, 3 + i).float() for i in range(2)}
+    a = ("a", draw(1, B, N_CLASSES).float(), {"norm": draw(2, B, 5).float()})
+    objective = Objective(0.7, [], {"dcd": 1.0}, LOSSES)
+    objective.grow(features, [a], torch.Generator().manual_seed(0))
+    assert len(objective.parts) == 2
+    _, parts = objective(student[0].float(), features, [a], labels)
+    assert torch.isfinite(parts["dcd/a"])
 
 
 def test_every_pair_of_layer_and_teacher_has_trainable_parts_of_its_own(student, labels):
