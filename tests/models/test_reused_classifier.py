@@ -57,6 +57,12 @@ def test_its_parameters_are_the_encoder_the_bottleneck_and_the_teachers_head(mad
     assert sum(p.numel() for p in made[0].parameters()) == encoder + bottleneck + 128 * 5 + 5
 
 
+def test_the_projector_is_a_bottleneck_of_half_the_teachers_width_with_a_relu_behind_every_norm():
+    projector = build(Settings(depth=10, width=2, teacher_channels=6), 3, 5, 1, stream(0)).projector
+    assert [type(layer).__name__ for layer in projector] == ["SignalConvolution", "BatchNorm", "ReLU"] * 3
+    assert [tuple(layer.weight.shape) for layer in projector[::3]] == [(3, 128, 1), (3, 3, 3), (6, 3, 1)]
+
+
 def test_the_projector_can_be_tapped_and_is_never_negative(made):
     seen = []
     made[0].projector.register_forward_hook(lambda module, inputs, output: seen.append(output))

@@ -228,6 +228,8 @@ def test_no_windows_have_no_images():
     stored = on_device(prepare(window_set(gait(10, 3, 600), length=100, step=50), SETTINGS))
     none = persistence.view(SETTINGS, stored)(torch.zeros(0, 3, 100), torch.zeros(0, dtype=torch.int64))
     assert none.shape == (0, 3, 64, 64)
+    of_none = persistence.view(SETTINGS, {"points": torch.zeros(0, 2), "offsets": torch.zeros(1, dtype=torch.int64)})
+    assert of_none(torch.zeros(0, 3, 100), torch.zeros(0, dtype=torch.int64)).shape == (0, 3, 64, 64)
 
 
 def test_padding_is_not_drawn():
