@@ -13,6 +13,7 @@ from spkd.losses import sp
 from spkd.training import filling, loop, remembered
 from spkd.training.remembered import RememberedTeacher, remember
 from spkd.training.taps import taps
+from spkd.training.teachers import LiveTeacher
 
 FREE = 2**30
 
@@ -209,6 +210,13 @@ def test_answers_are_resident_where_all_of_them_lie_where_the_rows_do(places, re
     live, rows = SimpleNamespace(name="t", windows=range(5)), torch.empty(3, dtype=torch.int64, device="meta")
     answers = {name: torch.empty(3, 2, device=device) for name, device in zip(("logits", "a"), places, strict=True)}
     assert RememberedTeacher(live, rows, answers, {}, None).resident == resident
+
+
+def test_a_live_teacher_is_resident_where_the_windows_lie_on_the_device(make_task):
+    live = make_task(teachers=1).teachers[0]
+    for signal, resident in ((live.windows.signal, True), (None, False)):
+        windows = SimpleNamespace(signal=signal)
+        assert LiveTeacher("t", live.network, live.render, windows, []).resident == resident
 
 
 def test_features_lie_in_a_file_where_the_disk_has_room_and_a_gpu_makes_them_again(tmp_path, monkeypatch):

@@ -61,6 +61,9 @@ def test_an_unknown_schedule_is_refused():
         learning_rate(0, 200, 0.05, 0.0001, "linear")
 
 
-@pytest.mark.parametrize(("share", "epochs", "epoch"), [(0.25, 200, 50), (0.25, 3, 1), (1.0, 10, 10), (0.0, 10, None)])
+@pytest.mark.parametrize(
+    ("share", "epochs", "epoch"),
+    [(0.25, 200, 50), (0.25, 7, 2), (0.25, 3, 1), (0.01, 3, 1), (1.0, 10, 10), (0.0, 10, None)],
+)
 def test_the_early_epoch_is_a_share_of_all(share, epochs, epoch):
     assert early_epoch(share, epochs) == epoch
