@@ -1,5 +1,6 @@
 """What is remembered is what the live teacher would have said, whatever form and place it is kept in."""
 
+import errno
 import socket
 from collections import namedtuple
 from dataclasses import replace
@@ -227,6 +228,16 @@ def test_features_lie_in_a_file_where_the_disk_has_room_and_a_gpu_makes_them_aga
         monkeypatch.setattr(remembered.memory.shutil, "disk_usage", lambda path, free=free: usage(free))
         assert remembered._scratch(folder, plan, torch.empty(10, device=device)) == where
     assert not folder.exists()
+
+
+def test_a_full_disk_is_said_with_its_folder_before_features_are_written_to_it(tmp_path, monkeypatch):
+    def full(handle, start, n_bytes):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(filling.atomic.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as raised, filling._file(tmp_path, {"group1": 5}, 10):
+        pytest.fail("a write to the file would have ended the process")
+    assert raised.value.filename == str(tmp_path)
 
 
 def test_kept_answers_are_found_again_without_running_the_teacher(make_task, remembers):
