@@ -220,6 +220,14 @@ def test_a_live_teacher_is_resident_where_the_windows_lie_on_the_device(make_tas
         assert LiveTeacher("t", live.network, live.render, windows, []).resident == resident
 
 
+def test_a_live_teacher_is_frozen_and_its_answers_have_no_graph_whoever_thaws_it(make_task):
+    live = make_task(teachers=1).teachers[0]
+    assert not any(parameter.requires_grad for parameter in live.network.parameters())
+    live.network.requires_grad_(True)
+    known = live(torch.arange(2))
+    assert not any(answer.requires_grad for answer in (known.logits, *known.features.values()))
+
+
 def test_features_lie_in_a_file_where_the_disk_has_room_and_a_gpu_makes_them_again(tmp_path, monkeypatch):
     plan = remembered.Layout({"products": (10, 10, 1)}, {"a": 100})  # 400 and 4000 bytes
     usage = namedtuple("usage", "free")
