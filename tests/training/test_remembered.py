@@ -180,6 +180,10 @@ def test_the_work_that_is_announced_is_done_with_no_more_blocks_held_than_fit(
     remembers(task.teachers[0], task.train, lot * 10 * 4 * 3 * 1024)
     assert {kind: sum(n for of, n in done if of == kind) for kind in announced} == announced
     assert max(n for kind, n in done if kind == "multiplied") == lot
+    done.clear()
+    remembers(task.teachers[0], task.train, wrap=None)  # nothing to multiply
+    assert announced == {"asked": 5, "read": 0, "multiplied": 0}
+    assert sum(n for kind, n in done if kind == "asked") == 5
 
 
 def test_features_beside_answers_on_the_disk_take_a_share_of_what_is_free(make_task, remembers, monkeypatch):
