@@ -271,6 +271,7 @@ def test_diagrams_of_another_number_of_channels_are_refused():
         view(torch.zeros(2, 3, 100), torch.arange(2))
 
 
-def test_an_image_range_upside_down_is_refused():
+@pytest.mark.parametrize("high", [-1.0, 1.0])
+def test_an_image_range_upside_down_or_empty_is_refused(high):
     with pytest.raises(ValueError, match="low must be below high"):
-        Settings(size=64, spread=0.015, low=1.0, high=-1.0, min_lifetime=0.01)
+        Settings(size=64, spread=0.015, low=1.0, high=high, min_lifetime=0.01)
