@@ -7,6 +7,8 @@ import time
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from requests import Session
 
 from spkd.errors import SpkdError
@@ -32,7 +34,7 @@ def everything(run):
     run.dataset("pamap2", "d" * 36, "data/windows/pamap2", {"n": 1})
     weights = run.folder / "weights.safetensors"
     weights.write_bytes(b"weights")
-    run.model(weights, "net", "pamap2-net", {"sha256": "f00"})
+    run.model(weights, "net/a:b", "pamap2-net", {"sha256": "f00"})
     run.note("# a run")
 
 
@@ -144,6 +146,48 @@ def test_files_that_a_power_cut_took_are_left_out_by_name_and_hold_up_nothing(he
         "loss": 1, "images": 0, "inputs": 1, "models": 0, "status": "FINISHED"
     }  # fmt: skip
     assert "model net" in made.get_run(other).data.tags["tracking.refused"]
+
+
+def test_a_model_whose_files_did_not_arrive_is_finished_by_the_next_delivery(here, monkeypatch):
+    send, calls = MlflowClient.log_model_artifacts, []
+
+    def troubled(client, *words):
+        calls.append(words)
+        if len(calls) == 1:
+            raise MlflowException("no answer", INTERNAL_ERROR)
+        send(client, *words)
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", troubled)
+    with tracking.open_run("run", here / "runs" / "run", "test") as run:
+        everything(run)
+    assert len(calls) == 2 and counted(run.id) == ONCE
+    (model,) = store.client().search_logged_models([run.experiment_id])
+    assert model.status == "READY"
+
+
+def test_what_is_written_while_the_last_delivery_ends_arrives_too(here, monkeypatch):
+    deliver, calls = delivery.deliver, []
+
+    def slow(outbox, made):
+        calls.append(deliver(outbox, made))
+        if len(calls) == 1:
+            outbox.append("tags", values={"late": "yes"})
+            sender._stop.set()
+
+    monkeypatch.setattr(delivery, "deliver", slow)
+    box, made = Outbox(here / "runs" / "run"), store.client()
+    box.append("tags", values={"early": "yes"})
+    box.delivery = Delivery(store.uri(), made.create_run("0").info.run_id)
+    sender = delivery.Sender(box, made)
+    sender._done.wait(20)
+    assert sender.close(5) and box.pending() == 0
+
+
+def test_more_refusals_than_a_tag_holds_stop_no_delivery(here):
+    made = store.client()
+    state = Delivery(store.uri(), made.create_run("0").info.run_id, 0, ["x" * 9000])
+    delivery._refused(made, state, "one more")
+    assert len(made.get_run(state.run_id).data.tags["tracking.refused"]) == 5000
 
 
 def test_small_facts_travel_in_batches(here):

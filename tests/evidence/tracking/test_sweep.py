@@ -1,4 +1,7 @@
+import shutil
+import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -63,8 +66,18 @@ def test_a_local_copy_can_be_uploaded_to_another_store(here, monkeypatch):
     assert tracking.upload(box.folder) == 4
     (info,) = tracking.find()
     assert info.name == "dead" and info.status == "KILLED" and info.metrics == {"loss": 0.5}
+    assert info.ended_ms == box.ending()["time_ms"]
+    (loss,) = store.client().get_metric_history(info.id, "loss")
+    assert loss.timestamp == next(event["time_ms"] for _, event in box.read() if event["kind"] == "metrics")
     assert info.tags["uploaded_from"] == f"http://127.0.0.1:9 {'f' * 32}"
     assert tracking.upload(box.folder) == 0 and len(tracking.find()) == 1
+
+
+def test_the_events_of_all_runs_below_a_folder_are_counted(here):
+    uri = store.absolute(store.uri())
+    for name in ("one", "other"):
+        dead_outbox(here, uri, store.client().create_run("0").info.run_id).folder.rename(here / "runs" / name)
+    assert tracking.upload(here / "runs") == 8
 
 
 @pytest.mark.parametrize(("kind", "status", "stays"), [
@@ -93,6 +106,47 @@ def test_the_folder_of_a_finished_training_goes_with_its_late_upload(here, kind,
     assert tracking.get(run_id).status == status
 
 
+def test_a_run_that_another_command_is_at_is_left_to_it(here):
+    box = dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
+    held = box.lock()
+    held.acquire()
+    release = threading.Timer(1.0, held.release)
+    release.start()
+    assert tracking.sweep(here / "runs") == []
+    release.join()
+
+
+def test_a_folder_that_another_command_removed_at_this_moment_stops_no_sweep(here, monkeypatch):
+    def gone(box, kind):
+        raise FileNotFoundError(box.events_path)
+
+    dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
+    monkeypatch.setattr(Outbox, "last", gone)
+    assert tracking.sweep(here / "runs") == []
+
+
+def test_the_rest_of_an_ended_run_is_left_to_its_process_while_it_lives(here):
+    box = Outbox(here / "runs" / "ending")
+    box.append("open", name="ending", experiment="test", process=this_process(), tags={})
+    box.append("end", status="FINISHED")
+    box.close()
+    box.delivery = Delivery(store.absolute(store.uri()), store.client().create_run("0").info.run_id)
+    assert tracking.sweep(here / "runs") == [] and box.pending() == 2
+
+
+def test_a_folder_that_is_forgotten_is_gone_at_once_for_who_looks(here, monkeypatch):
+    (here / "runs" / "run").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **more: None)
+    tracking.forget(here / "runs" / "run")
+    assert not (here / "runs" / "run").exists()
+
+
+def test_a_run_says_where_its_local_copy_is_to_a_command_in_another_folder(here):
+    with tracking.open_run("run", Path("runs/run"), "test") as run:
+        pass
+    assert tracking.get(run.id).tags["outbox"] == str(here / "runs" / "run")
+
+
 def test_uploading_what_is_not_there_or_still_runs_is_an_error(here):
     with pytest.raises(SpkdError, match="the folder of a run"):
         tracking.upload(here / "runs")
@@ -116,7 +170,7 @@ def opened_by_mlflow(source, minutes=60):
 
 def test_clean_up_fails_runs_that_mlflow_opened_here_and_that_never_started(here):
     stuck = [opened_by_mlflow(here), opened_by_mlflow(f"file://{here}")]
-    young = opened_by_mlflow(here, minutes=0)
+    young = opened_by_mlflow(here, minutes=5)
     assert sorted(tracking.clean_up(10, here)) == sorted(stuck)
     for run_id in stuck:
         assert tracking.get(run_id).status == "FAILED" and "never started" in tracking.get(run_id).tags["failure"]
@@ -130,6 +184,19 @@ def test_clean_up_leaves_runs_of_other_projects_on_the_server_alone(here):
     theirs = [plain, *(opened_by_mlflow(source) for source in sources)]
     assert tracking.clean_up(10, here) == []
     assert {tracking.get(run_id).status for run_id in theirs} == {"RUNNING"}
+
+
+def test_clean_up_leaves_a_run_that_ended_well_and_left_no_local_copy(here):
+    tags = {"process": f"{this_process()['host']}:1:1.0", "outbox": str(here / "nowhere")}
+    ended = store.client().create_run("0", start_time=int((time.time() - 3600) * 1000), tags=tags).info.run_id
+    store.client().set_terminated(ended)
+    assert tracking.clean_up(10, here) == [] and tracking.get(ended).status == "FINISHED"
+
+
+def test_a_project_behind_a_link_is_known_by_both_names(here):
+    (here / "link").symlink_to(here)
+    stuck = opened_by_mlflow(here / "link")
+    assert tracking.clean_up(10, here) == [stuck]
 
 
 def test_a_project_in_a_folder_of_a_repository_is_known_by_both(here):
@@ -163,6 +230,12 @@ with tracking.open_run("reproduce", Path("runs/reproduction"), "test") as run:
     print(tracking.reserve("repeat", run, {"repeats": "r"})[0], flush=True)
     time.sleep(60)
 """
+
+
+def test_a_reserved_run_is_of_the_same_store_in_any_folder(here):
+    with tracking.open_run("reproduce", here / "runs" / "reproduction", "test") as run:
+        run_id, environ = tracking.reserve("repeat", run, {})
+    assert environ == {"MLFLOW_RUN_ID": run_id, "MLFLOW_TRACKING_URI": f"sqlite:///{here / 'mlflow.db'}"}
 
 
 def test_a_reserved_run_whose_processes_were_killed_before_it_began_is_ended(here, process):

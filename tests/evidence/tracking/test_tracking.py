@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, RESOURCE_ALREADY_EXISTS
 
 from spkd.errors import SpkdError
 from spkd.evidence import selection, tracking
@@ -75,6 +75,19 @@ def test_artifacts_lie_in_mlruns_beside_the_database(here):
     assert copy.read_text() == "hello" and (here / "copy") in copy.parents
 
 
+def test_an_experiment_with_a_slash_in_its_name_has_one_folder_of_artifacts(here):
+    with tracking.open_run("run", here / "run", "lab/walks") as run:
+        run.text("hello", "a.txt")
+    assert (here / "mlruns" / "lab_walks") in tracking.artifact(run.id, "a.txt").parents
+
+
+def test_an_empty_address_of_a_store_is_none(here, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    with open_run(here) as run:
+        pass
+    assert tracking.get(run.id).status == "FINISHED" and tracking.told() == f"sqlite:///{here / 'mlflow.db'}"
+
+
 def test_an_artifact_of_a_run_that_failed_is_missed_with_its_status(here):
     with pytest.raises(ValueError, match="broken"), tracking.open_run("a", here / "a", "spkd") as run:
         raise ValueError("broken")
@@ -89,6 +102,8 @@ def test_an_artifact_of_a_run_that_failed_is_missed_with_its_status(here):
 def test_a_long_setting_is_cut_in_the_parameters_and_whole_in_the_artifact(here):
     with open_run(here) as run:
         run.params({"words": "x" * 7000})
+        run.params({"just": "x" * 6000}, prefix="")
+    assert the_run().params["just"] == "x" * 6000
     text = the_run().params["cfg/words"]
     assert len(text) == 6000 and text.endswith(" ...")
     assert json.loads(tracking.artifact(run.id, "settings.json").read_text()) == {"words": "x" * 7000}
@@ -105,6 +120,10 @@ def test_images_of_a_series_keep_their_key_and_step_for_the_image_grid(here):
     assert the_run().tags["mlflow.loggedImages"] == "True"
     with pytest.raises(SpkdError, match="expected uint8"), open_run(here, "other") as other:
         other.image("maps", np.zeros((2, 2)), 0)
+    with pytest.raises(SpkdError, match="expected uint8"), open_run(here, "third") as third:
+        third.image("a:b", np.zeros((2, 2), np.uint8), 0)
+        third.image("maps", np.zeros((1, 2, 2, 3), np.uint8), 0)
+    assert {f.path.split("+")[0] for f in client().list_artifacts(third.id, "images")} == {"images/a_b"}
 
 
 def test_tables_figures_files_and_arrays_are_artifacts(here):
@@ -112,6 +131,8 @@ def test_tables_figures_files_and_arrays_are_artifacts(here):
         run.table("per_class", {"class": ["lie", "sit"], "f1": [np.float32(0.5), None]})
         run.table("more/epochs", {"epoch": [0]})
         run.figure(Figure(figsize=(1, 1)), "plots/empty.png")
+        run.figure(Figure(figsize=(1, 1)), "plots/empty.svg")
+        run.text("", "empty.txt")
         (here / "a.bin").write_bytes(b"123")
         run.file(here / "a.bin", "kept/b.bin")
         run.arrays({"a/b": np.arange(3)}, "maps/x.npz")
@@ -125,6 +146,8 @@ def test_tables_figures_files_and_arrays_are_artifacts(here):
         "more/epochs.json",
     ]
     assert tracking.artifact(run.id, "plots/empty.png").read_bytes().startswith(b"\x89PNG")
+    assert tracking.artifact(run.id, "plots/empty.svg").read_bytes().startswith(b"<?xml")
+    assert tracking.artifact(run.id, "empty.txt").read_text() == ""
     assert tracking.artifact(run.id, "kept/b.bin").read_bytes() == b"123"
     with np.load(tracking.artifact(run.id, "maps/x.npz"), allow_pickle=False) as stored:
         assert stored["a/b"].tolist() == [0, 1, 2]
@@ -225,6 +248,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_logs_no_step_twice(here):
         run.params({"a": 1})
         run.metrics({"loss": 0.75, "new": 2.0}, 1)
         run.metrics({"loss": 0.25}, 2)
+        run.metrics({"loss": 9.0}, 2)
         run.image("maps/a", np.zeros((4, 4), np.uint8), 0)
     assert run.id == first.id and the_run().status == "FINISHED" and "ended" not in the_run().tags
     assert tracking.history(run.id, "loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]
@@ -278,6 +302,14 @@ def test_a_finished_run_that_did_not_reach_the_store_is_not_written_over(here, f
     assert box.pending() == unsent > 0
 
 
+def test_a_run_that_was_deleted_is_not_continued_but_begun_anew_with_what_it_had(here):
+    first = killed(here)
+    client().delete_run(first.id)
+    with open_run(here) as run:
+        pass
+    assert run.id != first.id and tracking.history(run.id, "loss") == [(0, 1.0), (1, 0.5)]
+
+
 def test_two_processes_cannot_write_one_run(here):
     with open_run(here), pytest.raises(SpkdError, match="still running"):
         open_run(here)
@@ -293,6 +325,25 @@ def test_a_fact_that_the_store_refuses_is_left_out_loudly_and_the_rest_arrives(h
     assert info.params == {"cfg/a": "1", "cfg/b": "other", "cfg/c": "3"} and info.metrics == {"loss": 1.0}
     assert "cfg/b" in info.tags["tracking.refused"] and info.status == "FINISHED"
     assert "refused params cfg/b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["log_batch", "log_artifact"])
+def test_a_fact_that_a_store_in_trouble_did_not_take_is_sent_again(here, monkeypatch, what):
+    send, calls = getattr(MlflowClient, what), []
+
+    def troubled(client, *words, **named):
+        calls.append(words)
+        if len(calls) == 1:
+            raise MlflowException("database is locked", INTERNAL_ERROR)
+        return send(client, *words, **named)
+
+    monkeypatch.setattr(MlflowClient, what, troubled)
+    with open_run(here) as run:
+        run.metrics({"loss": 1.0}, 0)
+        run.text("hello", "a.txt")
+    info = the_run()
+    assert info.metrics == {"loss": 1.0} and tracking.artifact(run.id, "a.txt").read_text() == "hello"
+    assert "tracking.refused" not in info.tags and info.status == "FINISHED"
 
 
 def test_sigterm_in_the_front_door_ends_a_run_killed(here, process):
@@ -366,6 +417,14 @@ def test_everything_delivered_is_not_pending(here):
     assert Outbox(run.folder).pending() == 0
 
 
+def test_the_end_of_a_run_survives_a_power_cut(here, monkeypatch):
+    synced = []
+    monkeypatch.setattr(Outbox, "sync", lambda box: synced.append(box.ending()["status"]))
+    with open_run(here):
+        pass
+    assert synced == ["FINISHED"]
+
+
 def test_a_missing_run_or_artifact_is_an_error_that_names_it(here):
     with pytest.raises(SpkdError, match="run 0123"):
         reading.get("0123")
@@ -400,6 +459,12 @@ def test_no_run_is_lost_behind_the_first_page(here, monkeypatch):
     assert {run.id for run in tracking.find()} == set(made)
     assert len(tracking.find(limit=3)) == 3
     assert selection.by_id(made[0][:8]).id == made[0]
+
+
+def test_the_newest_run_is_the_first(here):
+    made = {start: client().create_run("0", start_time=start).info.run_id for start in (1000, 3000, 2000)}
+    assert [run.id for run in tracking.find()] == [made[start] for start in (3000, 2000, 1000)]
+    assert [run.id for run in tracking.find(limit=1)] == [made[3000]]
 
 
 def test_finished_runs_are_found_by_tags_whatever_their_texts_hold(here):
@@ -447,6 +512,25 @@ def test_a_deleted_experiment_is_an_error_with_both_ways_out(here):
         assert run.experiment_id == experiment
 
 
+def test_an_experiment_that_another_command_made_at_this_moment_is_taken(here, monkeypatch):
+    create = MlflowClient.create_experiment
+
+    def late(client, name, **more):
+        create(client, name, **more)
+        raise MlflowException("it exists", RESOURCE_ALREADY_EXISTS)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", late)
+    with open_run(here) as run:
+        assert run.experiment_id == client().get_experiment_by_name("test").experiment_id
+
+
+def test_the_page_that_somebody_chose_for_an_experiment_stays(here):
+    experiment = client().create_experiment("test", tags={"mlflow.experimentKind": "genai_development"})
+    with open_run(here):
+        pass
+    assert client().get_experiment(experiment).tags["mlflow.experimentKind"] == "genai_development"
+
+
 def test_a_user_without_a_name_may_train(here, monkeypatch):
     def nameless():
         raise KeyError("getpwuid(): uid not found: 4242")
@@ -459,7 +543,6 @@ def test_a_user_without_a_name_may_train(here, monkeypatch):
 
 def test_a_new_store_elsewhere_keeps_the_artifacts_of_its_first_experiment_beside_its_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "lab").mkdir()
     made = store.client(f"sqlite:///{tmp_path}/lab/mlflow.db")
     location = made.get_experiment_by_name("Default").artifact_location
     assert location.removeprefix("file://") == f"{tmp_path}/lab/mlruns/0"
