@@ -74,11 +74,12 @@ def test_rows_that_differ_in_what_they_do_not_use_are_one_cell():
     rows = {
         "a": {"set": {"distill.teachers": [], "distill.lambda": 0.1}},
         "b": {"set": {"distill.teachers": [], "distill.beta": {"sp": 7}, "losses.kd.temperature": 2}},
+        "e": {"set": {"distill.teachers": [], "distill.weighting": "ebkd"}},
         "c": {"set": {"distill.beta": {"sp": 0}}},
         "d": {"set": {"distill.beta": {}, "losses.sp.mixing": "paper"}},
     }
     found = cells(rows=rows, folds=[0], trials=[0])
-    assert [sorted(c.rows) for c in found if c.rows] == [["a", "b"], ["c", "d"]]
+    assert [sorted(c.rows) for c in found if c.rows] == [["a", "b", "e"], ["c", "d"]]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,13 @@ def test_a_setting_that_changes_no_number_is_the_same_cell(change):
     plain = {"preset": "none"}
     before, after = (of(cells(rows={"KD": {"set": {**plain, **own}}}), "KD") for own in ({}, change))
     assert {c.key for c in before} == {c.key for c in after}
+
+
+def test_students_without_teachers_that_start_from_other_runs_are_other_cells():
+    starts = ("none", "run:123456", "run:abcdef")
+    rows = {start: {"set": {"distill.teachers": [], "distill.init": start}} for start in starts}
+    found = cells(rows=rows, folds=[0], trials=[0])
+    assert [list(c.rows) for c in found] == [[start] for start in starts]
 
 
 def test_each_multiplies_rows_and_keeps_the_type_of_its_values():

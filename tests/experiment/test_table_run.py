@@ -54,6 +54,7 @@ class Pretended:
         return len(self.busy) < 2
 
     def submit(self, key, job):
+        assert self.free()
         self.started.append((key, job))
         self.busy.append((key, job))
 
@@ -83,6 +84,7 @@ def test_every_cell_runs_once_and_after_what_it_needs(board, capsys):
     assert sorted(order) == sorted(board.cells)
     teacher = next(key for key, c in board.cells.items() if c.role == "teacher")
     for key, job in executor.started:
+        assert job["tags"]["table.rows"] == ("; ".join(board.cells[key].rows) or "serves others")
         for name, needed in board.cells[key].needs.items():
             assert order.index(needed) < order.index(key)
             assert job["ancestors"][name].endswith(states[teacher].fingerprint)
@@ -99,11 +101,13 @@ def test_finished_cells_are_not_run_again(board):
 
 
 def test_a_dead_process_is_continued_as_often_as_allowed(board, monkeypatch):
-    monkeypatch.setattr(table_run.tracking, "sweep", lambda folder: [])
+    swept = []
+    monkeypatch.setattr(table_run.tracking, "sweep", swept.append)
     executor = Pretended({"teacher": ["died", "done"]})
     failures, _ = executor.complete(board)
     assert failures == {}
     assert len(executor.started) == 6
+    assert swept == [board.places.runs / f"cell-{executor.started[0][1]['tags']['cell']}"]
     executor = Pretended({"teacher": ["died", "done"]})
     assert list(executor.complete(board, retries=0)[0].values()) == ["as told"]
 
@@ -178,6 +182,8 @@ def test_cells_of_another_network_or_another_number_of_epochs_are_not_grouped(bo
     assert [len(group) for group in cells.groups([teacher, first, *others], 3)] == [1, 3, 1]
     longer = replace(others[0], relevant={**others[0].relevant, "train": {"epochs": 7}})
     assert [[cell.key for cell in group] for group in cells.groups([first, longer], 2)] == [[first.key], [longer.key]]
+    other = replace(others[0], relevant={**others[0].relevant, "view": {"size": 12}})
+    assert [[cell.key for cell in group] for group in cells.groups([first, other], 2)] == [[first.key], [other.key]]
     assert cells.groups([teacher, first], 1) == [[teacher], [first]]
 
 
@@ -199,6 +205,60 @@ def test_the_fingerprint_changes_with_teacher_data_and_code(board, monkeypatch):
     digest_before = cells.identity(board, board.cells[teacher])
     board.windows["chest"] = SimpleNamespace(digest="other data")
     assert digest(cells.identity(board, board.cells[teacher])) != digest(digest_before)
+
+
+def test_the_fingerprint_changes_with_the_weights_of_a_teacher_that_is_named_by_its_model(board, monkeypatch):
+    """A registered name stays in the settings while its newest version becomes another run."""
+    key = next(key for key, cell in board.cells.items() if "scratch" in cell.rows)
+    monkeypatch.setattr(cells.lineage, "outside", lambda distill: {"model:chest-gaf": "r"})
+    monkeypatch.setattr(cells.lineage, "parts", lambda run_ids: set())
+    prints = set()
+    for weights in ("first", "second"):
+        monkeypatch.setattr(cells.tracking, "get", lambda run_id, w=weights: run_info(run_id, weights=w))
+        prints.add(cells.survey(board, {})[key].fingerprint)
+    assert len(prints) == 2
+
+
+def test_a_table_whose_definition_the_command_line_changes_has_the_cells_of_that(board):
+    raw, given = {**board.raw, "tables": {"t": TABLE}}, {"tables.t.trials": [7]}
+    settings = config.check(Settings, config.resolve(raw, given), "")
+    changed = cells.board("t", settings, raw, given, board.places)
+    assert {cell.trial for cell in changed.cells.values()} == {7}
+    assert not any(key.startswith("tables") for cell in changed.cells.values() for key in cell.given)
+
+
+def test_a_table_of_folds_that_the_data_do_not_have_is_refused(board):
+    n_subjects = len(board.windows["chest"].subjects)
+    raw = {**board.raw, "tables": {"t": {**TABLE, "folds": [n_subjects]}}}
+    settings = config.check(Settings, config.resolve(raw, {}), "")
+    with pytest.raises(SpkdError, match=f"folds of {n_subjects} subjects, got {n_subjects}"):
+        cells.board("t", settings, raw, {}, board.places)
+
+
+def test_a_table_has_the_windows_of_every_data_set_of_its_rows(board, waves):
+    waves.save(board.places.data / "windows" / "geneactiv")
+    rows = {**TABLE["rows"], "gene": {"set": {"dataset": "geneactiv", "distill.teachers": []}}}
+    raw = {**board.raw, "tables": {"t": {**TABLE, "rows": rows}}}
+    found = cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, board.places)
+    assert set(found.windows) == {"chest", "geneactiv"}
+    assert len({state.fingerprint for state in cells.survey(found, {}).values() if state.fingerprint}) == 5
+
+
+def test_a_teacher_without_the_hash_of_its_weights_is_named(board):
+    key = next(key for key, cell in board.cells.items() if cell.role == "teacher")
+    fingerprint = cells.survey(board, {})[key].fingerprint
+    run = run_info(fingerprint)
+    del run.tags["weights.sha256"]
+    with pytest.raises(SpkdError, match=f"run {run.id}: expected a finished run with the tag weights.sha256"):
+        cells.survey(board, {fingerprint: [run]})
+
+
+def test_a_cell_that_was_stopped_says_by_what(board):
+    key = next(iter(board.cells))
+    fingerprint = cells.survey(board, {})[key].fingerprint
+    stopped = run_info(fingerprint, "KILLED", ended="stopped by Ctrl-C", failure="of an earlier time")
+    state = cells.survey(board, {fingerprint: [stopped]})[key]
+    assert (state.status, state.reason) == ("killed", "stopped by Ctrl-C")
 
 
 def test_a_record_of_the_report_has_the_windows_and_the_validation_accuracy_of_its_cell(board, monkeypatch):
@@ -232,6 +292,15 @@ def test_time_left_knows_long_cells_from_short_ones_and_that_few_are_left(board,
     of_students = {states[key].run.id for key in students}
     states = {**states, students[-1]: replace(states[students[-1]], status="missing", run=None)}
     assert table_run.left_s(board, states, 8) == pytest.approx(1.0)
+
+
+def test_only_runs_that_this_table_made_are_nested_under_its_newest_call(board, monkeypatch):
+    adopted = []
+    monkeypatch.setattr(table_run.tracking, "adopt", lambda run_ids, parent: adopted.append((run_ids, parent)))
+    tags = ({"table": "t"}, {"table": "t", "mlflow.parentRunId": "now"}, {"table": "other"}, {})
+    runs = {str(k): cells.State("done", str(k), run_info(str(k), **own)) for k, own in enumerate(tags)}
+    table_run.gather(board, {**runs, "missing": cells.State("missing")}, "now")
+    assert adopted == [(["run0-0"], "now")]
 
 
 def test_windows_that_the_table_is_not_meant_for_are_refused(board):
@@ -310,6 +379,20 @@ def test_a_cell_that_fails_gives_the_gpus_memory_back_too(tmp_path, monkeypatch,
     with pytest.raises(RuntimeError, match="no memory"):
         cells.run({"together": [one] * together})
     assert emptied == [True]
+
+
+@pytest.mark.parametrize("ends", [["one", "two"], ["one", ValueError("it broke")]])
+def test_the_log_of_cells_side_by_side_stays_where_one_failed_and_names_why(tmp_path, monkeypatch, ends):
+    one = {"places": ["data", str(tmp_path), str(tmp_path)], "folder": "cell"}
+    monkeypatch.setattr(cells, "_wanted", lambda job: SimpleNamespace())
+    monkeypatch.setattr(cells.side_by_side, "train_many", lambda wanted: ends)
+    monkeypatch.chdir(tmp_path)
+    if ends[1] == "two":
+        assert cells.run({"together": [one, one]}) == "one two"
+    else:
+        with pytest.raises(SpkdError, match=r"cell.log: expected 2 cells .* got 1 failed: it broke"):
+            cells.run({"together": [one, one]})
+    assert (tmp_path / "logs" / "cell.log").exists() is (ends[1] != "two")
 
 
 def test_the_command_ends_with_1_and_a_report_where_cells_are_missing(board, store, monkeypatch):
