@@ -66,6 +66,7 @@ def carried(tiny_teacher: Path, tmp_path: Path) -> tuple[torch.nn.Module, Path, 
     """(a network, its tensors in a file that describes it, that description)."""
     model = evaluate.load(tiny_teacher)
     next(model.parameters()).data.mul_(1.0001)  # in no half precision any more
+    model.names = {0: "red", 1: "green", 2: "blue"}
     said = evaluate.described(model)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, tmp_path / "carried.safetensors", said)
@@ -88,6 +89,7 @@ def test_a_network_comes_back_from_its_tensors_and_its_description(carried: Any,
         ({"network": None}, "a description of the network"),
         ({"activation": "__import__('os').system('true')"}, "without an activation of their own"),
         ({"nc": 7}, "the tensors of"),
+        *(({"head": [[-1, 1, layer, []]]}, "layers of ultralytics") for layer in ("TorchVision", "nn.Parameter", "os")),
     ],
 )
 def test_a_foreign_description_that_does_not_fit_or_would_run_is_refused(
@@ -208,8 +210,37 @@ def test_the_final_evaluation_is_of_the_task_that_was_trained(
     one = validate("one", {"single_cls": True}, tmp_path / "not read.json")
     assert len(one.per_class["class"]) == 1 and one.per_class["objects"] == [8] and one.coco == {}
     assert "no COCO metric" in capsys.readouterr().out
-    some = validate("some", {"classes": [1], "lr0": 0.1})
-    assert sum(some.per_class["objects"]) < 8
+    some = validate("some", {"classes": [1], "lr0": 0.1}, tmp_path / "not read.json")
+    assert sum(some.per_class["objects"]) < 8 and some.coco == {}
+
+
+def test_every_argument_that_says_what_counts_reaches_the_final_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+
+    def collecting(save_dir: Path, args: dict[str, Any]) -> None:
+        told.update(args)
+        raise KeyboardInterrupt  # far enough
+
+    given = {"rect": False, "augment": True, "conf": 0.1, "iou": 0.6, "max_det": 7, "agnostic_nms": True, "nms": True}
+    monkeypatch.setattr(evaluate, "_Collecting", collecting)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.validate(Path("w.pt"), Path("d"), tmp_path, 64, 4, "cpu", False, None, {**given, "lr0": 0.1})
+    assert given.items() <= told.items() and "lr0" not in told
+
+
+def test_the_final_evaluation_leaves_the_threads_as_they_were(
+    data_set: Path, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            evaluate.validate(tiny_teacher, data_set, tmp_path, 64, 4, "cpu", False, None, {})
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("train", "one_to_one"), [({}, False), ({"nms": False}, True)])

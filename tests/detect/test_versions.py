@@ -1,5 +1,6 @@
 """The comparison of YOLO versions: right facts, timed in turns, and a name that is not there is an error."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,13 @@ def test_the_table_compares_with_the_reference_cpu_time_where_there_is_one(
     assert on_gpu[f"time / {tiny_yaml.stem}"] == [2.67, 1.0] and on_gpu["CPU time median [ms]"] == [None, None]
     text = versions.markdown(table).splitlines()
     assert len(text) == 4 and text[2].count("|") == text[0].count("|")
-    assert versions.figure(timed, "a machine", 64).axes
+    assert "| yes |" in text[2] and "| no |" in text[2]  # free of anchors, one head
+    here = replace(timed[1], measured={"mAP50": 0.5, "mAP50-95": 0.25})
+    drawn = versions.figure([timed[0], here], "a machine", 64).axes[0].collections
+    assert [tuple(one.get_offsets()[0]) for one in drawn] == [(9.0, 37.3), (4.5, 25.0)]
+    assert [len(one.get_facecolors()) for one in drawn] == [0, 1]  # hollow = published
+    assert versions.columns([timed[0], here], "yolov8n")["mAP50-95 measured"] == [None, 0.25]
+    assert math.isnan(described[0].median_ms)
 
 
 def write(path: Path, what: str) -> str:
@@ -185,3 +192,5 @@ def test_weights_of_fewer_classes_are_refused_and_those_of_the_same_are_not() ->
     versions.require_classes(of_two, {0: "red", 1: "green"}, "x")
     with pytest.raises(SpkdError, match="x: expected weights of the 3 classes of detect.data, got 2 classes; name"):
         versions.require_classes(of_two, {0: "red", 1: "green", 2: "blue"}, "x")
+    with pytest.raises(SpkdError, match=r"\(class 0: green\), got 2 classes \(class 0: red\)"):
+        versions.require_classes(of_two, {0: "green", 1: "red"}, "x")

@@ -386,6 +386,8 @@ def test_a_training_that_no_object_of_its_classes_would_reach_stops_before_it(
         ({"mosiac": 1.0}, "did you mean 'mosaic'"),
         ({"lr0": "fast"}, "detect.train.lr0"),
         ({"batch": 4}, "set it under `detect`"),
+        ({"pretrained": True}, "set it under `detect`"),
+        ({"mosaic": "0.5"}, r"detect\.train\.mosaic: expected a value ultralytics accepts"),
         ({"fliplr": 7.0}, "fliplr"),
         ({"optimizer": "foo"}, "detect.train.optimizer: expected one of auto, SGD"),
         ({"copy_paste_mode": "flop"}, "did you mean 'flip'"),
