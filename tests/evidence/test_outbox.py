@@ -101,6 +101,7 @@ def test_this_process_is_alive_and_its_pid_with_another_start_time_is_not():
     me = outbox.this_process()
     assert outbox.is_alive(me)
     assert not outbox.is_alive({**me, "started_s": me["started_s"] - 10})
+    assert not outbox.is_alive({**me, "started_s": me["started_s"] + 10})
 
 
 def test_a_process_of_another_host_counts_as_alive():

@@ -232,6 +232,12 @@ with tracking.open_run("reproduce", Path("runs/reproduction"), "test") as run:
 """
 
 
+def test_adopted_runs_lie_under_their_new_parent(here):
+    parent, run_id = (store.client().create_run("0").info.run_id for _ in range(2))
+    tracking.adopt([run_id], parent)
+    assert tracking.get(run_id).tags["mlflow.parentRunId"] == parent
+
+
 def test_a_reserved_run_is_of_the_same_store_in_any_folder(here):
     with tracking.open_run("reproduce", here / "runs" / "reproduction", "test") as run:
         run_id, environ = tracking.reserve("repeat", run, {})
