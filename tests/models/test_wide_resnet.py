@@ -108,8 +108,9 @@ def test_logits_gradients_and_statistics_are_those_of_the_plain_layers(
 
 
 @pytest.fixture
-def fresh_memory_is_nan():
+def fresh_memory_is_nan(monkeypatch):
     before = torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)  # runs turn it off
     torch.use_deterministic_algorithms(True)
     assert torch.empty(1).isnan()
     yield
