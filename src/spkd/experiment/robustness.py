@@ -53,7 +53,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """One test. kind, level, draw: of the disturbance; accuracy, macro_f1: of all windows together, 0 to 1."""
+    """One test. kind, level, draw: of the disturbance; accuracy, macro_f1: of all n_windows together, 0 to 1."""
 
     run: RunInfo
     kind: str
@@ -62,6 +62,7 @@ class Result:
     accuracy: float
     macro_f1: float
     recorded: float
+    n_windows: int
 
 
 def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
@@ -79,7 +80,8 @@ def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
             print(selection.nothing(settings.dataset, settings.fold))
         return False
     names = unique([run.name for run in runs], [run.id for run in runs])
-    results, odd = _each(runs, names, settings, here, device)
+    results = _each(runs, names, settings, here, device)
+    odd = [names[run_id] for run_id in dict.fromkeys(r.run.id for r in results if is_odd(r))]
     tested = [run for run in runs if run.id in {r.run.id for r in results}]
     if tested:
         opened = _tell(results, tested, names, settings, tree, here, {**flags, "device": str(device)}, odd)
@@ -105,14 +107,10 @@ def chosen(settings: Settings, here: Places) -> list[RunInfo]:
 
 def _each(
     runs: Sequence[RunInfo], names: Mapping[str, str], settings: Settings, here: Places, device: torch.device
-) -> tuple[list[Result], list[str]]:
-    """(every test of every run, said as it goes, names of runs whose undisturbed result is not the recorded one).
-
-    A run that cannot be tested is said and left out.
-    """
+) -> list[Result]:
+    """Every test of every run, said as it goes; a run that cannot be tested is said and left out."""
     wanted = settings.robustness
     results: list[Result] = []
-    odd: list[str] = []
     levels = {kind: getattr(wanted, kind) for kind in disturb.KINDS}
     with tempfile.TemporaryDirectory() as scratch:
         for number, run in enumerate(runs):
@@ -125,12 +123,10 @@ def _each(
             own = _kept(candidate, levels, settings, here.runs / TESTED / f"{run.id}.json", place)
             results += own
             worst = min(own, key=lambda r: r.accuracy)
-            if differ(own[0].accuracy, candidate.recorded, len(candidate.rows)):
-                odd.append(names[run.id])
             undisturbed = f"{100 * own[0].accuracy:.2f} % undisturbed (recorded {100 * candidate.recorded:.2f})"
             told = f"worst {100 * worst.accuracy:.2f} at {worst.kind} {worst.level:g}"
             print(f"{place}: {undisturbed}, {told}", flush=True)
-    return results, odd
+    return results
 
 
 def _kept(
@@ -212,6 +208,11 @@ def load(run: RunInfo, data: Path, folder: Path, device: torch.device) -> Candid
     return Candidate(run, network.to(device), card, windows, rows, statistics, batch, accuracy)
 
 
+def is_odd(result: Result) -> bool:
+    """Whether this is a test without a disturbance that has not the accuracy which the run recorded."""
+    return result.level == 0 and differ(result.accuracy, result.recorded, result.n_windows)
+
+
 def differ(one: float, other: float, n_windows: int) -> bool:
     """Whether two accuracies differ by more than another processor makes: two windows, or two in a thousand."""
     return abs(round(one * n_windows) - round(other * n_windows)) > max(2, 0.002 * n_windows)
@@ -229,13 +230,13 @@ def measure(own: Candidate, levels: Mapping[str, Sequence[float]], draws: int, s
 
     levels: kind of data/disturb.py -> levels > 0. A draw is the same for every run on the same test windows.
     """
-    clean = _tested(own, "noise", 0.0, 0, seed)
+    clean, n = _tested(own, "noise", 0.0, 0, seed), len(own.rows)
     for kind, values in levels.items():
-        yield Result(own.run, kind, 0.0, 0, *clean, own.recorded)
+        yield Result(own.run, kind, 0.0, 0, *clean, own.recorded, n)
         for level in values:
             for draw in range(draws):
                 found = _tested(own, kind, level, draw, seed)
-                yield Result(own.run, kind, level, draw, *found, own.recorded)
+                yield Result(own.run, kind, level, draw, *found, own.recorded, n)
 
 
 def _tested(own: Candidate, kind: str, level: float, draw: int, seed: int) -> tuple[float, float]:
