@@ -32,7 +32,11 @@ def dense(matrix: Tensor) -> Tensor:
 
 
 @cache
+def slow_mkl() -> bool:
+    """Whether this is a processor of AMD's, on which torch's own products, small ones too, are slow."""
+    return CPU.is_file() and "AuthenticAMD" in CPU.read_text(errors="replace")
+
+
 def _one_dnn() -> bool:
-    """Whether this is a processor of AMD's, and torch has oneDNN's product."""
-    amd = CPU.is_file() and "AuthenticAMD" in CPU.read_text(errors="replace")
-    return amd and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    """Whether torch's own products are slow here, and it has oneDNN's."""
+    return slow_mkl() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from spkd import matmul
 from spkd.errors import SpkdError
 from spkd.views import gaf
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["matrix product", "by element"])
+def way(request, monkeypatch):
+    monkeypatch.setattr(matmul, "slow_mkl", lambda: request.param)
 
 
 def walk(seed: int, *shape: int) -> np.ndarray:
@@ -96,20 +102,14 @@ def test_autocast_does_not_round_the_image():
     assert torch.equal(inside, gaf.render(x, 64))
 
 
-def test_element_by_element_the_image_is_that_of_the_matrix_product():
-    x = torch.from_numpy(walk(7, 2, 3, 100))
-    parts = (part.to(x.dtype) for part in gaf.polar(gaf.aggregate(x, 64)))
-    torch.testing.assert_close(gaf.by_element(*parts), gaf.render(x, 64), rtol=0, atol=1e-6)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_gives_the_image_of_the_cpu_though_tf32_is_allowed():
-    matmul, x = torch.backends.cuda.matmul, torch.from_numpy(walk(8, 2, 3, 100))
-    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    products, x = torch.backends.cuda.matmul, torch.from_numpy(walk(8, 2, 3, 100))
+    before, products.allow_tf32 = products.allow_tf32, True
     try:
         torch.testing.assert_close(gaf.render(x.cuda(), 64).cpu(), gaf.render(x, 64), rtol=0, atol=1e-6)
     finally:
-        matmul.allow_tf32 = before
+        products.allow_tf32 = before
 
 
 def test_windows_do_not_influence_each_other_or_the_input():

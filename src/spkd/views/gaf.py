@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from spkd import matmul
 from spkd.config import Section
 from spkd.errors import SpkdError
 
@@ -38,16 +39,11 @@ def render(x: Tensor, size: int) -> Tensor:
     if x.shape[-1] < size:
         raise SpkdError("views.gaf.size", f"at most {x.shape[-1]}, the window's length", size, "lower it")
     cosine, sine = (part.to(x.dtype) for part in polar(aggregate(x, size)))
-    # cos(a + b) = cos a cos b - sin a sin b, no arccos: on a CPU as a matrix product, which writes the image once;
-    # elsewhere by_element, so that TF32 cannot round it.
-    if x.device.type == "cpu":
+    # cos(a + b) = cos a cos b - sin a sin b, no arccos: where a CPU is fast at matrix products as one, which writes the
+    # image once; elsewhere element by element, which TF32 cannot round.
+    if x.device.type == "cpu" and not matmul.slow_mkl():
         with torch.autocast("cpu", enabled=False):
             return torch.stack((cosine, sine), -2).mT @ torch.stack((cosine, -sine), -2)
-    return by_element(cosine, sine)
-
-
-def by_element(cosine: Tensor, sine: Tensor) -> Tensor:
-    """cos(phi_i + phi_j), (..., size, size), of cos phi and sin phi (..., size)."""
     return (cosine.unsqueeze(-1) * cosine.unsqueeze(-2)).addcmul_(sine.unsqueeze(-1), sine.unsqueeze(-2), value=-1)
 
 
