@@ -35,6 +35,7 @@ from spkd.training.loop import Run
 from spkd.training.remembered import RememberedTeacher, remember
 from spkd.training.replay import Replay
 from spkd.training.side_by_side import fit_many
+from spkd.training.state import State
 from spkd.training.teachers import Teacher
 
 SUBJECTS, TRIALS, BATCH, EPOCHS = 9, 3, 128, 200
@@ -234,7 +235,7 @@ class Table:
         self.done, self.kept = [0] * n_runs, 0
         self.started, self.filled = of.clock(), 0.0
 
-    def told(self, k: int, state: loop.State) -> None:
+    def told(self, k: int, state: State) -> None:
         """The k-th run has ended an epoch."""
         self.done[k] = len(state.history)
         last = min(self.done)
@@ -274,7 +275,7 @@ def whole(of: Study, epochs: int, trials: int, keep: Callable[[list[dict]], None
     table.filled = of.clock() - table.started
     ends = fit_many(runs, _study.train(batch=BATCH, epochs=epochs))
     seconds = of.clock() - table.started
-    assert all(isinstance(end, loop.State) and len(end.history) == epochs for end in ends)
+    assert all(isinstance(end, State) and len(end.history) == epochs for end in ends)
     peak = torch.cuda.max_memory_allocated() / GIB if of.device != "cpu" else 0
     print(f"  {len(runs)} students: up to {peak:.1f} GiB", flush=True)
     keep([table.row(epochs, seconds)])

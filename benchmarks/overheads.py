@@ -32,6 +32,7 @@ from spkd.settings import Settings
 from spkd.training import loop, step
 from spkd.training.objective import Objective
 from spkd.training.remembered import remember
+from spkd.training.state import State, save
 from spkd.training.teachers import LiveTeacher
 
 EPOCHS, SUBJECTS = 10, 9
@@ -80,7 +81,7 @@ class Project:
             objective, [self.teacher], _study.TAPS, plan.name(self.made),
         )  # fmt: skip
 
-    def fit(self, task: step.Task, folder: Path, every: int, on_epoch: Callable[[loop.State], None]) -> loop.State:
+    def fit(self, task: step.Task, folder: Path, every: int, on_epoch: Callable[[State], None]) -> State:
         settings = self.made.settings.train.model_copy(update={"checkpoint_every": every})
         return loop.fit(task, settings, 0, folder / "checkpoint.safetensors", "key", on_epoch)
 
@@ -94,7 +95,7 @@ def alone(project: Project, every: int = 1) -> dict[str, float]:
         settings, path = project.made.settings.train, Path(place) / "checkpoint.safetensors"
         optimiser, _ = loop.begin(task, settings, path, "key", lambda state: None)
         began = time.perf_counter()
-        loop.save(Path(place) / "one.safetensors", task, optimiser, state, "key")
+        save(Path(place) / "one.safetensors", task, optimiser, state, "key").wait()
         return {"whole": whole, "wall": wall, "checkpoint": time.perf_counter() - began}
 
 
@@ -109,7 +110,7 @@ def tracked(project: Project) -> dict[str, float]:
             record.lineage(run, [project.ancestor], [1.0], None)
             witness = record.Witness(run, made, task, [project.live])
 
-            def on_epoch(state: loop.State) -> None:
+            def on_epoch(state: State) -> None:
                 nonlocal told
                 started = time.thread_time()
                 witness(state)

@@ -251,7 +251,7 @@ def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, mo
     save = loop.save
 
     def saved_and_stopped(*words):
-        save(*words)
+        save(*words).wait()
         raise KeyboardInterrupt
 
     same = {"distill__teachers": [], "train__epochs": 2, "run__seed": 9}
@@ -283,9 +283,11 @@ def test_epochs_that_a_power_cut_took_from_the_local_copy_come_back_from_the_che
     saves, save = iter([False, False, True]), loop.save
 
     def saved_and_cut(*words):
-        save(*words)
+        saving = save(*words)
+        saving.wait()
         if next(saves):
             raise KeyboardInterrupt
+        return saving
 
     same = {"distill__teachers": [], "train__epochs": 4, "run__seed": 11}
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -309,7 +311,7 @@ def test_a_cell_that_was_stopped_begins_anew_where_settings_or_code_that_it_does
     save = loop.save
 
     def saved_and_stopped(*words):
-        save(*words)
+        save(*words).wait()
         raise KeyboardInterrupt
 
     def begin(cell, **changes):

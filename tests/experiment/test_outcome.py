@@ -8,11 +8,12 @@ import pytest
 
 from spkd.evidence.comparison import reading
 from spkd.experiment import outcome, plan, run_report
-from spkd.training import loop, step
+from spkd.training import step
+from spkd.training.state import Epoch
 
 
 def epoch(number, validation, test):
-    return loop.Epoch(number, 0.1, {}, 0.5, {"accuracy": validation}, {"accuracy": test}, 1.0, 1.0)
+    return Epoch(number, 0.1, {}, 0.5, {"accuracy": validation}, {"accuracy": test}, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("rule", "headline"), [("validation", 2), ("last", 3), ("paper", 1)])

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from spkd.training import checkpoint, loop, step
 from spkd.training.objective import Objective
 from spkd.training.progress import Progress
 from spkd.training.schedule import learning_rate
+from spkd.training.state import best_epoch
 from spkd.training.teachers import LiveTeacher
 
 KEY = "key"
@@ -82,9 +85,8 @@ def test_a_run_that_ended_holds_on_to_nothing(make_task, settings, tmp_path):
 
 
 KILLED_RUN = """
-import os, signal, sys
+import os, signal, threading
 from pathlib import Path
-import pytest
 
 def test_dies(make_task, settings):
     from spkd.training import loop
@@ -93,6 +95,9 @@ def test_dies(make_task, settings):
     def batch(rows, take=task.windows.batch):
         seen.append(len(rows))
         if sum(n == settings.batch for n in seen) == 8:
+            for thread in threading.enumerate():
+                if thread.name == "checkpoint":  # of the epoch before
+                    thread.join()
             os.kill(os.getpid(), signal.SIGKILL)
         return take(rows)
     task.windows.batch = batch
@@ -116,6 +121,56 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_to_the_same_bits(make_ta
     expected = fit(whole, settings, tmp_path / "whole")
     assert numbers(fit(resumed, settings, path)) == numbers(expected)
     assert bits(resumed) == bits(whole)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """What is written passes `disk.answers`, which may take its time or raise."""
+    write, found = checkpoint.save_file, SimpleNamespace(answers=lambda: None)
+    monkeypatch.setattr(checkpoint, "save_file", lambda *words, **named: (found.answers(), write(*words, **named)))
+    return found
+
+
+def test_the_next_epoch_is_trained_while_a_checkpoint_is_written(make_task, settings, tmp_path, disk):
+    path, begun = tmp_path / "c", threading.Event()
+    learner = loop.Learner(loop.Run(make_task(), 0, path, KEY, ignore), settings)
+    disk.answers = lambda: begun.wait(10)
+    with Progress("run", settings.epochs, learner.n_windows, 0) as progress:
+        for _ in range(5):  # the three steps of an epoch, and two of the next
+            learner.advance(progress)
+        assert checkpoint.load(path)[1]["epoch"] == 0
+        begun.set()
+        learner.advance(progress)
+        assert checkpoint.load(path)[1]["epoch"] >= 1
+
+
+def test_the_checkpoint_of_a_stop_takes_the_place_of_one_on_its_way(make_task, settings, tmp_path, disk):
+    path, pauses = tmp_path / "c", iter([0.2, 0.0])
+    learner = loop.Learner(loop.Run(make_task(), 0, path, KEY, ignore), settings)
+    disk.answers = lambda: time.sleep(next(pauses))
+    with Progress("run", settings.epochs, learner.n_windows, 0) as progress:
+        for _ in range(4):
+            learner.advance(progress)
+    learner.keep()
+    assert [t.name for t in threading.enumerate() if t.name == "checkpoint"] == []
+    plain = checkpoint.load(path)[1]
+    assert (plain["epoch"], plain["step"]) == (1, 1)
+
+
+def test_a_disk_that_is_full_ends_the_training_at_the_next_epochs_end(make_task, settings, tmp_path, disk):
+    told = []
+
+    def on_epoch(state):
+        told.append(state.epoch)
+        if state.epoch == 1:
+            disk.answers = full
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        fit(make_task(), settings, tmp_path / "c", on_epoch)
+    assert told == [0, 1] and checkpoint.load(tmp_path / "c")[1]["epoch"] == 0
 
 
 def test_nothing_reaches_a_teacher(make_task, settings, tmp_path):
@@ -253,8 +308,8 @@ def test_the_chosen_weights_are_those_of_the_first_of_the_best_validation_epochs
     assert [(round(24 * e.validation["accuracy"]), round(24 * e.test["accuracy"])) for e in state.history] == [
         (12, 22), (18, 2), (18, 5)
     ]  # fmt: skip
-    assert loop.best_epoch(state.history, "validation").number == 2
-    assert loop.best_epoch(state.history, "test").number == 1
+    assert best_epoch(state.history, "validation").number == 2
+    assert best_epoch(state.history, "test").number == 1
     equal = [all(torch.equal(state.chosen[name], w[name]) for name in w) for w in weights]
     assert equal == [False, False, True, False]
 

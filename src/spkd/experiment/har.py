@@ -23,6 +23,7 @@ from spkd.settings import Settings
 from spkd.training import loop, step
 from spkd.training.objective import Objective
 from spkd.training.remembered import LONG_S, remember
+from spkd.training.state import State
 from spkd.training.teachers import LiveTeacher, Teacher
 
 PINNED, CHECKPOINT = "lineage.json", "checkpoint.safetensors"
@@ -71,7 +72,7 @@ class Begun:
         """The file of the unfinished training."""
         return self.run.folder / CHECKPOINT
 
-    def end(self, state: loop.State) -> None:
+    def end(self, state: State) -> None:
         """Log what is known after the last epoch."""
         outcome.ending(self.run, self.made, self.task, state, self.teachers, self.code)
 

@@ -10,13 +10,14 @@ from spkd.evidence import provenance, tracking
 from spkd.experiment import run_report, student
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
-from spkd.training import loop, step, weights
+from spkd.training import step, weights
+from spkd.training.state import Epoch, State, best_epoch
 
 WEIGHTS = "weights.safetensors"
 
 
 def ending(
-    run: tracking.Run, made: Plan, task: step.Task, state: loop.State, teachers: list[Ancestor], code: dict[str, Any]
+    run: tracking.Run, made: Plan, task: step.Task, state: State, teachers: list[Ancestor], code: dict[str, Any]
 ) -> None:
     """Log everything that is known after the last epoch. code: what record.beginning returned.
 
@@ -36,15 +37,15 @@ def ending(
     run_report.describe(run, made, epochs, teachers, code)
 
 
-def chosen(made: Plan, history: list[loop.Epoch]) -> dict[str, loop.Epoch]:
+def chosen(made: Plan, history: list[Epoch]) -> dict[str, Epoch]:
     """The epoch behind each result: validation (where subjects validate), last, best (on test), and the headline."""
-    found = {"validation": loop.best_epoch(history, "validation")} if history[-1].validation else {}
-    found |= {"last": history[-1], "best": loop.best_epoch(history, "test")}
+    found = {"validation": best_epoch(history, "validation")} if history[-1].validation else {}
+    found |= {"last": history[-1], "best": best_epoch(history, "test")}
     rule = made.settings.train.headline
     return {**found, "headline": found["best" if rule == "paper" else rule]}
 
 
-def results(run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch]) -> None:
+def results(run: tracking.Run, made: Plan, epochs: dict[str, Epoch]) -> None:
     """Accuracy and macro-F1 on test subjects, and accuracy on validation subjects if any, at the chosen epochs."""
     for name, epoch in epochs.items():
         numbers = {key: epoch.test[key] for key in ("accuracy", "macro_f1")}

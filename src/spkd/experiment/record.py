@@ -17,8 +17,9 @@ from spkd.evidence import panel, prepared_data, provenance, similarity, tracking
 from spkd.experiment import plan
 from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor, check_view
 from spkd.experiment.plan import Plan
-from spkd.training import loop, step, weights
+from spkd.training import step, weights
 from spkd.training.schedule import early_epoch
+from spkd.training.state import Epoch, State
 from spkd.training.taps import taps
 from spkd.training.teachers import LiveTeacher, Render
 
@@ -115,7 +116,7 @@ class Witness:
         rows, taps = task.windows.rows(self.rows), list(made.settings.distill.taps)
         self.taught = {t.name: products(t.network, t.render, t.windows, rows, taps) for t in teachers}
 
-    def __call__(self, state: loop.State) -> None:
+    def __call__(self, state: State) -> None:
         """Log what this process has not: the newest epoch; early weights and maps where they are due.
 
         The first call of a run that goes on tells of all its epochs: of those that the run has already nothing is
@@ -186,7 +187,7 @@ def first_step(task: step.Task, rows: torch.Tensor) -> dict[str, float]:
     return {"loss": float(total), **{name: float(value) for name, value in parts.items()}}
 
 
-def epoch_metrics(epoch: loop.Epoch) -> dict[str, float]:
+def epoch_metrics(epoch: Epoch) -> dict[str, float]:
     """One epoch's numbers under the names of the tracking contract."""
     found = {
         "train/loss": epoch.losses["total"],

@@ -15,14 +15,15 @@ from spkd.evidence import description, figures, tracking
 from spkd.experiment import plan, record
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
-from spkd.training import cost, loop, metrics, step
+from spkd.training import cost, metrics, step
+from spkd.training.state import Epoch
 
 LATENCY_RUNS = 30
 
 
 def report(
-    run: tracking.Run, made: Plan, task: step.Task, history: list[loop.Epoch], epochs: dict[str, loop.Epoch],
-    kept: loop.Epoch,
+    run: tracking.Run, made: Plan, task: step.Task, history: list[Epoch], epochs: dict[str, Epoch],
+    kept: Epoch,
 ) -> None:  # fmt: skip
     """Curves, the test report of the task's network, which holds the weights of the kept epoch by now, and its cost."""
     curves(run, made, history, epochs["headline"].number)
@@ -32,7 +33,7 @@ def report(
 
 
 def describe(
-    run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor], code: dict[str, Any]
+    run: tracking.Run, made: Plan, epochs: dict[str, Epoch], teachers: list[Ancestor], code: dict[str, Any]
 ) -> None:
     """The description on the run's page, and its headline as a line here. code: that the run began with."""
     run.note(description.description(_facts(run, made, epochs, teachers, code)))
@@ -42,7 +43,7 @@ def describe(
     print(f"{plan.name(made)}: {numbers} (epoch {shown.number}; {rule}), run {run.id}", flush=True)
 
 
-def curves(run: tracking.Run, made: Plan, history: list[loop.Epoch], headline: int) -> None:
+def curves(run: tracking.Run, made: Plan, history: list[Epoch], headline: int) -> None:
     """The table of epochs and their curves. headline: number of the epoch that is marked."""
     rows = [{"epoch": float(e.number), **record.epoch_metrics(e)} for e in history]
     run.table("epochs", {key: [row[key] for row in rows] for key in rows[0]})
@@ -108,7 +109,7 @@ def measured_cost(made: Plan, task: step.Task) -> dict[str, float]:
 
 
 def _facts(
-    run: tracking.Run, made: Plan, epochs: dict[str, loop.Epoch], teachers: list[Ancestor], code: dict[str, Any]
+    run: tracking.Run, made: Plan, epochs: dict[str, Epoch], teachers: list[Ancestor], code: dict[str, Any]
 ) -> description.Facts:
     manifest, shown = made.windows.manifest, epochs["headline"]
     rows = [

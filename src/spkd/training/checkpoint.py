@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,38 @@ from spkd import atomic
 from spkd.errors import SpkdError
 
 
-def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and state to `path`, replacing it atomically; a kill or a full disk leaves the previous file.
+class Saving:
+    """A file on its way to the disk: a thread of its own writes it, since a training need not wait for the disk.
 
-    Raises OSError that names the path where the disk is full.
+    It replaces `path` atomically; a kill or a full disk leaves the previous file. tensors: copied at once, so that they
+    may change. state: JSON.
     """
-    with atomic.file(path) as new:
+
+    def __init__(self, path: Path, tensors: dict[str, torch.Tensor], state: str) -> None:
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._write, args=(path, _on_cpu(tensors), state), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when the file is on the disk. Raises OSError that names the path where the disk is full."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _write(self, path: Path, arrays: dict[str, np.ndarray], state: str) -> None:
         try:
-            save_file(_on_cpu(tensors), new, metadata={"state": json.dumps(state)})
+            with atomic.file(path) as new:
+                save_file(arrays, new, metadata={"state": state})
         except SafetensorError as error:
             number = re.search(r"\(os error (\d+)\)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+            self._error = OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else error
+        except BaseException as error:  # whatever it is: whoever waits is told
+            self._error = error
+
+
+def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and state to `path` and wait for the disk: see Saving."""
+    Saving(path, tensors, json.dumps(state)).wait()
 
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,57 +17,16 @@ from spkd import memory, seeding
 from spkd.data.batches import order
 from spkd.errors import SpkdError
 from spkd.settings import Train
-from spkd.training import checkpoint
+from spkd.training.checkpoint import Saving
 from spkd.training.interrupt import stop_between_steps
 from spkd.training.metrics import scores
 from spkd.training.progress import Progress
 from spkd.training.replay import Replay
 from spkd.training.schedule import learning_rate
+from spkd.training.state import Epoch, State, best_epoch, restore, save, trained
 from spkd.training.step import Task, judged, train_step
 
 LOWER = "lower train.batch, train.eval_batch or train.teacher_cache_gib; in a table, table.side_by_side or workers"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Numbers of one epoch. number counts from 1. losses: window means of every term, unweighted, and of `total`."""
-
-    number: int
-    lr: float
-    losses: dict[str, float]
-    train_accuracy: float
-    validation: dict[str, float]
-    test: dict[str, float]
-    seconds: float
-    windows_per_s: float
-
-
-@dataclass
-class State:
-    """Everything that a checkpoint holds besides the weights. chosen: the weights of the best validation epoch, or of
-    the last one where no subjects validate.
-
-    sums: over the epoch's windows so far, of the losses by name and of `correct`; and `good_steps`, the number of steps
-    before the first whose loss was not finite. They are float64 scalars in their place on the device: no step waits.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    history: list[Epoch] = field(default_factory=list)
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
-    chosen: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-def best_epoch(history: list[Epoch], split: str) -> Epoch:
-    """The epoch with the highest accuracy on `validation` or `test`; the first of equals."""
-    return max(history, key=lambda e: (getattr(e, split)["accuracy"], -e.number))
-
-
-def _trained(task: Task) -> dict[str, torch.nn.Parameter]:
-    """Every parameter that learns, by name: of the network, then of the losses' own parts (`parts.<name>`)."""
-    own = {f"parts.{n}": p for n, p in task.objective.parts.named_parameters()}
-    return dict(task.network.named_parameters()) | own
 
 
 def optimiser_of(learning: Iterable[torch.Tensor], settings: Train) -> torch.optim.SGD:
@@ -76,38 +35,6 @@ def optimiser_of(learning: Iterable[torch.Tensor], settings: Train) -> torch.opt
     # On a GPU the rate is a tensor: a recorded step then follows the schedule.
     lr = torch.tensor(settings.lr, device=learning[0].device) if learning[0].is_cuda else settings.lr
     return torch.optim.SGD(learning, lr=lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
-
-
-def save(path: Path, task: Task, optimiser: torch.optim.SGD, state: State, key: str) -> None:
-    """Write the checkpoint: weights, momenta and state."""
-    tensors = {f"network.{n}": t for n, t in task.network.state_dict().items()}
-    tensors |= {f"parts.{n}": t for n, t in task.objective.parts.state_dict().items()}
-    for name, parameter in _trained(task).items():
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
-    tensors |= {f"chosen.{n}": t for n, t in state.chosen.items()} | {f"sum.{n}": t for n, t in state.sums.items()}
-    plain = {"epoch": state.epoch, "step": state.step, "seconds": state.seconds, "key": key}
-    checkpoint.save(path, tensors, {**plain, "history": [vars(e) for e in state.history]})
-
-
-def _restore(path: Path, task: Task, optimiser: torch.optim.SGD, key: str) -> State:
-    tensors, plain = checkpoint.load(path)
-    if plain["key"] != key:
-        raise SpkdError(path, f"a checkpoint of this run ({key})", plain["key"], "delete the file or its folder")
-    device = task.train.device
-
-    def part(prefix: str) -> dict[str, torch.Tensor]:
-        return {n.removeprefix(prefix): t.to(device) for n, t in tensors.items() if n.startswith(prefix)}
-
-    task.network.load_state_dict(part("network."))
-    task.objective.parts.load_state_dict(part("parts."))
-    momentum = part("momentum.")
-    for name, parameter in _trained(task).items():
-        if name in momentum:
-            optimiser.state[parameter]["momentum_buffer"] = momentum[name]
-    history = [Epoch(**e) for e in plain["history"]]
-    return State(plain["epoch"], plain["step"], plain["seconds"], history, part("sum."), part("chosen."))
 
 
 def refuse_non_finite(task: Task, state: State, path: Path) -> None:
@@ -150,12 +77,12 @@ def begin(
     task: Task, settings: Train, path: Path, key: str, on_epoch: Callable[[State], None]
 ) -> tuple[torch.optim.SGD, State]:
     """(optimiser, state) from the checkpoint at `path`, or a first one written there; arguments as of `fit`."""
-    optimiser = optimiser_of(_trained(task).values(), settings)
+    optimiser = optimiser_of(trained(task).values(), settings)
     if path.exists():
-        return optimiser, _restore(path, task, optimiser, key)
+        return optimiser, restore(path, task, optimiser, key)
     state = State()
     on_epoch(state)
-    save(path, task, optimiser, state, key)
+    save(path, task, optimiser, state, key).wait()
     return optimiser, state
 
 
@@ -201,6 +128,7 @@ class Learner:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if self.stream is not None:
             self.stream.wait_stream(torch.cuda.current_stream(device))
+        self.saving: Saving | None = None  # the last checkpoint; its disk is waited for when the next epoch ends
         with memory.enough(run.task.title, LOWER), self._in_order():
             self.optimiser, self.state = begin(run.task, settings, run.path, run.key, run.on_epoch)
             self._begin_epoch()
@@ -236,7 +164,9 @@ class Learner:
         with self._in_order():
             refuse_non_finite(self.task, self.state, self.run.path)
             self.state.seconds += time.monotonic() - self.since
-            save(self.run.path, self.task, self.optimiser, self.state, self.run.key)
+            self._saved()
+            self.saving = save(self.run.path, self.task, self.optimiser, self.state, self.run.key)
+            self._saved()
 
     def _in_order(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
@@ -251,17 +181,25 @@ class Learner:
 
     def _end_epoch(self, progress: Progress) -> None:
         state, run = self.state, self.run
+        self._saved()
         refuse_non_finite(run.task, state, run.path)
         state.seconds += time.monotonic() - self.since
         epoch = self._finished()
         progress.epoch(epoch.number, epoch.losses["total"], epoch.validation.get("accuracy"), epoch.windows_per_s)
         run.on_epoch(state)
         if state.epoch % self.settings.checkpoint_every == 0 or not self.open:
-            save(run.path, run.task, self.optimiser, state, run.key)
+            self.saving = save(run.path, run.task, self.optimiser, state, run.key)
         if self.open:
             self._begin_epoch()
-        elif self.stream is not None:
+            return
+        self._saved()
+        if self.stream is not None:
             self.stream.synchronize()
+
+    def _saved(self) -> None:
+        """Wait until the checkpoint that was begun last is on the disk; raises OSError where it does not get there."""
+        if self.saving is not None:
+            self.saving.wait()
 
     def _finished(self) -> Epoch:
         """Evaluate the epoch, remember the weights if they are the best so far, and count the epoch as done."""

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from spkd.errors import SpkdError
 from spkd.settings import Train
 from spkd.training.interrupt import stop_between_steps
-from spkd.training.loop import Learner, Run, State
+from spkd.training.loop import Learner, Run
 from spkd.training.progress import Progress
+from spkd.training.state import State
 
 MOST = 32  # runs: torch gives out so many streams in turn; the graphs of two runs in one would share cuBLAS' workspace
 HEAD_START = 24  # steps: about what a GPU does while the epochs of 27 small students end
