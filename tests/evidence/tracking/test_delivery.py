@@ -183,6 +183,37 @@ def test_what_is_written_while_the_last_delivery_ends_arrives_too(here, monkeypa
     assert sender.close(5) and box.pending() == 0
 
 
+def test_senders_side_by_side_look_as_often_together_as_one_alone(here, monkeypatch):
+    class Hurry(threading.Event):
+        """Remembers how long it was asked to wait, and waits a moment."""
+
+        asked = None
+
+        def wait(self, timeout=None):
+            self.asked = timeout
+            return super().wait(0.001)
+
+    def pauses(senders, expected):
+        """Between two looks of each, as soon as they are what is expected, or after ten seconds."""
+        until = time.monotonic() + 10
+        while {s._hurry.asked for s in senders} != {expected} and time.monotonic() < until:
+            time.sleep(0.001)
+        return [s._hurry.asked for s in senders]
+
+    monkeypatch.setattr(delivery, "deliver", lambda outbox, made: 0)
+    monkeypatch.setattr(delivery.Sender, "open_ones", set())
+    senders = [delivery.Sender(Outbox(here / f"{k}"), None) for k in range(3)]
+    for sender in senders:
+        first, sender._hurry = sender._hurry, Hurry()
+        first.set()
+    assert pauses(senders, 3 * delivery.PAUSE_S) == [3 * delivery.PAUSE_S] * 3
+    senders.pop().close(5)
+    assert pauses(senders, 2 * delivery.PAUSE_S) == [2 * delivery.PAUSE_S] * 2
+    for sender in senders:
+        sender.close(5)
+    assert delivery.Sender.open_ones == set()
+
+
 def test_more_refusals_than_a_tag_holds_stop_no_delivery(here):
     made = store.client()
     state = Delivery(store.uri(), made.create_run("0").info.run_id, 0, ["x" * 9000])

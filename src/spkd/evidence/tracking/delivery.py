@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from mlflow import MlflowClient
@@ -224,7 +224,12 @@ def _end(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, A
 
 
 class Sender:
-    """Delivers one outbox from a thread until closed; looks at it every PAUSE_S. Retries wait longer and longer."""
+    """Delivers one outbox from a thread until closed. Retries wait longer and longer.
+
+    It looks every PAUSE_S, each of n in a process every n PAUSE_S: runs side by side cost the processor what one costs.
+    """
+
+    open_ones: ClassVar[set["Sender"]] = set()
 
     def __init__(self, outbox: Outbox, made: MlflowClient) -> None:
         self.outbox, self.made = outbox, made
@@ -233,6 +238,7 @@ class Sender:
         self._hurry = threading.Event()
         self._done = threading.Event()
         self._given_up = False
+        self.open_ones.add(self)
         self._thread = threading.Thread(target=self._work, name="spkd-sender", daemon=True)
         self._thread.start()
 
@@ -244,7 +250,7 @@ class Sender:
             self._hurry.clear()
             try:
                 deliver(self.outbox, self.made)
-                self.failing_since, wait_s = None, PAUSE_S
+                self.failing_since, wait_s = None, PAUSE_S * max(1, len(self.open_ones))
                 if stopping:
                     break
             except Exception as error:  # whatever a store raises must not end the thread
@@ -270,6 +276,7 @@ class Sender:
 
     def close(self, patience_s: float) -> bool:
         """Deliver the rest; True if all arrived. Gives up when nothing was delivered for patience_s."""
+        self.open_ones.discard(self)
         self._stop.set()
         self._hurry.set()
         sent, since = self.outbox.delivery.sent, time.monotonic()
