@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spkd.evidence import description, figures, tracking
+from spkd.evidence import figures, simulated, tracking
 from spkd.experiment import plan, record
 from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
@@ -36,7 +36,7 @@ def describe(
     run: tracking.Run, made: Plan, epochs: dict[str, Epoch], teachers: list[Ancestor], code: dict[str, Any]
 ) -> None:
     """The description on the run's page, and its headline as a line here. code: that the run began with."""
-    run.note(description.description(_facts(run, made, epochs, teachers, code)))
+    run.note(page(made, epochs, teachers, code, run.experiment_id))
     shown = epochs["headline"]
     numbers = f"accuracy {shown.test['accuracy']:.4f}, macro-F1 {shown.test['macro_f1']:.4f}"
     rule = record.HEADLINES[made.settings.train.headline]
@@ -108,31 +108,38 @@ def measured_cost(made: Plan, task: step.Task) -> dict[str, float]:
     }
 
 
-def _facts(
-    run: tracking.Run, made: Plan, epochs: dict[str, Epoch], teachers: list[Ancestor], code: dict[str, Any]
-) -> description.Facts:
-    manifest, shown = made.windows.manifest, epochs["headline"]
-    rows = [
-        {"result": name, "epoch": e.number, "test accuracy": e.test["accuracy"], "test macro-F1": e.test["macro_f1"]}
-        for name, e in epochs.items()
-    ]
-    data: dict[str, Any] = {
+def page(
+    made: Plan, epochs: dict[str, Epoch], teachers: list[Ancestor], code: dict[str, Any], experiment_id: str
+) -> str:
+    """The markdown on a run's page: what ran, on what, what came out and by which rule, and how to do it again.
+
+    experiment_id: for links to the teachers' runs.
+    """
+    shown, rule = epochs["headline"].test, record.HEADLINES[made.settings.train.headline]
+    rows = [f"| {n} | {e.number} | {e.test['accuracy']:.4f} | {e.test['macro_f1']:.4f} |" for n, e in epochs.items()]
+    data = {
+        "origin": made.origin,
         "data set": f"{made.settings.dataset}, digest `{made.windows.digest}`",
-        "window": f"{made.windows.length} samples at {made.windows.rate_hz:g} Hz, rule {manifest['rule']}",
+        "window": f"{made.windows.length} samples at {made.windows.rate_hz:g} Hz, rule {made.windows.manifest['rule']}",
         "test subjects": ", ".join(made.split.test_subjects),
         "validation subjects": ", ".join(made.split.validation_subjects) or "none",
         "scaling": made.scaling.rule,
     }
-    return description.Facts(
-        what=f"{record.kind(made)}: {made.model.network} on the {made.model.view} view",
-        origin=str(manifest["origin"]),
-        data=data,
-        headline=f"accuracy {100 * shown.test['accuracy']:.2f} %, macro-F1 {100 * shown.test['macro_f1']:.2f} %",
-        rule=record.HEADLINES[made.settings.train.headline],
-        results=rows,
-        command="python -m spkd " + shlex.join(sys.argv[1:]),
-        commit=code["commit"],
-        dirty=code["dirty"],
-        experiment_id=run.experiment_id,
-        teachers=[description.Teacher(t.name, t.run_id, t.sha256) for t in teachers],
-    )
+    linked = [
+        f"- {t.name}: [{t.run_id}](#/experiments/{experiment_id}/runs/{t.run_id}), weights sha256 `{t.sha256[:16]}`"
+        for t in teachers
+    ]
+    again = ["```", f"git checkout {code['commit']}"]
+    if code["dirty"]:
+        again.append("git apply code.patch    # an artifact of this run: the working tree was not clean")
+    again += ["dvc repro", "python -m spkd " + shlex.join(sys.argv[1:]), "```"]
+    parts = [
+        f"{record.kind(made)}: {made.model.network} on the {made.model.view} view",
+        *([simulated.NOTE] if made.origin == simulated.ORIGIN else []),
+        f"**accuracy {100 * shown['accuracy']:.2f} %, macro-F1 {100 * shown['macro_f1']:.2f} %** ({rule})",
+        "\n".join(["| result | epoch | test accuracy | test macro-F1 |", "|---|---|---|---|", *rows]),
+        "\n".join(["### Data", *(f"- {key}: {value}" for key, value in data.items())]),
+        *(["\n".join(["### Teachers", *linked])] if linked else []),
+        "\n".join(["### How to repeat it", *again]),
+    ]
+    return "\n\n".join(parts) + "\n"
