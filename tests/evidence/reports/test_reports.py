@@ -37,18 +37,18 @@ def two_folds():
 
 
 def test_the_mean_over_trials_of_the_mean_over_folds_with_the_sample_deviation(two_folds):
-    found = findings.spread(two_folds, "scratch", KEY, findings.mean_of_folds(KEY))
+    found = findings.spread(two_folds, "scratch")
     assert found.values == pytest.approx({0: 0.6, 1: 0.75})
     assert (found.mean, found.sd, found.n) == pytest.approx((0.675, 0.15 / math.sqrt(2), 2))
 
 
 def test_pooled_accuracy_weighs_folds_by_their_windows(two_folds):
-    found = findings.spread(two_folds, "scratch", KEY, findings.pooled(KEY))
+    found = findings.spread(two_folds, "scratch", scope=findings.pooled)
     assert found.values == pytest.approx({0: (5 + 21) / 40, 1: (6 + 27) / 40})
 
 
 def test_a_fold_can_be_left_out_of_the_mean(two_folds):
-    found = findings.spread(two_folds, "scratch", KEY, findings.mean_of_folds(KEY), [0])
+    found = findings.spread(two_folds, "scratch", among=[0])
     assert found.values == pytest.approx({0: 0.5, 1: 0.6})
     block = blocks.over_folds(two_folds, About("t", "", without_folds=(1,)))
     assert block.columns[1:] == ["mean of 2 folds %", "without fold 1 %", "window-pooled %"]
@@ -85,9 +85,9 @@ def test_every_fold_has_its_own_column_below_its_subjects(two_folds):
 def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
     hole = Record("scratch", 1, 1, status="failed", reason="ValueError: loss is nan")
     records = [*two_folds[:3], hole]
-    found = findings.spread(records, "scratch", KEY, findings.mean_of_folds(KEY))
+    found = findings.spread(records, "scratch")
     assert found.values == pytest.approx({0: 0.6})
-    assert findings.spread(two_folds[:3], "scratch", KEY, findings.mean_of_folds(KEY)).values == found.values
+    assert findings.spread(two_folds[:3], "scratch").values == found.values
     assert blocks.plus_minus(found) == "60.00 (n=1 of 2)"
     text = blocks.markdown(records, About("t", "words"))
     assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | - |" in text
@@ -100,7 +100,7 @@ def test_rows_that_are_not_finished_count_among_the_comparisons_that_the_note_na
     records = [record("scratch", fold, 0, 0.5 + 0.01 * fold) for fold in range(4)]
     records += [record("KD", fold, 0, 0.6 + 0.03 * fold) for fold in range(4)]
     records += [Record(row, fold, 0, status="missing") for row in ("SP", "AT") for fold in range(4)]
-    found = {test.row: test for test in findings.tests(records, "scratch", KEY)}
+    found = {test.row: test for test in findings.tests(records, "scratch")}
     assert found["KD"].p_holm == pytest.approx(3 * found["KD"].p) and math.isnan(found["SP"].p_holm)
     block = blocks.against(records, About("t", "text", "scratch"))
     assert "corrected for 3 comparisons" in block.note
@@ -118,7 +118,7 @@ def test_a_row_is_compared_with_the_baseline_fold_by_fold():
     records += [
         record("SP", f, t, v + 0.1 * t + g) for f, (v, g) in enumerate(zip(before, gaps, strict=True)) for t in (0, 1)
     ]
-    (found,) = findings.tests(records, "scratch", KEY)
+    (found,) = findings.tests(records, "scratch")
     sd = math.sqrt(sum((g - 0.03) ** 2 for g in gaps) / 3)
     half = 3.182446 * sd / 2
     assert (found.unit, found.n) == ("fold", 4)
@@ -143,7 +143,7 @@ def test_a_table_of_one_fold_pairs_trials_and_too_few_pairs_get_no_test():
     records = [
         record(row, 0, t, v) for row, vs in {"scratch": [0.5, 0.6], "SP": [0.6, 0.8]}.items() for t, v in enumerate(vs)
     ]
-    (found,) = findings.tests(records, "scratch", KEY)
+    (found,) = findings.tests(records, "scratch")
     assert (found.unit, found.n, found.difference) == ("trial", 2, pytest.approx(0.15))
     assert math.isnan(found.p)
 
@@ -152,14 +152,14 @@ def test_differences_that_vary_by_rounding_alone_get_no_test():
     values = {"scratch": [0.1, 0.2, 0.3], "SP": [0.2, 0.3, 0.4]}
     assert len({after - before for before, after in zip(*values.values(), strict=True)}) > 1
     records = [record(row, 0, t, v) for row, vs in values.items() for t, v in enumerate(vs)]
-    (found,) = findings.tests(records, "scratch", KEY)
+    (found,) = findings.tests(records, "scratch")
     assert (found.n, found.difference) == (3, pytest.approx(0.1))
     assert all(math.isnan(value) for value in (found.low, found.high, found.dz, found.p, found.p_holm))
 
 
 def test_only_what_both_rows_have_is_paired():
     records = [record("scratch", 0, t, 0.5) for t in (0, 1, 2)] + [record("SP", 0, t, 0.6) for t in (1, 2, 3)]
-    assert findings.pairs(records, "scratch", "SP", KEY, by_fold=False) == ([0.5, 0.5], [0.6, 0.6])
+    assert findings.pairs(records, "scratch", "SP", by_fold=False) == ([0.5, 0.5], [0.6, 0.6])
 
 
 def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
@@ -339,7 +339,7 @@ def drawn(accuracies, rule):
 
 def test_folds_of_other_subjects_are_tested_as_scipy_does():
     gaps = [0.01, 0.03, 0.02, 0.05, -0.01]
-    (found,) = findings.tests(drawn(gaps, "leave_one_subject_out"), "scratch", KEY)
+    (found,) = findings.tests(drawn(gaps, "leave_one_subject_out"), "scratch")
     peer = stats.ttest_1samp(gaps, 0)
     interval = peer.confidence_interval(0.95)
     assert (found.p, found.low, found.high) == pytest.approx((peer.pvalue, interval.low, interval.high))
@@ -347,7 +347,7 @@ def test_folds_of_other_subjects_are_tested_as_scipy_does():
 
 def test_folds_that_are_random_draws_of_the_same_subjects_have_the_corrected_variance():
     gaps = [0.01, 0.03, 0.02, 0.05, -0.01]  # mean 0.02, sample variance 0.0005
-    (found,) = findings.tests(records := drawn(gaps, "subject_fractions"), "scratch", KEY)
+    (found,) = findings.tests(records := drawn(gaps, "subject_fractions"), "scratch")
     error = math.sqrt(0.0005 * (1 / 5 + 2 / 3))  # of six subjects two test; four train, of which one chooses the epoch
     assert found.p == pytest.approx(2 * stats.t.sf(0.02 / error, 4))
     assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 4) * error)

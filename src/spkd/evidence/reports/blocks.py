@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from spkd.evidence.reports import findings, shared
 from spkd.evidence.reports.findings import RESULTS, Record, Spread
 
-HEADLINE = "headline/accuracy"
-
 
 @dataclass(frozen=True)
 class About:
@@ -100,16 +98,13 @@ def summary(records: Sequence[Record], about: About) -> Block:
     columns += ["published %", "headline - published", "best TEST - published"] if compared else []
     block = Block("Summary", about.folds, columns)
     for row in findings.rows(records):
-        of = {
-            k: findings.spread(records, row, f"{k}/accuracy", findings.mean_of_folds(f"{k}/accuracy")) for k in RESULTS
-        }
-        f1 = findings.spread(records, row, "headline/macro_f1", findings.mean_of_folds("headline/macro_f1"))
+        of = {k: findings.spread(records, row, f"{k}/accuracy") for k in RESULTS}
+        f1 = findings.spread(records, row, "headline/macro_f1")
         known = next((r.published for r in records if r.row == row and r.published is not None), None)
         gaps = ["-" if known is None else percent(of[k].mean - known / 100, "+.2f") for k in ("headline", "best")]
         shown = [plus_minus(of["headline"]), plus_minus(f1), *(plus_minus(of[k]) for k in RESULTS if k != "headline")]
         if validated:
-            own = findings.spread(records, row, findings.VALIDATION, findings.mean_of_folds(findings.VALIDATION))
-            shown.append(plus_minus(own))
+            shown.append(plus_minus(findings.spread(records, row, findings.VALIDATION)))
         beside = ["-" if known is None else f"{known:.2f}", *gaps] if compared else []
         block.rows.append([row, *shown, *beside])
     return block
@@ -124,10 +119,9 @@ def over_folds(records: Sequence[Record], about: About) -> Block:
     columns += [f"without fold {' '.join(map(str, left_out))} %"] if left_out else []
     block = Block("Over folds", "Headline accuracy; pooled = share of all test windows.", [*columns, "window-pooled %"])
     for row in findings.rows(records):
-        mean = findings.mean_of_folds(HEADLINE)
-        found = [findings.spread(records, row, HEADLINE, mean)]
-        found += [findings.spread(records, row, HEADLINE, mean, kept)] if left_out else []
-        found.append(findings.spread(records, row, HEADLINE, findings.pooled(HEADLINE)))
+        found = [findings.spread(records, row)]
+        found += [findings.spread(records, row, among=kept)] if left_out else []
+        found.append(findings.spread(records, row, scope=findings.pooled))
         block.rows.append([row, *(plus_minus(s) for s in found)])
     return block
 
@@ -139,14 +133,13 @@ def per_fold(records: Sequence[Record], about: About) -> Block:
     heads = [f"fold {f} ({subjects[f]}) %" if f in subjects else f"fold {f} %" for f in every]
     block = Block("Per fold", "Headline accuracy; in brackets of the head: the test subjects.", ["row", *heads])
     for row in findings.rows(records):
-        spreads = [findings.spread(records, row, HEADLINE, findings.mean_of_folds(HEADLINE), [f]) for f in every]
-        block.rows.append([row, *(plus_minus(s) for s in spreads)])
+        block.rows.append([row, *(plus_minus(findings.spread(records, row, among=[f])) for f in every)])
     return block
 
 
 def against(records: Sequence[Record], about: About) -> Block:
     """Paired tests against the baseline."""
-    found = findings.tests(records, about.baseline, HEADLINE)
+    found = findings.tests(records, about.baseline)
     unit = found[0].unit if found else "pair"
     note = (
         f"Headline accuracy, paired by {unit}{' (mean over its trials)' if unit == 'fold' else ''}; two-sided paired "
@@ -157,7 +150,7 @@ def against(records: Sequence[Record], about: About) -> Block:
         note += " Folds are random draws of the same subjects: the variance is corrected for that (Nadeau, Bengio)."
     columns = ["row", "pairs", "difference (points)", "95 % interval", "dz", "p", "p (Holm)"]
     kept = [r for r in records if r.fold not in about.without_folds]
-    fewer = {t.row: t for t in findings.tests(kept, about.baseline, HEADLINE, unit)} if len(kept) < len(records) else {}
+    fewer = {t.row: t for t in findings.tests(kept, about.baseline, unit)} if len(kept) < len(records) else {}
     if fewer:
         left_out = " ".join(str(f) for f in findings.folds(records) if f in about.without_folds)
         columns += [f"without fold {left_out} (points)", "p (Holm) without it"]

@@ -19,6 +19,7 @@ RESULTS = {
     "best": "best TEST epoch",
 }
 SCORES = ("accuracy", "macro_f1")
+HEADLINE = "headline/accuracy"
 # On validation subjects, at the epoch that they chose: the one number here that is not of the test subjects.
 VALIDATION = "validation/val_accuracy"
 FEWEST_PAIRS = 3
@@ -75,8 +76,8 @@ class Spread:
         return float(np.std(list(self.values.values()), ddof=1)) if self.n > 1 else math.nan
 
 
-Scope = Callable[[dict[int, Record]], float]
-"""From the records of one trial by fold to one number."""
+Scope = Callable[[str, dict[int, Record]], float]
+"""From a result's key and the records of one trial by fold to one number."""
 
 
 def rows(records: Iterable[Record]) -> list[str]:
@@ -89,19 +90,20 @@ def folds(records: Iterable[Record]) -> list[int]:
     return sorted({r.fold for r in records})
 
 
-def mean_of_folds(key: str) -> Scope:
+def mean_of_folds(key: str, by_fold: dict[int, Record]) -> float:
     """Every fold weighs the same."""
-    return lambda by_fold: float(np.mean([r.results[key] for r in by_fold.values()]))
+    return float(np.mean([r.results[key] for r in by_fold.values()]))
 
 
-def pooled(key: str) -> Scope:
+def pooled(key: str, by_fold: dict[int, Record]) -> float:
     """Every test window weighs the same: folds weigh by their windows. For accuracy, the share of all windows."""
-    return lambda by_fold: (
-        sum(r.results[key] * r.windows for r in by_fold.values()) / sum(r.windows for r in by_fold.values())
-    )
+    return sum(r.results[key] * r.windows for r in by_fold.values()) / sum(r.windows for r in by_fold.values())
 
 
-def spread(records: Sequence[Record], row: str, key: str, scope: Scope, among: Iterable[int] | None = None) -> Spread:
+def spread(
+    records: Sequence[Record], row: str, key: str = HEADLINE, among: Iterable[int] | None = None,
+    scope: Scope = mean_of_folds,
+) -> Spread:  # fmt: skip
     """One number a trial, for the trials that have every fold among those asked for (None: of the table)."""
     wanted = set(folds(records) if among is None else among)
     by_trial: dict[int, dict[int, Record]] = {}
@@ -113,7 +115,7 @@ def spread(records: Sequence[Record], row: str, key: str, scope: Scope, among: I
         for trial, by_fold in by_trial.items()
         if set(by_fold) == wanted and all(key in r.results for r in by_fold.values())
     }
-    return Spread({trial: scope(by_fold) for trial, by_fold in sorted(whole.items())}, len(by_trial))
+    return Spread({trial: scope(key, by_fold) for trial, by_fold in sorted(whole.items())}, len(by_trial))
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ class Test:
     p_holm: float = math.nan
 
 
-def tests(records: Sequence[Record], baseline: str, key: str, unit: str = "") -> list[Test]:
-    """Every other row against the baseline, with p corrected over all of them.
+def tests(records: Sequence[Record], baseline: str, unit: str = "") -> list[Test]:
+    """The headline of every other row against the baseline's, with p corrected over all of them.
 
     A pair is a fold (the mean over its trials, which are no independent subjects) where the table has at least two
     folds, and a trial otherwise, or as unit says. Only trials that both rows have count.
@@ -145,16 +147,14 @@ def tests(records: Sequence[Record], baseline: str, key: str, unit: str = "") ->
     unit = unit or ("fold" if len(folds(records)) > 1 else "trial")
     shared = overlap(records) if unit == "fold" else 0.0
     others = [row for row in rows(records) if row != baseline]
-    found = [_test(row, unit, *pairs(records, baseline, row, key, unit == "fold"), shared) for row in others]
+    found = [_test(row, unit, *pairs(records, baseline, row, unit == "fold"), shared) for row in others]
     corrected = holm([t.p for t in found])
     return [Test(**{**t.__dict__, "p_holm": p}) for t, p in zip(found, corrected, strict=True)]
 
 
-def pairs(
-    records: Sequence[Record], baseline: str, row: str, key: str, by_fold: bool
-) -> tuple[list[float], list[float]]:
+def pairs(records: Sequence[Record], baseline: str, row: str, by_fold: bool) -> tuple[list[float], list[float]]:
     """(baseline, row): matched values, one a fold, or one a trial."""
-    values = {(r.row, r.fold, r.trial): r.results[key] for r in records if key in r.results}
+    values = {(r.row, r.fold, r.trial): r.results[HEADLINE] for r in records if HEADLINE in r.results}
     both = sorted((f, t) for name, f, t in values if name == row and (baseline, f, t) in values)
     groups = [[p for p in both if p[0] == f] for f in sorted({f for f, _ in both})] if by_fold else [[p] for p in both]
     means = [[float(np.mean([values[(name, *p)] for p in group])) for group in groups] for name in (baseline, row)]

@@ -8,7 +8,6 @@ from spkd.evidence.charts.plots import Axis
 from spkd.evidence.reports import findings
 from spkd.evidence.reports.findings import Record
 
-HEADLINE = "headline/accuracy"
 DOT, DIAMOND = of_line(0)[0], of_line(1)[0]
 Curve = list[tuple[int, float]]
 
@@ -31,7 +30,7 @@ def drawing(width: float, height: float, parts: list[str]) -> str:
 def dots(records: Sequence[Record]) -> list[str]:
     """Every trial of every row as a dot (mean over folds), its mean as a bar, the published value as a diamond."""
     names = findings.rows(records)
-    found = {row: findings.spread(records, row, HEADLINE, findings.mean_of_folds(HEADLINE)) for row in names}
+    found = {row: findings.spread(records, row) for row in names}
     known = {r.row: r.published for r in records if r.published is not None}
     values = [100 * v for s in found.values() for v in s.values.values()] + list(known.values())
     if not values:
