@@ -16,7 +16,6 @@ from spkd.experiment.table import Cell
 MOST_MAPS = 12
 LONGEST = 60
 KEYS = (*(f"{k}/{s}" for k in findings.RESULTS for s in findings.SCORES), findings.VALIDATION)
-CURVES = ("test/accuracy", "val/accuracy")
 PLACE = ("run.seed", "fold")
 CONTEXT = ["data.dataset", "data.digest", "data.window", "code.commit", "code.dirty", "headline"]
 TEACHERS = {
@@ -86,7 +85,7 @@ def record(cell: Cell, row: str, path: str, state: State, failure: str, board: B
     return Record(
         row, cell.fold, cell.trial, run.tags.get("test_subjects", ""), run_id=run.id, results=results,
         windows=int(run.tags.get("test_windows", 0)), seconds=table_run.seconds(run), settings=flat, context=context,
-        curves={key: tracking.history(run.id, key) for key in CURVES}, rule=run.tags.get("headline", ""),
+        curve=tracking.history(run.id, "test/accuracy"), rule=run.tags.get("headline", ""),
         origin=run.tags.get("data.origin", ""), published=known,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def test_dots_bar_and_diamond_stand_at_their_accuracies_on_the_axis_below():
 
 def test_a_better_epoch_stands_higher_and_a_row_is_switched_by_its_own_box():
     rows = {"a": [(1, 0.2), (3, 0.4)], "b": [(1, 0.3), (3, 0.3)]}
-    records = [record(row, 0, 0.5, curves={"test/accuracy": points}) for row, points in rows.items()]
+    records = [record(row, 0, 0.5, curve=points) for row, points in rows.items()]
     head, svg = plots.curves(records)
     heights = {
         k: [float(point.split(",")[1]) for point in points.split()]

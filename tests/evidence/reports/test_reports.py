@@ -289,7 +289,7 @@ def test_simulated_recordings_are_called_so_everywhere(two_folds):
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(two_folds):
-    curved = [record("<b>&", 0, 0, 0.5, curves={"test/accuracy": [(1, 0.3), (2, 0.5)]})]
+    curved = [record("<b>&", 0, 0, 0.5, curve=[(1, 0.3), (2, 0.5)])]
     page = document.page([*two_folds, *curved], About("<i>", "a < b"), {"map": "<svg>"})
     assert re.findall(r"(?:src|href)=\"(?!data:)", page) == []
     assert "http" not in page
@@ -301,8 +301,8 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(two_folds):
 
 def test_the_mean_curve_is_over_the_cells_that_have_the_epoch():
     curves = [[(1, 0.2), (2, 0.4)], [(1, 0.4)]]
-    records = [record("a", 0, t, 0.5, curves={"test/accuracy": c}) for t, c in enumerate(curves)]
-    assert findings.mean_curve(records, "a", "test/accuracy") == [(1, pytest.approx(0.3)), (2, pytest.approx(0.4))]
+    records = [record("a", 0, t, 0.5, curve=c) for t, c in enumerate(curves)]
+    assert findings.mean_curve(records, "a") == [(1, pytest.approx(0.3)), (2, pytest.approx(0.4))]
 
 
 def test_a_cell_of_the_csv_stands_below_its_key():

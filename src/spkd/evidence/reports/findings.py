@@ -31,8 +31,8 @@ SMALLEST_SPREAD = 1e-9
 class Record:
     """One cell of one row. results: {"headline/accuracy": 0-1, ...}, empty where it is not done.
 
-    windows: how many test windows. settings, context: flat; context is data, code and machine. curves: {key: [(epoch,
-    value)]}. rule: what the headline is. origin: "simulated" or the source of the recordings.
+    windows: how many test windows. settings, context: flat; context is data, code and machine. curve: (epoch, test
+    accuracy) pairs. rule: what the headline is. origin: "simulated" or the source of the recordings.
     """
 
     row: str
@@ -47,7 +47,7 @@ class Record:
     seconds: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
-    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    curve: list[tuple[int, float]] = field(default_factory=list)
     rule: str = ""
     origin: str = ""
     published: float | None = None
@@ -219,11 +219,11 @@ def differing(records: Sequence[Record], of: str) -> dict[str, dict[str, str]]:
     }
 
 
-def mean_curve(records: Sequence[Record], row: str, key: str) -> list[tuple[int, float]]:
-    """(epoch, mean over the cells of a row that have it)."""
+def mean_curve(records: Sequence[Record], row: str) -> list[tuple[int, float]]:
+    """(epoch, mean test accuracy over the cells of a row that have it)."""
     points: dict[int, list[float]] = {}
     for r in records:
-        for epoch, value in r.curves.get(key, []) if r.row == row else []:
+        for epoch, value in r.curve if r.row == row else []:
             points.setdefault(epoch, []).append(value)
     return [(epoch, float(np.mean(values))) for epoch, values in sorted(points.items())]
 

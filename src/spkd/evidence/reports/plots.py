@@ -66,7 +66,7 @@ def _row(row: str, found: findings.Spread, known: float | None, axis: Axis, y: i
 
 def curves(records: Sequence[Record]) -> list[str]:
     """Mean test accuracy of every row by epoch; each row can be switched off."""
-    lines = {row: findings.mean_curve(records, row, "test/accuracy") for row in findings.rows(records)}
+    lines = {row: findings.mean_curve(records, row) for row in findings.rows(records)}
     lines = {row: points for row, points in lines.items() if len(points) > 1}
     if not lines:
         return []
