@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
 
@@ -13,13 +13,27 @@ SILENT_S = 60.0  # a log says at least this often that work of minutes goes on
 Item = TypeVar("Item")
 
 
-class Meter:
+class Shown:
+    """Work that shows itself while its block lasts. bar: as tqdm takes its arguments, on a terminal; None in a log."""
+
+    def __init__(self, **shown: Any) -> None:
+        self.bar = tqdm(**shown) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Meter(Shown):
     """Counts bytes towards a total and shows them on stderr."""
 
     def __init__(self, what: str, total: int | None, done: int = 0) -> None:
         self.what, self.total, self.done, self.first = what, total, done, done
         self.started = self.shown = time.monotonic()
-        self.bar = bar(desc=what, total=total, initial=done, unit="B", unit_scale=True)
+        super().__init__(desc=what, total=total, initial=done, unit="B", unit_scale=True)
 
     def add(self, n_bytes: int) -> None:
         """Count n more bytes."""
@@ -38,15 +52,8 @@ class Meter:
         left = f", {spoken((self.total - self.done) / rate)} left" if self.total and rate else ""
         return f"{self.what}: {self.done / 1e6:.0f}{of} MB, {rate / 1e6:.1f} MB/s{left}"
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-class Work:
+class Work(Shown):
     """Shows the share done, and the time left, of work of several kinds that each have a pace of their own."""
 
     def __init__(self, title: str, totals: Mapping[str, int]) -> None:
@@ -54,14 +61,7 @@ class Work:
         self.title, self.left, self.paces = title, dict(totals), dict.fromkeys(totals, (0.0, 0))
         self.started = self.last = self.said = time.monotonic()
         shown = "{desc}: {percentage:3.0f}%|{bar}|{postfix}"
-        self.bar = bar(desc=title, total=100, bar_format=shown, leave=False, delay=2.0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        super().__init__(desc=title, total=100, bar_format=shown, leave=False, delay=2.0)
 
     def did(self, kind: str, n: int = 1) -> None:
         """n pieces of a kind took the time since the last call."""
@@ -98,8 +98,3 @@ def spoken(seconds: float) -> str:
         return f"{minutes // 60} h {minutes % 60} min"
     hours = round(seconds / 3600)
     return f"{hours // 24} d {hours % 24} h"
-
-
-def bar(**shown: Any) -> "tqdm[NoReturn] | None":
-    """A bar, as tqdm takes its arguments, on a terminal; None in a log."""
-    return tqdm(**shown) if sys.stderr.isatty() else None

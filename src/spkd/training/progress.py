@@ -2,14 +2,13 @@
 
 import sys
 import time
-from types import TracebackType
 
-from spkd.meter import SILENT_S, bar, spoken
+from spkd.meter import SILENT_S, Shown, spoken
 
 QUIET_S = 5.0  # epochs that follow each other faster share a line
 
 
-class Progress:
+class Progress(Shown):
     """Counts windows over all epochs; shows loss, accuracy, windows/s and time left."""
 
     def __init__(self, title: str, epochs: int, windows: int, done: int) -> None:
@@ -18,16 +17,7 @@ class Progress:
         self.total, self.first = epochs * windows, done * windows
         self.seen, self.started = self.first, time.monotonic()
         self.said = self.started - QUIET_S
-        self.bar = bar(desc=title, total=self.total, initial=self.first, unit="window", unit_scale=True)
-
-    def __enter__(self) -> "Progress":
-        """Start."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the terminal clean."""
-        if self.bar is not None:
-            self.bar.close()
+        super().__init__(desc=title, total=self.total, initial=self.first, unit="window", unit_scale=True)
 
     def step(self, n_windows: int) -> None:
         """n more windows went through."""
