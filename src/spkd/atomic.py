@@ -104,6 +104,13 @@ def swap(new: Path, to: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
 
 
+def remove(folder: Path) -> None:
+    """Delete a folder, at once for whoever looks for it."""
+    gone = _beside(folder, "gone")
+    folder.replace(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def sweep(to: Path) -> None:
     """Remove what killed writers left; put the old folder back where the kill fell between two renames.
 

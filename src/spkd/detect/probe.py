@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.utils.patches import imread
 
-from spkd import plugin
+from spkd import atomic, plugin
 from spkd.detect import features
 from spkd.errors import SpkdError
 
@@ -113,9 +113,6 @@ def maps(model: nn.Module, probe: Probe, levels: list[str], mode: str) -> dict[s
 
 def save(path: Path, student: dict[str, np.ndarray], teacher: dict[str, np.ndarray], probe: Probe) -> None:
     """Write maps and classes as one npz, atomically: a reader sees a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     arrays = {f"student/{k}": v for k, v in student.items()} | {f"teacher/{k}": v for k, v in teacher.items()}
-    with part.open("wb") as file:
+    with atomic.file(path, sync=False) as new, new.open("wb") as file:
         np.savez(file, allow_pickle=False, image_class=probe.image_class, object_class=probe.object_class, **arrays)
-    part.replace(path)

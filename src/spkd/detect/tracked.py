@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from spkd import atomic
 from spkd.detect import networks, stored, yolo
 from spkd.detect.checks import preflight
 from spkd.detect.plan import Job
@@ -104,9 +105,8 @@ def _kept(job: Job, found: Teacher) -> Path:
     """The teacher's weights in the job's folder, so that a training that goes on keeps its teacher."""
     kept = job.folder / KEPT
     if found.weights != kept:
-        part = kept.with_suffix(".part")
-        shutil.copyfile(found.weights, part)
-        part.replace(kept)
+        with atomic.file(kept) as new:
+            shutil.copyfile(found.weights, new)
     return kept
 
 

@@ -152,12 +152,11 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     trained = spkd_trainer.epochs_trained(job.train_folder)
     run.tags({"epochs.trained": trained} | ({"epochs.ended": ended(job, trained)} if trained != job.epochs else {}))
     finished = job.folder / "weights"
-    finished.mkdir(exist_ok=True)
     names = [n for n in ("best", "last") if (job.train_folder / "weights" / f"{n}.pt").is_file()]
     with hermetic.hushed():
         for name in names:
-            strip_optimizer(job.train_folder / "weights" / f"{name}.pt", s=finished / f"{name}.part")
-            (finished / f"{name}.part").replace(finished / f"{name}.pt")
+            with atomic.file(finished / f"{name}.pt") as new:
+                strip_optimizer(job.train_folder / "weights" / f"{name}.pt", s=new)
     best = finished / f"{names[0]}.pt"
     result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, evaluate.BATCH, job.device,
                                plots, job.annotations.get("val"), job.extra)  # fmt: skip

@@ -219,9 +219,7 @@ class Outbox:
         """Remove the outbox, at once for every reader."""
         self.close()
         if self.root.exists():
-            grave = self.root.with_name(f".{NAME}.{os.getpid()}.gone")
-            self.root.replace(grave)
-            shutil.rmtree(grave)
+            atomic.remove(self.root)
 
 
 def find(folder: Path) -> list[Outbox]:

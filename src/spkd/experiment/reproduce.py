@@ -81,7 +81,6 @@ def fetch(source: str, project: Path, folder: Path, choices: Choices) -> Recorde
     if not Path(source).is_file():
         do = "give its path, or the id of a run of the store"
         raise SpkdError(source, "a file of `spkd export`", "no such file", do)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     bundle.unpack(Path(source), folder)
     recorded = Recorded.read(folder)
     if not choices.trust:

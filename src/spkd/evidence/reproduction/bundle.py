@@ -8,7 +8,6 @@ same bytes.
 import hashlib
 import json
 import lzma
-import os
 import shutil
 import stat
 import zipfile
@@ -60,23 +59,16 @@ def _sha256(path: Path) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write the checked members to folder, which must not exist yet.
+    """Write the checked members to folder, which appears whole or not at all.
 
     Raises SpkdError that names the member: damage, a changed byte, a path that leaves the folder, a foreign file type.
     """
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
     try:
-        with zipfile.ZipFile(archive) as zipped:
-            index = _index(archive, zipped)
-            for name, fact in index.items():
-                _extract(archive, zipped, name, fact, building / name)
-        building.rename(folder)
+        with zipfile.ZipFile(archive) as zipped, atomic.folder(folder) as new:
+            for name, fact in _index(archive, zipped).items():
+                _extract(archive, zipped, name, fact, new / name)
     except DAMAGE as error:
         raise SpkdError(archive, "a whole bundle", error, "export it again, or copy it again") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _index(archive: Path, zipped: zipfile.ZipFile) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Puts right what dead processes left: runs that look RUNNING for ever, and facts that never arrived."""
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from filelock import Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from spkd import atomic
 from spkd.errors import SpkdError
 from spkd.evidence import outbox as outboxes
 from spkd.evidence.outbox import Delivery, Outbox
@@ -71,9 +71,7 @@ def forget(folder: Path) -> None:
     if Outbox(folder).pending():
         print(f"kept {folder} until its rest is uploaded: spkd upload {folder}", flush=True)
     else:
-        gone = folder.with_name(f".{folder.name}.{os.getpid()}.gone")  # at once, for commands that look into it
-        folder.replace(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        atomic.remove(folder)
 
 
 def upload(folder: Path) -> int:
