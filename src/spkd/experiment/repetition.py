@@ -63,18 +63,15 @@ class Wrong:
     do: str
 
 
-def setting(recorded: Recorded) -> Wrong | None:
-    """The first setting that the record tells in two ways."""
-    found = portable.changed_setting(recorded.folder)
+def told_twice(recorded: Recorded) -> Wrong | None:
+    """The first setting, else the first metric, that the record tells in two ways."""
+    setting, metric = portable.changed_setting(recorded.folder), portable.changed_number(recorded.folder)
     do = "one of the two was changed after the run: use an untouched copy of the run or bundle"
-    return Wrong(f"setting {found[0]}", found[1], found[2], do) if found else None
-
-
-def number(recorded: Recorded) -> Wrong | None:
-    """The first metric whose last value is not the last of its history."""
-    found = portable.changed_number(recorded.folder)
-    do = "one of the two was changed after the run: use an untouched copy of the run or bundle"
-    return Wrong(f"metric {found[0]}", found[1], found[2], do) if found else None
+    for kind, found in (("setting", setting), ("metric", metric)):
+        if found:
+            key, one, other = found
+            return Wrong(f"{kind} {key}", one, other, do)
+    return None
 
 
 def lock(recorded: Recorded, code: Path) -> Wrong | None:

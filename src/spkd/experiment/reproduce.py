@@ -117,8 +117,7 @@ def _repeated(
         planned = repetition.settings(recorded, tree, _references(recorded), choices.machine)
         wrong = (
             repetition.data(recorded, project, code, python, planned)
-            or repetition.setting(recorded)
-            or repetition.number(recorded)
+            or repetition.told_twice(recorded)
             or repetition.teachers(recorded)
         )
         if wrong:

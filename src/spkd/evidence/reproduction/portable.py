@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +159,7 @@ def record(folder: Path) -> Record:
     inputs |= {k: v for k, v in plain.inputs.items() if k != "commit"}
     inputs |= {f"data {name}": digest for name, digest in info.get("inputs", {}).items() if "data digest" not in inputs}
     history = {key: [(int(s), float(v)) for s, v in values] for key, values in _json(folder, "history.json").items()}
-    maps = first_maps(folder)
-    return Record(
-        plain.run_id, plain.name, plain.seed, inputs, plain.settings, plain.machine, plain.weights,
-        plain.deterministic, plain.first_step, plain.results, maps, history,
-    )  # fmt: skip
+    return replace(plain, inputs=inputs, maps=first_maps(folder), history=history)
 
 
 def tags_of(folder: Path) -> dict[str, str]:
