@@ -34,7 +34,7 @@ def project(folder, waves, **changes):
         return config.check(Settings, tree, ""), tree
 
     def train(role, **overrides):
-        return har.train(role, *settings(**overrides), places)
+        return har.train(har.Wanted(role, *settings(**overrides), places))
 
     def make(role, **overrides):
         return plan.make(role, *settings(**overrides), places)

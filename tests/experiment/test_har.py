@@ -153,7 +153,7 @@ def test_a_commit_during_training_leaves_the_page_with_the_code_that_the_run_beg
     git("commit", "--quiet", "--message", "first")
     before = git("rev-parse", "HEAD")
     scratch = made.settings(distill__teachers=[], train__epochs=1, fold=1)
-    with har.begun("student", *scratch, made.places, None, har.NOTHING) as own:
+    with har.begun(har.Wanted("student", *scratch, made.places)) as own:
         state = loop.fit(own.task, own.made.settings.train, 0, own.checkpoint, own.key, own.witness)
         git("add", "src")
         git("commit", "--quiet", "--message", "second")
@@ -316,7 +316,7 @@ def test_a_cell_that_was_stopped_begins_anew_where_settings_or_code_that_it_does
 
     def begin(cell, **changes):
         settings = trained.settings(distill__teachers=[], run__seed=12, **changes)
-        return har.train("student", *settings, trained.places, None, har.Given(folder=cell))
+        return har.train(har.Wanted("student", *settings, trained.places, folder=cell))
 
     def stopped(cell):
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -437,7 +437,7 @@ def test_a_teachers_answers_are_remembered_within_the_settings_and_not_where_win
 def test_a_run_that_was_killed_finds_the_answers_that_took_long_and_leaves_none(trained, student, monkeypatch):
     monkeypatch.setattr(har, "LONG_S", 0.0)
     settings = trained.settings(run__seed=7)
-    with pytest.raises(KeyboardInterrupt), har.begun("student", *settings, trained.places, None, har.NOTHING) as own:
+    with pytest.raises(KeyboardInterrupt), har.begun(har.Wanted("student", *settings, trained.places)) as own:
         folder = own.run.folder
         assert [path.name[:-16] for path in (folder / "answers").iterdir()] == ["signal-wrn16-1-"]
         raise KeyboardInterrupt

@@ -8,7 +8,8 @@ from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking.reading import get
 from spkd.experiment import har, side_by_side
-from spkd.experiment.side_by_side import Wanted, train_many
+from spkd.experiment.har import Wanted
+from spkd.experiment.side_by_side import train_many
 from spkd.training import cost
 
 
@@ -18,8 +19,8 @@ def wanted(trained, tmp_path):
     teacher = get(trained.student).tags["teacher.signal-wrn16-1.run_id"]
 
     def make(folder="", **overrides):
-        given = har.Given(folder, {}, {"signal:wrn16-1": teacher})
-        return Wanted("student", *trained.settings(**overrides), replace(trained.places, runs=tmp_path), None, given)
+        places, ancestors = replace(trained.places, runs=tmp_path), {"signal:wrn16-1": teacher}
+        return Wanted("student", *trained.settings(**overrides), places, folder=folder, ancestors=ancestors)
 
     return make
 
@@ -50,7 +51,7 @@ def test_runs_of_one_teacher_and_fold_share_its_answers(trained, wanted):
     how = [get(run_id).tags["teacher.signal-wrn16-1.answers"] for run_id in ids]
     assert how[0].startswith("once (one pass)")
     assert how[1] == "once, for a run beside this one as well"
-    alone = wanted("alone", run__seed=1).alone()
+    alone = har.train(wanted("alone", run__seed=1))
     assert get(alone).tags["weights.sha256"] == get(ids[1]).tags["weights.sha256"]
 
 
@@ -65,7 +66,7 @@ def test_runs_of_one_fold_share_the_scaled_signal_and_those_of_another_scale_the
     changes = {"distill__teachers": [], "train__windows_gib": 0.0, "datasets__chest__scaling": "training"}
     ids = train_many([wanted("a", **changes), wanted("b", run__seed=1, **changes), wanted("c", fold=1, **changes)])
     assert scaled == [0, 1]
-    alone = [wanted(name, run__seed=seed, **changes).alone() for name, seed in (("d", 0), ("e", 1))]
+    alone = [har.train(wanted(name, run__seed=seed, **changes)) for name, seed in (("d", 0), ("e", 1))]
     assert [get(k).tags["weights.sha256"] for k in ids[:2]] == [get(k).tags["weights.sha256"] for k in alone]
 
 

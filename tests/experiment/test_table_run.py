@@ -372,8 +372,9 @@ def test_a_cell_that_fails_gives_the_gpus_memory_back_too(tmp_path, monkeypatch,
         raise RuntimeError("no memory")
 
     emptied, one = [], {"places": ["data", str(tmp_path), str(tmp_path)], "folder": "cell"}
-    monkeypatch.setattr(cells, "_wanted", lambda job: SimpleNamespace(alone=failing))
+    monkeypatch.setattr(cells, "_wanted", lambda job: None)
     monkeypatch.setattr(cells.side_by_side, "train_many", failing)
+    monkeypatch.setattr(cells.har, "train", failing)
     monkeypatch.setattr(cells.torch.cuda, "empty_cache", lambda: emptied.append(True))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RuntimeError, match="no memory"):

@@ -28,5 +28,5 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     tracking.sweep(here.runs)
     wanted = settings.run.device
     print(machine.line(plan.device(wanted), wanted), flush=True)
-    har.train("student", settings, tree, here)
+    har.train(har.Wanted("student", settings, tree, here))
     return 0

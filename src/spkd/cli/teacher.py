@@ -15,5 +15,5 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     tracking.sweep(here.runs)
     wanted = settings.run.device
     print(machine.line(plan.device(wanted), wanted), flush=True)
-    har.train("teacher", settings, tree, here)
+    har.train(har.Wanted("teacher", settings, tree, here))
     return 0

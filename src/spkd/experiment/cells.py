@@ -19,8 +19,8 @@ from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import har, lineage, side_by_side, source, table
+from spkd.experiment.har import Wanted
 from spkd.experiment.plan import Places
-from spkd.experiment.side_by_side import Wanted
 from spkd.experiment.table import Cell
 from spkd.settings import Settings, TableDefinition
 
@@ -186,7 +186,7 @@ def run(job: dict[str, Any]) -> str:
     wanted = [_wanted(one) for one in jobs]
     with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         try:
-            ends = side_by_side.train_many(wanted) if len(wanted) > 1 else [wanted[0].alone()]
+            ends = side_by_side.train_many(wanted) if len(wanted) > 1 else [har.train(wanted[0])]
         finally:
             torch.cuda.empty_cache()  # for the other workers on that GPU
     failures = [str(end) for end in ends if isinstance(end, Exception)]
@@ -200,5 +200,5 @@ def run(job: dict[str, Any]) -> str:
 def _wanted(job: dict[str, Any]) -> Wanted:
     tree = config.resolve(job["raw"], job["given"])
     settings = config.check(Settings, tree, "")
-    given = har.Given(job["folder"], job["tags"], job["ancestors"])
-    return Wanted(job["role"], settings, tree, Places(*(Path(p) for p in job["places"])), job["parent"], given)
+    places = Places(*(Path(p) for p in job["places"]))
+    return Wanted(job["role"], settings, tree, places, job["parent"], job["folder"], job["tags"], job["ancestors"])

@@ -41,18 +41,21 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a table decides for its cells. folder: of the unfinished run. tags: further ones.
+class Wanted:
+    """A run to train. raw: the settings tree that `settings` was made from. parent: the run below which it is nested.
 
-    ancestors: run ids by teacher reference, and of the student to start from under "init"; others are looked for.
+    What a table decides for its cells: folder, of the unfinished run; further tags; ancestors, run ids by teacher
+    reference, and of the student to start from under "init"; others are looked for.
     """
 
+    role: Role
+    settings: Settings
+    raw: dict[str, Any]
+    places: Places
+    parent: tracking.Run | str | None = None
     folder: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     ancestors: dict[str, str] = field(default_factory=dict)
-
-
-NOTHING = Given()
 
 
 @dataclass(frozen=True)
@@ -77,36 +80,28 @@ class Begun:
         outcome.ending(self.run, self.made, self.task, state, self.teachers, self.code)
 
 
-def train(
-    role: Role,
-    settings: Settings,
-    raw: dict[str, Any],
-    places: Places,
-    parent: tracking.Run | str | None = None,
-    given: Given = NOTHING,
-) -> str:
+def train(wanted: Wanted) -> str:
     """Train one network and return its run id; a run of the same settings that was killed goes on where it stopped."""
-    with begun(role, settings, raw, places, parent, given) as own:
+    settings = wanted.settings
+    with begun(wanted) as own:
         state = loop.fit(own.task, settings.train, settings.run.seed, own.checkpoint, own.key, own.witness)
         own.end(state)
     return own.run.id
 
 
 @contextlib.contextmanager
-def begun(
-    role: Role, settings: Settings, raw: dict[str, Any], places: Places,
-    parent: tracking.Run | str | None, given: Given, shared: Shared | None = None,
-) -> Iterator[Begun]:  # fmt: skip
+def begun(wanted: Wanted, shared: Shared | None = None) -> Iterator[Begun]:
     """A run as `train` trains it, before its first step; it is closed, and its folder forgotten, after the block."""
+    settings = wanted.settings
     flags = seeding.set_flags(settings.run.deterministic, settings.run.tf32, settings.run.threads)
-    made = plan.make(role, settings, raw, places)
+    made = plan.make(wanted.role, settings, wanted.raw, wanted.places)
     record.check_data(made)
     name = plan.name(made)
     own = f"{plan.fingerprint(made)} {name}".replace(" ", "_").replace(":", "-").replace("/", "-")
-    if role == "student":
-        student.require(settings, raw)
-    folder = places.runs / (given.folder or own)
-    tags = {**record.tags(made), **given.tags}
+    if wanted.role == "student":
+        student.require(settings, wanted.raw)
+    folder = wanted.places.runs / (wanted.folder or own)
+    tags = {**record.tags(made), **wanted.tags}
     code, checkpoint = _code(made), folder / CHECKPOINT
     box = Outbox(folder)
     ended = (box.ending() or {}).get("status") == "FINISHED"
@@ -114,17 +109,17 @@ def begun(
     # A table's cell has its folder by what it uses: settings and code that it does not use may be others by now.
     known = (box.last("open") or {"tags": {}})["tags"].get("fingerprint", tags["fingerprint"])
     other = known != tags["fingerprint"] or bool(source.changed(folder, code))
-    if goes_on and not given.folder:
+    if goes_on and not wanted.folder:
         source.require_same(folder, code)
     goes_on, fresh = goes_on and not other, other
-    with tracking.open_run(name, folder, settings.tracking.experiment, parent, tags, fresh) as run:
+    with tracking.open_run(name, folder, settings.tracking.experiment, wanted.parent, tags, fresh) as run:
         if not goes_on:
             checkpoint.unlink(missing_ok=True)
         if fresh or ended:
             (folder / PINNED).unlink(missing_ok=True)
         source.write_down(folder, code)
         began_with = record.beginning(run, made, flags)
-        teachers, scratch = ancestors(made, run, given.ancestors)
+        teachers, scratch = ancestors(made, run, wanted.ancestors)
         witness = record.Witness(run, made, *assemble(made, run, teachers, scratch, shared))
         task = witness.task
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
@@ -190,7 +185,7 @@ def _train_first(made: Plan, run: tracking.Run, reference: str) -> str:
     print(f"no {reference} teacher of these settings and fold yet: training it first, as a nested run", flush=True)
     raw = {**made.raw, "teacher": model.model_dump()}
     settings = made.settings.model_copy(update={"teacher": model})
-    return train("teacher", settings, raw, made.places, run)
+    return train(Wanted("teacher", settings, raw, made.places, run))
 
 
 def _train_scratch(made: Plan, run: tracking.Run) -> str:
@@ -198,7 +193,7 @@ def _train_scratch(made: Plan, run: tracking.Run) -> str:
     change: dict[str, Any] = {"teachers": [], "alphas": [], "init": "none"}
     raw = {**made.raw, "distill": {**made.raw["distill"], **change}}
     settings = made.settings.model_copy(update={"distill": made.settings.distill.model_copy(update=change)})
-    return train("student", settings, raw, made.places, run)
+    return train(Wanted("student", settings, raw, made.places, run))
 
 
 def assemble(

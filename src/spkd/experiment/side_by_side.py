@@ -5,16 +5,14 @@ Contract: each run leaves what it leaves alone, to the bit, and can be continued
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from spkd import memory
 from spkd.errors import SpkdError
-from spkd.evidence import tracking
 from spkd.experiment import har, plan
-from spkd.experiment.plan import Places, Role
+from spkd.experiment.har import Wanted
 from spkd.settings import Settings
 from spkd.training import cost
 from spkd.training.loop import Run
@@ -34,26 +32,6 @@ def most(settings: Settings) -> int:
         return 1
     room = torch.cuda.get_device_properties(device).total_memory // (chosen.workers * RUN_BYTES)
     return min(MOST, max(1, room))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The arguments of `har.train` for one run."""
-
-    role: Role
-    settings: Settings
-    raw: dict[str, Any]
-    places: Places
-    parent: tracking.Run | str | None = None
-    given: har.Given = har.NOTHING
-
-    def begun(self, shared: har.Shared) -> contextlib.AbstractContextManager[har.Begun]:
-        """The run before its first step."""
-        return har.begun(self.role, self.settings, self.raw, self.places, self.parent, self.given, shared)
-
-    def alone(self) -> str:
-        """Its run id after training it alone."""
-        return har.train(self.role, self.settings, self.raw, self.places, self.parent, self.given)
 
 
 def train_many(wanted: Sequence[Wanted]) -> list[str | Exception]:
@@ -85,7 +63,7 @@ def _at_once(wanted: Sequence[Wanted], waiting: Sequence[int]) -> dict[int, str 
                 break
             own = everything.enter_context(contextlib.ExitStack())
             try:
-                opened[k] = own, own.enter_context(wanted[k].begun(shared))
+                opened[k] = own, own.enter_context(har.begun(wanted[k], shared))
             except Exception as error:  # this run has failed and says so; the others go on
                 ends[k] = error.with_traceback(None)  # whose frames hold what lies on the device
                 continue
