@@ -12,6 +12,7 @@ import torch
 
 from spkd.detect import evaluate, networks, stored, tracked, yolo
 from spkd.errors import SpkdError
+from spkd.evidence.tracking import RunInfo
 
 
 class Logged:
@@ -93,7 +94,7 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with(
     monkeypatch.setattr(tracked.stored, "lineage", lambda job, opened: {"init.sha256": "as the file is now"})
     monkeypatch.setattr(tracked.tracking, "open_run", lambda *words, **said: contextlib.nullcontext(run))
     plan = SimpleNamespace(method="none")
-    job = SimpleNamespace(folder=tmp_path, data=Path("set/data.yaml"), plan=plan, title="t", model="n.pt")
+    job = SimpleNamespace(folder=tmp_path, data_name="set", plan=plan, title="t", model="n.pt")
     with pytest.raises(KeyboardInterrupt):
         tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
     assert told == ([{"init.sha256": "as the file is now"}] if last is None else [])
@@ -114,16 +115,16 @@ def test_only_a_training_that_ended_well_makes_room_for_the_next(tmp_path: Path,
 def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made(name: str, status: str = "FINISHED", **other: str) -> SimpleNamespace:
+    def made(name: str, status: str = "FINISHED", **other: str) -> RunInfo:
         known = {"kind": "detect", "distill.method": "none", "data.digest": "d"}
-        return SimpleNamespace(id=name, name=name, status=status, tags=known | other)
+        return RunInfo(name, name, status, "0", 0, 0, {}, {}, known | other)
 
     newest_first = [
         made("student", **{"distill.method": "sp"}), made("repetition", repeats="plain"),
         made("on other data", **{"data.digest": "e"}), made("failed", "FAILED"), made("plain"), made("older"),
     ]  # fmt: skip
 
-    def find(query: str, **more: Any) -> list[SimpleNamespace]:
+    def find(query: str, **more: Any) -> list[RunInfo]:
         clauses = re.findall(r"(tags|attributes)\.`?([\w.]+)`? = '(\w*)'", query)
         assert len(clauses) == query.count("=")
         return [

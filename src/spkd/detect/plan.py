@@ -52,11 +52,16 @@ class Job:
     plan: Plan
 
     @property
+    def data_name(self) -> str:
+        """What the data set is called: the folder of its data.yaml."""
+        return self.data.parent.name or "data"
+
+    @property
     def title(self) -> str:
         """What the run is, in one line; a model that begins with trained weights is named with their file."""
         how = {"none": "", "builtin": " <- builtin", "sp": f" <- sp {self.plan.mode}"}[self.plan.method]
         begins = f" (from {Path(self.model).name})" if self.is_warm else ""
-        return f"{self.data.parent.name or 'data'} {Path(self.model).stem}{begins}{how} t{self.seed}"
+        return f"{self.data_name} {Path(self.model).stem}{begins}{how} t{self.seed}"
 
     @property
     def is_warm(self) -> bool:

@@ -65,7 +65,7 @@ def run(
     goes_on = yolo.continues(job, report)
     found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
     lineage = _lineage(found, report, job) if found else {}
-    tags = {"kind": "detect", "data.name": _name(job), "data.digest": report.digest()}
+    tags = {"kind": "detect", "data.name": job.data_name, "data.digest": report.digest()}
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         yolo.claim(job, report)
@@ -86,10 +86,6 @@ def run(
         opened.note(describe(job, numbers, code))
     (job.folder / "finished").touch()
     return opened.id, numbers
-
-
-def _name(job: Job) -> str:
-    return job.data.parent.name or "data"
 
 
 def clear_finished(folder: Path) -> None:
@@ -116,9 +112,8 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
     if yolo.checkpoint(job) and kept.is_file():
         return Teacher.opened(kept, "", KEPT)
     if wanted == LATEST:
-        query = "tags.kind = 'detect' AND tags.`distill.method` = 'none' AND attributes.status = 'FINISHED'"
-        runs = tracking.find(f"{query} AND tags.`data.digest` = '{report.digest()}'")
-        newest = next((run for run in runs if "repeats" not in run.tags), None)
+        like = {"kind": "detect", "distill.method": "none", "data.digest": report.digest()}
+        newest = next((run for run in tracking.find(tracking.finished(like)) if not run.repeats), None)
         if newest is None:
             return None
         print(f"spkd: the teacher is run {newest.id} ({newest.name})", flush=True)
@@ -138,7 +133,7 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
 
     Raises SpkdError where the data have changed since: it may have taken days.
     """
-    print(f"spkd: no finished plain `detect` run on {_name(job)} yet: its teacher is trained first, as a nested run")
+    print(f"spkd: no finished plain `detect` run on {job.data_name} yet: its teacher is trained first, as a nested run")
     plain = replace(job, folder=job.folder / "teacher", plan=replace(job.plan, method="none", teacher=""))
     own = session.chosen["detect"]
     chosen = {**session.chosen, "detect": {**own, "distill": {**own["distill"], "method": "none"}}}

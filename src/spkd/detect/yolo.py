@@ -136,7 +136,7 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
         if split.seen:
             run.image(f"data/{name}", sheet.draw(split.trained, report.names), step=0)
     counts = {name: {"images": len(s.seen), "objects": s.objects().total()} for name, s in report.splits.items()}
-    run.dataset(job.data.parent.name or "data", report.digest(), str(job.data), counts)
+    run.dataset(job.data_name, report.digest(), str(job.data), counts)
     for beside in sorted(job.data.parent.glob("*.json")):
         run.file(beside, f"data/{beside.name}")
     run.file(job.data, "data/data.yaml")

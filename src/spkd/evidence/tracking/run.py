@@ -139,8 +139,7 @@ class Run:
             raise SpkdError(f"table {name}", "columns of one length", lengths, "fill the gaps")
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
         text = json.dumps({"columns": list(columns), "data": rows}, default=_for_json, ensure_ascii=False)
-        kept = self._box.keep_bytes(text.encode(), f"{name}.json")
-        self._box.append("file", artifact=f"{name}.json", kept=kept, table=True)
+        self._bytes(text.encode(), f"{name}.json", table=True)
 
     def arrays(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
         """Arrays as a compressed `.npz` artifact."""
@@ -148,8 +147,8 @@ class Run:
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         self._bytes(buffer.getvalue(), name)
 
-    def _bytes(self, data: bytes, name: str) -> None:
-        self._box.append("file", artifact=name, kept=self._box.keep_bytes(data, name))
+    def _bytes(self, data: bytes, name: str, **more: Any) -> None:
+        self._box.append("file", artifact=name, kept=self._box.keep_bytes(data, name), **more)
 
     def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
         """What the run was given. digest: at most 36 characters (an md5). profile: counts and shapes, for the UI."""
