@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from spkd.errors import SpkdError
 
@@ -30,36 +30,6 @@ class Outcome:
     key: str
     ended: Literal["done", "error", "died"]
     text: str
-
-
-class Executor(Protocol):
-    """Takes jobs while one is free."""
-
-    def free(self) -> bool:
-        """Whether a job would start at once."""
-        ...
-
-    def submit(self, key: str, job: dict[str, Any]) -> None:
-        """Start a job."""
-        ...
-
-    def collect(self, timeout_s: float) -> list[Outcome]:
-        """The jobs that ended, waiting for the first at most this long."""
-        ...
-
-    def close(self) -> None:
-        """Stop what still runs."""
-        ...
-
-
-@contextlib.contextmanager
-def opened(kind: str, function: Function, workers: int, gpu_share: float) -> Iterator[Executor]:
-    """The executor of this kind, closed at the end however the block ends."""
-    made: Executor = Local(function, workers) if kind == "local" else Ray(function, workers, gpu_share)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 class Local:
@@ -208,3 +178,17 @@ class Ray:
         except self._ray.exceptions.RayError as error:
             return Outcome(key, "died", f"{type(error).__name__}: {str(error).splitlines()[0]}")
         return Outcome(key, ended, text)
+
+
+Executor = Local | Ray
+"""Takes jobs while one is free, and gives back their outcomes."""
+
+
+@contextlib.contextmanager
+def opened(kind: str, function: Function, workers: int, gpu_share: float) -> Iterator[Executor]:
+    """The executor of this kind, closed at the end however the block ends."""
+    made = Local(function, workers) if kind == "local" else Ray(function, workers, gpu_share)
+    try:
+        yield made
+    finally:
+        made.close()
