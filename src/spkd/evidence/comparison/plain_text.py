@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from spkd.evidence.tracking.reading import RunInfo
 
 Column = tuple[str, Callable[[RunInfo], str]]
-
-
+# Metrics, by their first part, that say what a run came to; the others are of its epochs.
 RESULTS = ("headline", "last", "best", "validation", "coco", "cost")
 
 

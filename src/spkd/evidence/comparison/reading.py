@@ -15,6 +15,7 @@ import yaml
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
+from spkd.evidence.comparison.plain_text import RESULTS
 from spkd.evidence.comparison.record import Map, Record, flat
 from spkd.evidence.tracking import RunInfo
 
@@ -23,7 +24,6 @@ ARTIFACTS = {
     "manifest": "data/manifest.json", "names": "data/data.yaml", "preflight": "data/preflight.json",
     "confusion": "confusion.json", "subjects": "per_subject.json",
 }  # fmt: skip
-NO_CURVES = ("headline", "last", "best", "validation", "cost", "coco")
 FACTS = ("dataset", "length", "step", "rate_hz", "rule", "channels", "classes", "n_windows", "drops", "origin")
 ARRAYS = re.compile(r"^maps/(arrays_)?\d+\.npz$")
 
@@ -34,7 +34,7 @@ def read(run: RunInfo) -> Record:
         found = _fetch(run, Path(scratch))
         maps, rows = _maps(run, Path(scratch))
     manifest = found.get("manifest", {})
-    keys = [key for key in run.metrics if key.split("/")[0] not in NO_CURVES]
+    keys = [key for key in run.metrics if key.split("/")[0] not in RESULTS]
     curves = {key: tracking.history(run.id, key) for key in keys}
     classes, confusion = _confusion(found.get("confusion"))
     subjects = _columns(found.get("subjects"))
