@@ -103,7 +103,7 @@ def real(shared_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     """(data.yaml, val JSON, YOLOv8n weights) of real COCO images."""
     from safetensors.torch import load_file, save_file
 
-    from spkd.detect import coco, evaluate, networks
+    from spkd.detect import coco, networks
 
     weights = shared_data("weights", "yolov8n_coco_rebuilt.safetensors")
     source = shared_data("coco", "annotations").parent
@@ -116,5 +116,5 @@ def real(shared_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     model.names = dict(enumerate(report["classes"]))
     # In half precision, as ultralytics keeps what it publishes.
     halved = {name: tensor.half().to(tensor.dtype) for name, tensor in load_file(weights).items()}
-    save_file(halved, folder / "described.safetensors", evaluate.described(model))
-    return folder / "coco/data.yaml", annotations, evaluate.restored(folder / "described.safetensors", folder / "y.pt")
+    save_file(halved, folder / "described.safetensors", networks.described(model))
+    return folder / "coco/data.yaml", annotations, networks.restored(folder / "described.safetensors", folder / "y.pt")

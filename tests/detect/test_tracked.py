@@ -56,9 +56,9 @@ def test_numbers_and_network_are_of_the_best_weights_and_of_the_last_where_there
 
     monkeypatch.setattr(yolo, "strip_optimizer", lambda path, s: shutil.copy(path, s))
     monkeypatch.setattr(evaluate, "validate", validate)
-    monkeypatch.setattr(evaluate, "load", load)
+    monkeypatch.setattr(networks, "load", load)
     monkeypatch.setattr(evaluate, "cost", lambda *words: {})
-    monkeypatch.setattr(evaluate, "described", lambda model: {})
+    monkeypatch.setattr(networks, "described", lambda model: {})
     run = Logged()
     assert yolo.log_result(job, run, plots=False)["mAP50"] == 0.5  # type: ignore[arg-type]
     assert asked == [taken, taken] and run.weights == tmp_path / "weights" / "best.safetensors"

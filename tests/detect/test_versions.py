@@ -175,7 +175,7 @@ def test_weights_are_measured_only_on_sound_data_of_their_own_classes(
     """tiny_teacher: made of a yaml, so its classes have numbers for names."""
     shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    names = evaluate.load(tiny_teacher).names
+    names = networks.load(tiny_teacher).names
     message = r"weights\.yolov8n\.yaml: expected weights of the 3 classes .*\(class 0: red\), got 3 .*\(class 0: 0\)"
     if wrong == "labels":
         data_set.write_text(data_set.read_text().partition("names:")[0] + f"names: {list(names.values())}\n")

@@ -642,7 +642,7 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
         tags = dict(store.execute("select key, value from tags where run_uuid = ?", run).fetchall())
     store.close()
     assert tags["teacher.detector.run_id"] == tags["init.run_id"] == teacher
-    assert tags["init.sha256"] == state_sha256(evaluate.load(weights).state_dict())
+    assert tags["init.sha256"] == state_sha256(networks.load(weights).state_dict())
 
 
 def test_a_warm_start_is_in_the_name_and_its_tensors_and_the_run_that_holds_them_are_tags(
@@ -655,7 +655,7 @@ def test_a_warm_start_is_in_the_name_and_its_tensors_and_the_run_that_holds_them
     runs = [SimpleNamespace(id="r2", repeats=True), SimpleNamespace(id="r1", repeats=False)]
     asked: list[str] = []
     monkeypatch.setattr(stored.tracking, "find", lambda query: asked.append(query) or runs)
-    weights = state_sha256(evaluate.load(tiny_teacher).state_dict())
+    weights = state_sha256(networks.load(tiny_teacher).state_dict())
     wanted = {"weights": "teacher.pt", "sha256": weights, "run_id": "r1"}
     nowhere: Any = None
     assert stored.lineage(warm, nowhere) == {f"init.{key}": value for key, value in wanted.items()}
@@ -738,7 +738,7 @@ def test_a_teacher_of_other_classes_or_data_is_never_silent(
         patched.setattr(tracked.tracking, "get", lambda run_id: SimpleNamespace(tags={"kind": "imported"}))
         tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "restored.pt"), report, job)
     assert tags["teacher.detector.classes"] == "other" and "knows other classes" in capsys.readouterr().out
-    report.names = evaluate.load(tiny_teacher).names
+    report.names = networks.load(tiny_teacher).names
     tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
     assert tags["teacher.detector.classes"] == "same" and tags["teacher.detector.data.digest"] == "0" * 32
     assert "from other images or labels" in capsys.readouterr().out

@@ -48,6 +48,6 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
 
 def check_teacher(weights: Path) -> None:
     """Raise SpkdError where a detection teacher's weights describe more than layers of ultralytics."""
-    from spkd.detect import evaluate
+    from spkd.detect import networks
 
-    evaluate.description(weights)
+    networks.description(weights)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spkd import atomic
-from spkd.detect import evaluate
+from spkd.detect import networks
 from spkd.detect.plan import Job
 from spkd.evidence import selection, tracking
 from spkd.evidence.provenance import state_sha256
@@ -27,7 +27,7 @@ def taken(reference: str, folder: Path) -> tuple[Path, str]:
     run_id = selection.by_id(reference.removeprefix(RUN)).id
     if BEST in tracking.listing(run_id, "weights"):
         return tracking.artifact(run_id, BEST), run_id
-    return evaluate.restored(tracking.artifact(run_id, TENSORS), folder / RESTORED), run_id
+    return networks.restored(tracking.artifact(run_id, TENSORS), folder / RESTORED), run_id
 
 
 def begun(job: Job) -> Job:
@@ -38,7 +38,7 @@ def begun(job: Job) -> Job:
     found = next(folder.glob("*.pt"), None)
     if found is None:
         weights, _ = taken(job.model, job.folder)
-        network: Any = evaluate.load(weights)
+        network: Any = networks.load(weights)
         found = folder / Path(str(network.yaml.get("yaml_file", weights))).with_suffix(".pt").name
         with atomic.file(found) as new:
             shutil.copyfile(weights, new)
@@ -62,13 +62,13 @@ def kept(weights: str | Path, folder: Path, opened: tracking.Run) -> tuple[str, 
     A run that trained them is known by that hash, wherever their file lies; else they become a run of kind `imported`.
     folder: for the files of such a run until it is delivered.
     """
-    network: Any = evaluate.load(weights)
+    network: Any = networks.load(weights)
     sha256, path = state_sha256(network.state_dict()), Path(str(network.pt_path))  # a bare name may lie elsewhere
     runs = tracking.find(tracking.finished({"kind": "detect", "weights.sha256": sha256}))
     made = next((run.id for run in runs if not run.repeats), None) or imported.found(sha256)
     if made is None:
         tensors = folder / "import.safetensors"
-        evaluate.keep(network, tensors, task="detect")
+        networks.keep(network, tensors, task="detect")
         made = imported.kept(tensors, sha256, path.name, opened, folder / "import")
         tensors.unlink()
     return made, sha256, path

@@ -169,7 +169,7 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
         run.file(plot, f"plots/{name}")
     for path in (job.train_folder / "results.csv", job.train_folder / "args.yaml", job.train_folder / "plan.json"):
         run.file(path, path.name)
-    model = evaluate.load(best)
+    model = networks.load(best)
     cost = evaluate.cost(model, job.imgsz, hardware.first(job.device))
     run.metrics({f"cost/{k}": v for k, v in cost.items()}, step=0)
     _log_weights(job, run, model, names)
@@ -194,5 +194,5 @@ def _log_weights(job: Job, run: "Run", model: Any, names: list[str]) -> None:
     for name in names:
         run.file(job.folder / "weights" / f"{name}.pt", f"weights/{name}.pt")
     path = job.folder / "weights" / "best.safetensors"
-    run.tags({"weights.sha256": evaluate.keep(model, path, model=Path(job.model).name, task="detect")})
+    run.tags({"weights.sha256": networks.keep(model, path, model=Path(job.model).name, task="detect")})
     run.model(path, Path(job.model).stem)
