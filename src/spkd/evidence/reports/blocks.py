@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spkd.evidence.reports import findings, shared
+from spkd.evidence.reports import conditions, findings
 from spkd.evidence.reports.findings import RESULTS, Record, Spread
 
 
@@ -60,7 +60,7 @@ def header(records: Sequence[Record], about: About) -> list[str]:
     lines = [about.text]
     if "simulated" in origins:
         lines.append("SIMULATED recordings: these figures show that everything runs, not what a method is worth.")
-    lines += shared.sentences(records)
+    lines += conditions.sentences(records)
     lines.append(f"Headline: {' | '.join(rules) or 'no finished run'}.")
     lines.append(
         "Beside it: the last epoch, the one chosen on validation subjects, and the best TEST epoch, which looks at the "

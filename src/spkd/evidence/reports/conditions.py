@@ -1,4 +1,4 @@
-"""What stands above every form of a table's report: windows, training, how a row may be chosen. Pure: records in.
+"""The conditions that stand above every form of a table's report: windows, training, choice. Pure: records in.
 
 Every value is read from the cells that are done; one that is not the same in all of them is named with all its values.
 """
