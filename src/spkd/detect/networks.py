@@ -31,7 +31,7 @@ def build(name: str, key: str) -> Any:
     do = "use a name like yolov8n.yaml, or the path of weights (.pt) that ultralytics saved"
     try:
         with hermetic.hushed():
-            model: Any = load_checkpoint(name)[0] if name.endswith(".pt") else DetectionModel(name, verbose=False)
+            model: Any = load(name) if name.endswith(".pt") else DetectionModel(name, verbose=False)
         task = guess_model_task(model)
     except Exception as error:  # a pickle, a yaml or a download may fail in any way
         raise SpkdError(where, expected, f"{name!r} ({' '.join(str(error).split())[:200]})", do) from None

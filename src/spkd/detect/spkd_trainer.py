@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from spkd import atomic, seeding
-from spkd.detect import continued, hermetic, probe, workers
+from spkd.detect import continued, hermetic, networks, probe, workers
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
 from spkd.errors import SpkdError
@@ -107,7 +106,7 @@ class SpkdTrainer(DetectionTrainer):
         model = unwrap_model(self.model)
         self.teacher: nn.Module | None = None
         if self.plan.method != "none":
-            self.teacher = load_checkpoint(self.plan.teacher)[0].to(self.device).eval().requires_grad_(False)
+            self.teacher = networks.load(self.plan.teacher).to(self.device).eval().requires_grad_(False)
         if self.plan.method == "sp" and self.teacher is not None:
             base = getattr(model, "criterion", None) or model.init_criterion()
             model.criterion = SpCriterion(base, self.teacher, model.stride, self.plan)
