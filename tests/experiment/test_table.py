@@ -5,7 +5,7 @@ import pytest
 
 from spkd import config
 from spkd.errors import SpkdError
-from spkd.evidence import published
+from spkd.evidence.reports import published
 from spkd.experiment import table
 from spkd.settings import Settings, TableDefinition
 from spkd.training.objective import Objective

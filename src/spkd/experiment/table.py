@@ -152,7 +152,8 @@ def check(
         do = f"name folds below {n_folds}, or prepare the data that the table is meant for"
         raise SpkdError(f"tables.{name}.folds", f"folds of {n_folds} subjects", max(folds), do)
     if not definition.published and (row := next((row for row, content in found.items() if content.published), "")):
-        do = f"name the study's part in tables.{name}.published, such as pamap2 (src/spkd/evidence/published.yaml)"
+        file = "src/spkd/evidence/reports/published.yaml"
+        do = f"name the study's part in tables.{name}.published, such as pamap2 ({file})"
         raise SpkdError(f"tables.{name}.published", f"what row {row!r} looks its published value up in", "nothing", do)
     if definition.baseline and definition.baseline not in found:
         advice = plugin.nearest(definition.baseline, list(found))

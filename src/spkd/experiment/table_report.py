@@ -5,8 +5,8 @@ from pathlib import Path
 
 from spkd import atomic, config
 from spkd.errors import SpkdError
-from spkd.evidence import published, tracking
-from spkd.evidence.reports import blocks, document, findings
+from spkd.evidence import tracking
+from spkd.evidence.reports import blocks, document, findings, published
 from spkd.evidence.reports.blocks import About
 from spkd.evidence.reports.findings import Record
 from spkd.experiment import cells, table_run

@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from spkd.errors import SpkdError
-from spkd.evidence import published
-from spkd.evidence.reports import blocks, document, findings
+from spkd.evidence.reports import blocks, document, findings, published
 from spkd.evidence.reports.blocks import About
 from spkd.evidence.reports.findings import Record
 
