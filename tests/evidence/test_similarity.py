@@ -162,6 +162,9 @@ def test_arrays_come_back_from_npz_without_pickle(tmp_path):
         assert set(stored) == {"labels", "rows", "step", "group1/student", "group1/teacher/t0", "group1/teacher/t1"}
         assert stored["step"] == 7
         assert np.array_equal(stored["group1/student"], layers["group1"].student.astype(np.float32))
+        ((layer, found),) = (again := similarity.stored(stored)).values()
+    assert list(again) == ["group1"] and np.array_equal(found, labels) and list(layer.teachers) == ["t0", "t1"]
+    assert np.array_equal(layer.teachers["t1"], layers["group1"].teachers["t1"].astype(np.float32))
 
 
 def test_the_scale_of_differences_to_a_teacher_of_equal_entries_is_not_nothing():

@@ -6,7 +6,7 @@ it while the workers train.
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,19 +117,13 @@ Shown = dict[str, tuple[dict[str, similarity.Layer], np.ndarray]]
 def _shown(path: Path) -> Shown:
     """{"image", "object": (layer by level, classes)} of a maps file; without what has fewer than two things to show."""
     with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+        layers = similarity.stored(dict(stored))
     found: Shown = {}
-    for what in ("image", "object"):
-        start, labels = f"student/{what}/", arrays[f"{what}_class"]
-        names = [name.removeprefix("student/") for name in arrays if name.startswith(start)]
-        if names and len(labels) > 1:
-            found[what] = {name.removeprefix(f"{what}/"): _layer(arrays, name) for name in names}, labels
+    for name, (layer, labels) in layers.items():
+        what, _, level = name.partition("/")
+        if len(labels) > 1:
+            found.setdefault(what, ({}, labels))[0][level] = layer
     return found
-
-
-def _layer(arrays: Mapping[str, np.ndarray], name: str) -> similarity.Layer:
-    teacher = arrays.get(f"teacher/{name}")
-    return similarity.Layer(arrays[f"student/{name}"], {} if teacher is None else {"teacher": teacher})
 
 
 @contextmanager

@@ -172,3 +172,22 @@ def arrays(layers: Mapping[str, Layer], labels: np.ndarray, rows: np.ndarray, st
         found[f"{name}/student"] = np.asarray(layer.student, np.float32)
         found |= {f"{name}/teacher/{t}": np.asarray(p, np.float32) for t, p in layer.teachers.items()}
     return found
+
+
+def stored(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[Layer, np.ndarray]]:
+    """{layer: (its products, the classes of its rows)} of an .npz, of `arrays` or of a detector: `image/P3` and so on.
+
+    A detector's has `student/<what>/<level>`, the same of `teacher`, and `<what>_class`.
+    """
+    found = {}
+    for name, student in arrays.items():
+        if name.startswith("student/"):
+            layer = name.removeprefix("student/")
+            teachers = {"teacher": arrays[f"teacher/{layer}"]} if f"teacher/{layer}" in arrays else {}
+            found[layer] = Layer(student, teachers), arrays[f"{layer.split('/')[0]}_class"]
+        elif name.endswith("/student"):
+            layer = name.removesuffix("/student")
+            start = f"{layer}/teacher/"
+            teachers = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+            found[layer] = Layer(student, teachers), arrays["labels"]
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from spkd.errors import SpkdError
-from spkd.evidence import tracking
+from spkd.evidence import similarity, tracking
 from spkd.evidence.comparison.plain_text import RESULTS
 from spkd.evidence.comparison.record import Map, Record, flat
 from spkd.evidence.tracking import RunInfo
@@ -85,26 +85,12 @@ def _maps(run: RunInfo, folder: Path) -> tuple[dict[int, dict[str, Map]], str]:
         if ARRAYS.match(path):
             with np.load(tracking.artifact(run.id, path, folder), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            found[int(Path(path).stem.removeprefix("arrays_"))] = layers(arrays)
+            found[int(Path(path).stem.removeprefix("arrays_"))] = {
+                name: Map(labels, {"student": layer.student, **layer.teachers})
+                for name, (layer, labels) in similarity.stored(arrays).items()
+            }
             rows = rows or _identity(arrays, run.tags.get("data.digest", ""))
     return dict(sorted(found.items())), rows
-
-
-def layers(arrays: dict[str, np.ndarray]) -> dict[str, Map]:
-    """Layer -> Map of one npz: `<layer>/student` of recordings, or `student/<what>/<level>` of detection."""
-    found = {}
-    for name in arrays:
-        if name.startswith("student/"):
-            layer = name.removeprefix("student/")
-            labels = arrays[f"{layer.split('/')[0]}_class"]
-            teacher = arrays.get(f"teacher/{layer}")
-            found[layer] = Map(labels, {"student": arrays[name]} | ({} if teacher is None else {"teacher": teacher}))
-        elif name.endswith("/student"):
-            layer = name.removesuffix("/student")
-            start = f"{layer}/teacher/"
-            teachers = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
-            found[layer] = Map(arrays["labels"], {"student": arrays[name], **teachers})
-    return found
 
 
 def _identity(arrays: dict[str, np.ndarray], digest: str) -> str:
