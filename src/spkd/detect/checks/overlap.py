@@ -4,23 +4,19 @@ import filecmp
 from collections import defaultdict
 from pathlib import Path
 
-from spkd.detect.checks.scan import Split
+from spkd.detect.checks.scan import Seen, Split
 
 
-def shared(one: Split, other: Split) -> list[str]:
+def shared(one: Split, other: Split) -> list[Seen]:
     """Images of `other` that are in `one` as well: the same file (by any link), or a copy of the same name.
 
     Images that ultralytics drops are in neither.
     """
     files, copies = set(), defaultdict(list)
-    for path in _images(one):
+    for path in (Path(seen.image) for seen in one.seen if seen.rows is not None):
         files.add(_file(path))
         copies[path.name].append(path)
-    return [str(path) for path in _images(other) if _is_among(path, files, copies)]
-
-
-def _images(split: Split) -> list[Path]:
-    return [Path(seen.image) for seen in split.seen if seen.rows is not None]
+    return [seen for seen in other.seen if seen.rows is not None and _is_among(Path(seen.image), files, copies)]
 
 
 def _is_among(path: Path, files: set[tuple[int, int]], copies: dict[str, list[Path]]) -> bool:

@@ -185,9 +185,10 @@ def _chosen(classes: Any, n_classes: int, data_yaml: Path) -> list[int] | None:
     return sorted(set(given))
 
 
-def _files(seen: list[Seen], n: int = 3) -> tuple[str, ...]:
-    more = (f"... and {len(seen) - n} more",) if len(seen) > n else ()
-    return tuple(s.image for s in seen[:n]) + more
+def _files(seen: list[Seen]) -> tuple[str, ...]:
+    """The first few images, and how many more there are."""
+    more = (f"... and {len(seen) - 3} more",) if len(seen) > 3 else ()
+    return tuple(s.image for s in seen[:3]) + more
 
 
 def _labels(report: Report, split: Split, max_missing: float, max_background: float, max_duplicates: float) -> None:
@@ -233,8 +234,7 @@ def _shared(report: Report, name: str) -> None:
     elif twice:
         what = f"{len(twice)} of {len(split.seen)} images are in train too: results on them are no test"
         do = f"keep each image, with its label file, in one of {train.path[0]} and {split.path[0]}"
-        examples = tuple(twice[:3]) + ((f"... and {len(twice) - 3} more",) if len(twice) > 3 else ())
-        report.problems.append(Problem(name, "shared images", what, do, examples))
+        report.problems.append(Problem(name, "shared images", what, do, _files(twice)))
 
 
 def _touch(missing: list[Seen]) -> str:
