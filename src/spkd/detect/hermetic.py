@@ -52,10 +52,10 @@ def _installed_font(font: str = "Arial.ttf") -> str | None:
 
 
 @contextmanager
-def hushed(level: int = logging.ERROR) -> Iterator[None]:
-    """ultralytics' messages below `level` are not printed inside."""
+def hushed() -> Iterator[None]:
+    """Of ultralytics' messages only errors are printed inside."""
     before = LOGGER.level
-    LOGGER.setLevel(level)
+    LOGGER.setLevel(logging.ERROR)
     try:
         yield
     finally:

@@ -66,7 +66,7 @@ def _bars(
     ]
     counted = [float(v) for v, s in zip(values, solid, strict=True) if s and math.isfinite(v)]
     line = (mean, float(np.mean(counted))) if counted else None
-    return named_rows.bars(f"{what} of {title}", groups, 1.0, f"{what} [%] (number of windows in brackets)", line)
+    return named_rows.bars(f"{what} of {title}", groups, f"{what} [%] (number of windows in brackets)", line)
 
 
 def curves(history: Mapping[str, Points], title: str, origin: str, chosen: int | None = None) -> str:

@@ -17,19 +17,19 @@ def texts(drawn):
 
 
 def test_a_bar_is_as_long_as_its_value():
-    drawn = named_rows.bars("x", [("a", [(series(0), 0.5)]), ("b", [(series(1), 1.0)])], 1.0)
+    drawn = named_rows.bars("x", [("a", [(series(0), 0.5)]), ("b", [(series(1), 1.0)])])
     half, whole = (float(w) for w in re.findall(r'<rect [^>]*width="([^"]+)"', drawn.inside))
     assert half == pytest.approx(whole / 2)
     assert "50.0" in texts(drawn) and "100.0" in texts(drawn)
 
 
 def test_a_bar_of_no_number_is_a_dash():
-    drawn = named_rows.bars("x", [("a", [(series(0), float("nan"))])], 1.0, "F1 [%]")
+    drawn = named_rows.bars("x", [("a", [(series(0), float("nan"))])], "F1 [%]")
     assert 'width="0.0"' in drawn.inside and "\u2013" in texts(drawn)
 
 
 def test_the_mean_is_a_line_at_its_value_and_has_its_name():
-    drawn = named_rows.bars("x", [("a", [(series(0), 0.25)])], 1.0, "F1 [%]", ("macro-F1", 0.25))
+    drawn = named_rows.bars("x", [("a", [(series(0), 0.25)])], "F1 [%]", ("macro-F1", 0.25))
     assert "macro-F1 25.0 %" in texts(drawn)
     start, width = map(float, re.search(r'<rect x="([^"]+)" y="[^"]+" width="([^"]+)"', drawn.inside).groups())
     assert f'd="M{start + width:.1f} ' in drawn.inside
@@ -37,13 +37,13 @@ def test_the_mean_is_a_line_at_its_value_and_has_its_name():
 
 @pytest.mark.parametrize(("value", "anchor"), [(0.9, "end"), (0.1, "start")])
 def test_the_words_of_the_mean_reach_into_the_chart(value, anchor):
-    drawn = named_rows.bars("x", [("a", [(series(0), 0.5)])], 1.0, "F1 [%]", ("mean", value))
+    drawn = named_rows.bars("x", [("a", [(series(0), 0.5)])], "F1 [%]", ("mean", value))
     words = next(t for t in ElementTree.fromstring(str(drawn)).iter("text") if "mean" in (t.text or ""))
     assert words.get("text-anchor") == anchor
 
 
 def test_the_axis_below_the_bars_is_in_per_cent():
-    drawn = named_rows.bars("x", [("a", [(series(0), 0.123)])], 1.0, "F1 [%]")
+    drawn = named_rows.bars("x", [("a", [(series(0), 0.123)])], "F1 [%]")
     assert {"0", "20", "40", "60", "80", "100", "F1 [%]"} <= set(texts(drawn))
 
 
@@ -57,14 +57,14 @@ def test_rows_of_a_matrix_are_true_classes_and_columns_predicted_ones():
 
 
 def test_a_run_is_hidden_with_its_bar_and_its_number():
-    drawn = named_rows.bars("x", [("a", [(series(3, "D"), 0.25)])], 1.0)
+    drawn = named_rows.bars("x", [("a", [(series(3, "D"), 0.25)])])
     assert len(re.findall(r'class="[^"]*\br3\b', drawn.inside)) == 2
 
 
 def test_a_name_is_escaped_and_its_whole_is_told_where_it_is_cut():
     name = "<i>" + "long " * 30
     for drawn in (
-        named_rows.bars("x", [(name, [(series(0), 0.5)])], 1.0),
+        named_rows.bars("x", [(name, [(series(0), 0.5)])]),
         named_rows.matrix(np.array([[1]]), np.array([["1"]]), np.array([["#ffffff"]]), [name], name),
     ):
         root = ElementTree.fromstring(str(drawn))

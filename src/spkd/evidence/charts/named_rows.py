@@ -17,18 +17,18 @@ MOST_WRITTEN = 15
 
 
 def bars(
-    title: str, groups: Sequence[tuple[str, Sequence[tuple[Series, float]]]], highest: float,
-    below: str = "", mean: tuple[str, float] | None = None,
+    title: str, groups: Sequence[tuple[str, Sequence[tuple[Series, float]]]], below: str = "",
+    mean: tuple[str, float] | None = None,
 ) -> Chart:  # fmt: skip
     """Horizontal bars, a group of runs under each name, in per cent.
 
-    groups: values in 0..highest; NaN is written as a dash. below: what an axis under the bars is called, "" for none.
+    groups: values in 0..1; NaN is written as a dash. below: what an axis under the bars is called, "" for none.
     mean: what a dashed line is called, and where it stands.
     """
     lettered = any(s.letter for _, rows in groups for s, _ in rows)
     gap, aside = (12, 24) if lettered else (7, 8)
     left = max(130.0, min(max((text_px(name) for name, _ in groups), default=0.0), MOST_NAME_PX) + aside + 4)
-    across = Axis(0.0, highest, left, BARS_WIDTH - BARS_RIGHT)
+    across = Axis(0.0, 1.0, left, BARS_WIDTH - BARS_RIGHT)
     top = 8 + (16 if mean else 0)
     bottom = top + sum(THICK * len(rows) + gap for _, rows in groups)
     under = _under(across, top - 4, bottom, below) if below else ""

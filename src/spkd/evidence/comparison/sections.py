@@ -176,7 +176,7 @@ def subjects(shown: Sequence[Entry]) -> str:
         words = f"{data} {name} ({windows})" if several else f"{name} ({windows})"
         groups.append((words, [(series(e, []), e.record.subjects[name][0]) for e in tested]))
     told = '<p class="quiet">Accuracy in %, of the kept weights; windows of the subject in brackets.</p>'
-    return f"<div class='wide'>{named_rows.bars('accuracy by subject', groups, 1.0)}</div>{told}"
+    return f"<div class='wide'>{named_rows.bars('accuracy by subject', groups)}</div>{told}"
 
 
 def costs(shown: Sequence[Entry], worth: str, what: str, scale: float) -> str:
