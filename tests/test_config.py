@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from ruamel.yaml import YAML
 
@@ -9,6 +10,7 @@ from spkd import config
 from spkd.config import Section
 from spkd.errors import SpkdError
 from spkd.settings import Settings
+from spkd.training import weights
 
 ROOT = Path(__file__).parents[1]
 PARAMS = """
@@ -172,6 +174,22 @@ def test_a_value_that_means_nothing_is_refused(key, value):
     tree = config.resolve(config.read(ROOT / "params.yaml"), {key: value})
     with pytest.raises(SpkdError, match=key):
         config.check(Settings, tree, "")
+
+
+@pytest.mark.parametrize(("key", "word"), [
+    ("train.epochs", "5.0"), ("fold", "true"), ("run.seed", '"1"'), ("train.early", "true"), ("train.lr", '"0.1"'),
+    ("train.teacher_cache", "1"), ("run.tf32", '"no"'), ("networks.wrn16-1.width", "1.0"), ("student.view", "1"),
+    ("views.gaf.size", "24.0"), ("train.lr", ".inf"), ("distill.beta.sp", ".nan"), ("robustness.noise", "[.inf]"),
+    ("views.persistence.low", ".nan"), ("losses.kd.temperature", ".inf"),
+])  # fmt: skip
+def test_a_value_of_another_kind_or_no_finite_number_is_refused(key, word):
+    tree = config.resolve(config.read(ROOT / "params.yaml"), config.overrides([f"--{key}", word]))
+    with pytest.raises(SpkdError, match=rf"^{key}(\.0)?: expected"):
+        config.check(Settings, tree, "")
+        for shelf in ("views", "losses"):
+            for name in tree[shelf]:
+                config.part(shelf, name, tree)
+        weights.build_of("wrn16-1", tree["networks"]["wrn16-1"], "signal", 1, 2, torch.Generator())
 
 
 def test_an_id_of_digits_alone_is_a_text():

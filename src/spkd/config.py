@@ -22,9 +22,13 @@ EXPECTS = "expects"
 
 
 class Section(BaseModel):
-    """Base of every typed section: every key required, no key unknown, nothing changed after reading."""
+    """Base of every typed section: every key required, no key unknown, nothing changed after reading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    A value is of its key's own kind, and a number finite: 5.0, true or "5" read as 5 would look like another setting
+    wherever settings are compared.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), strict=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)

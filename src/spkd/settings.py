@@ -135,7 +135,7 @@ class Detect(Section):
     epochs: Count
     batch: Count
     imgsz: Annotated[int, Field(ge=32, multiple_of=32)]
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|\d+(,\d+)*)$", coerce_numbers_to_str=True)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|\d+(,\d+)*)$", coerce_numbers_to_str=True, strict=False)]
     workers: Annotated[int, Field(ge=0)]
     train: dict[str, Any]
     preflight: Preflight
@@ -146,7 +146,7 @@ class Detect(Section):
 class Reproduce(Section):
     """Which run to repeat, and what counts as the same."""
 
-    run_id: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
+    run_id: Annotated[str, Field(min_length=1, coerce_numbers_to_str=True, strict=False)]
     trials: Count
     min_trials: Annotated[int, Field(ge=2)]
     first_step: Positive
@@ -185,7 +185,7 @@ class YoloVersions(Section):
 class Compare(Section):
     """Which runs are laid side by side."""
 
-    runs: Annotated[str, Field(coerce_numbers_to_str=True)]
+    runs: Annotated[str, Field(coerce_numbers_to_str=True, strict=False)]
     out: Annotated[str, Field(pattern=r"\.html$")]
     most: Count
 
@@ -193,7 +193,7 @@ class Compare(Section):
 class Robustness(Section):
     """Which runs are disturbed, how strongly, how often."""
 
-    runs: Annotated[str, Field(coerce_numbers_to_str=True)]
+    runs: Annotated[str, Field(coerce_numbers_to_str=True, strict=False)]
     draws: Count
     noise: list[Positive]
     gain: list[Positive]
