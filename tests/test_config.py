@@ -338,7 +338,7 @@ def test_what_is_written_is_read_as_it_was_by_either_version_of_yaml(value):
 
 
 @pytest.mark.parametrize(("text", "value"), [
-    ("", ""), ("wrist #2", "wrist #2"), ("'wrist' #2", "wrist"), ("5 # five", 5), ("51122e10", "51122e10"),
+    ("", ""), ('""', ""), ("'' # none", ""), ("wrist #2", "wrist #2"), ("'wrist' #2", "wrist"), ("5 # five", 5), ("51122e10", "51122e10"),
     ("12e456", "12e456"), ("1e3", 1e3), ("01234567", "01234567"), ("[a, b]", ["a", "b"]),
     ("tags.trial = '0'", "tags.trial = '0'"),
 ])  # fmt: skip

@@ -129,7 +129,7 @@ def _meant(text: str, where: str) -> Any:
         return text
     value = parse(text, where)
     # What YAML takes for a comment was typed to be read, unless the value before it is in quotes.
-    return text if isinstance(value, str) and value != text and text.startswith(value) else value
+    return text if isinstance(value, str) and value and value != text and text.startswith(value) else value
 
 
 def resolve(tree: dict[str, Any], given: dict[str, Any], file: Path = PARAMS) -> dict[str, Any]:
