@@ -507,8 +507,9 @@ def test_a_batch_that_the_gpus_cannot_share_evenly_is_refused_where_the_job_is_m
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
 
-    def job(batch: int, device: str) -> Job:
+    def job(batch: int, device: str, **distill: str) -> Job:
         own = {"detect.batch": batch, "detect.device": device, "detect.data": str(tmp_path / "data.yaml")}
+        own |= {f"detect.distill.{key}": value for key, value in distill.items()}
         tree = config.resolve(config.read(REPO / "params.yaml"), own)
         made: Job = detect_command.make_job(Settings.model_validate(tree), tmp_path)
         return made
@@ -519,6 +520,10 @@ def test_a_batch_that_the_gpus_cannot_share_evenly_is_refused_where_the_job_is_m
         job(8, "0,1,2")
     with pytest.raises(SpkdError, match="got 1; set 2, or other GPUs"):
         job(1, "0,1")
+    for batch, device, mode in ((1, "cpu", "pooled"), (1, "0", "batch"), (2, "0,1", "pooled")):  # no pair of images
+        assert job(batch, device, mode=mode).batch == job(batch, device, method="sp", mode="object").batch == batch
+        with pytest.raises(SpkdError, match=rf"detect\.batch: expected 2 images a device, to compare in mode {mode}"):
+            job(batch, device, method="sp", mode=mode)
 
 
 @pytest.mark.parametrize(("wanted", "recorded"), [(0, min(8, max(1, (os.cpu_count() or 1) - 1))), (3, 3)])

@@ -49,6 +49,8 @@ def make_job(settings: Settings, folder: Path) -> Any:
     maps: dict[str, Any] = {"probe_images": d.maps.images, "probe_objects": d.maps.objects, "maps_every": d.maps.every}
     device = hardware.device(d.device, "detect.device")
     hardware.require_whole_shares(d.batch, device)
+    if d.distill.method == "sp":
+        hardware.require_pairs(d.batch, device, d.distill.mode)
     threads = hardware.threads(run.threads, device)
     chosen = plan.Plan(**distill, **maps, teacher="", levels=tuple(d.distill.levels), threads=threads, tf32=run.tf32)
     plain = d.model_dump(include={"model", "epochs", "batch", "imgsz", "workers"})

@@ -37,6 +37,14 @@ def require_whole_shares(batch: int, indices: str) -> None:
         raise SpkdError("params.yaml: detect.batch", f"a multiple of the {n} GPUs of detect.device", batch, do)
 
 
+def require_pairs(batch: int, indices: str, mode: str) -> None:
+    """Raise SpkdError where SPKD compares images and a device sees one a step: without a pair its loss is 0."""
+    n = len(indices.split(","))
+    if mode != "object" and batch // n < 2:
+        do = "raise it, or choose mode object"
+        raise SpkdError("params.yaml: detect.batch", f"2 images a device, to compare in mode {mode}", batch // n, do)
+
+
 def threads(wanted: int, indices: str) -> int:
     """The CPU threads of a run: those wanted. 0 = all cores; on a CPU ultralytics' number, one less and at most 8."""
     return wanted or (NUM_THREADS if indices == "cpu" else 0)
