@@ -168,6 +168,7 @@ def test_a_row_of_prepare_is_named_as_messages_name_its_stage():
     ("train.batch", 1), ("train.epochs", 0), ("train.lr", 0.0), ("detect.imgsz", 100), ("yolo_versions.imgsz", 100),
     ("detect.distill.max_objects", 1), ("detect.maps.images", 1), ("robustness.segments", [1.5]),
     ("distill.lambda", 1.1),
+    ("train.batch", 10**30), ("run.seed", 2**31), ("run.folder", ""), ("detect.data", ""), ("table.folder", ""),
     ("reproduce.min_trials", 1), ("reproduce.alpha", 0.5), ("reproduce.margin", 1.0), ("table.retries", -1),
 ])  # fmt: skip
 def test_a_value_that_means_nothing_is_refused(key, value):
@@ -338,7 +339,8 @@ def test_what_is_written_is_read_as_it_was_by_either_version_of_yaml(value):
 
 
 @pytest.mark.parametrize(("text", "value"), [
-    ("", ""), ('""', ""), ("'' # none", ""), ("wrist #2", "wrist #2"), ("'wrist' #2", "wrist"), ("5 # five", 5), ("51122e10", "51122e10"),
+    ("", ""), ('""', ""), ("'' # none", ""), ("wrist #2", "wrist #2"),
+    ("'wrist' #2", "wrist"), ("5 # five", 5), ("51122e10", "51122e10"),
     ("12e456", "12e456"), ("1e3", 1e3), ("01234567", "01234567"), ("[a, b]", ["a", "b"]),
     ("tags.trial = '0'", "tags.trial = '0'"),
 ])  # fmt: skip

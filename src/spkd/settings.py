@@ -13,6 +13,7 @@ Count = Annotated[int, Field(ge=1, le=2**62)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Text = Annotated[str, Field(min_length=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -36,12 +37,12 @@ Once = AfterValidator(_each_once)
 class Run(Section):
     """Machine and randomness."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]  # ultralytics adds to it and takes 32 bits
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     threads: Annotated[int, Field(ge=0)]
     deterministic: bool
     tf32: bool
-    folder: str
+    folder: Text
 
 
 class Model(Section):
@@ -70,7 +71,7 @@ class Train(Section):
     """The one training loop."""
 
     epochs: Count
-    batch: Annotated[int, Field(ge=2)]
+    batch: Annotated[int, Field(ge=2, le=2**62)]
     last_batch: Literal["drop", "keep"]
     lr: Positive
     lr_final: Positive
@@ -92,7 +93,7 @@ class Train(Section):
 class Tracking(Section):
     """What MLflow keeps of a run."""
 
-    experiment: Annotated[str, Field(min_length=1)]
+    experiment: Text
     maps_every: Count
     probe_per_class: Count
     register_: bool = Field(alias="register")
@@ -110,7 +111,7 @@ class DetectDistill(Section):
     """How a detection teacher pulls its student."""
 
     method: Literal["none", "sp", "builtin"]
-    teacher: str
+    teacher: Text
     gain: Weight
     dis: Weight
     levels: Annotated[list[Literal["P3", "P4", "P5"]], Once] = Field(min_length=1)
@@ -129,9 +130,9 @@ class DetectMaps(Section):
 class Detect(Section):
     """One detection run; `train` takes every other ultralytics training argument and is checked against them."""
 
-    data: str
+    data: Text
     annotations: dict[Literal["train", "val", "test"], str]
-    model: Annotated[str, Field(min_length=1)]
+    model: Text
     epochs: Count
     batch: Count
     imgsz: Annotated[int, Field(ge=32, multiple_of=32)]
@@ -166,7 +167,7 @@ class OfficialFile(Section):
 class Coco(Section):
     """Where COCO comes from and how it becomes a YOLO data set."""
 
-    source: Annotated[str, Field(min_length=1)]
+    source: Text
     images: Literal["hardlink", "copy"]
     segments: bool
     damaged_images: Literal["error", "drop"]
@@ -234,7 +235,7 @@ class Table(Section):
     side_by_side: Annotated[int, Field(ge=0)]
     gpu_share: Fraction
     retries: Annotated[int, Field(ge=0)]
-    folder: str
+    folder: Text
 
 
 class Settings(Section):

@@ -273,6 +273,8 @@ def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_se
     assert chosen.images.shape == (4, 3, 96, 96) and len(chosen.boxes) == 6
     assert chosen.image_class.tolist() == sorted(chosen.image_class) and (chosen.box_image.diff() >= 0).all()
     assert chosen.object_class.tolist() == sorted(chosen.object_class)
+    every = probe.choose(labels, 2**62, 2**62, 96)  # more than there are
+    assert len(every.paths) == len(labels) and len(every.boxes) == sum(len(entry["cls"]) for entry in labels)
     again = probe.choose(list(reversed(labels)), 4, 6, 96)
     assert again.paths == chosen.paths and torch.equal(again.boxes, chosen.boxes)
     colours = {0: 0, 1: 1, 2: 2}  # class 0 is drawn red, 1 green, 2 blue

@@ -49,6 +49,7 @@ def choose(labels: list[dict[str, Any]], n_images: int, n_objects: int, side: in
     if not shown:
         do = "label them, or name classes that they show in detect.train.classes"
         raise SpkdError("the similarity maps of `detect`", "validation images with an object", "none", do)
+    n_images = min(n_images, len(shown))
     picked = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, n_images).round().astype(int))]
     main = [Counter(entry["cls"].reshape(-1).astype(int).tolist()).most_common(1)[0][0] for entry in picked]
     order = sorted(range(len(picked)), key=lambda i: (main[i], str(picked[i]["im_file"])))

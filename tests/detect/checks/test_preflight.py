@@ -499,6 +499,11 @@ def test_a_caption_json_is_an_error_that_says_which_file_to_give(data_set: Path)
         check(data_set, train=path)
 
 
+def test_a_folder_in_the_place_of_data_yaml_is_an_error_that_names_it() -> None:
+    with pytest.raises(SpkdError, match=r"^\.: expected the data set's data\.yaml, got no such file"):
+        check(Path())
+
+
 @pytest.mark.parametrize(
     "text",
     ["train: [", "just words", "\xff\xfe", "train: a\nval: b\nnames: 7", "names: {0: a, 5: b}", "names: [a]\ntrain:"],

@@ -12,7 +12,7 @@ from spkd.errors import SpkdError
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a data.yaml. Raises SpkdError where there is none, or none that can be read."""
     if not path.is_file():
-        note = path.with_name(coco.ABSENT)
+        note = path.parent / coco.ABSENT
         got = note.read_text("utf-8").strip() if note.is_file() else "no such file"
         do = "set coco.source or bring a folder coco, and run `dvc repro coco`; or give the path of yours"
         raise SpkdError(path, "the data set's data.yaml", got, do)
