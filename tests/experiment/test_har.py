@@ -48,6 +48,7 @@ def test_the_run_says_what_it_is(student):
 def test_all_settings_and_the_ten_environment_facts_are_parameters(student):
     assert student.params["cfg/train.epochs"] == "3"
     assert student.params["cfg/distill.beta.sp"] == "50.0"
+    assert student.params["machine/train.windows_gib"] == "8.0"
     assert len([key for key in student.params if key.startswith("env/")]) == 10
 
 
@@ -277,6 +278,26 @@ def test_an_unfinished_run_goes_on_with_the_code_that_began_it_alone(trained, mo
     (folder / "code.json").write_text(begun)
     run_id = trained.train("student", **same)
     assert len(tracking.find()) == before and get(run_id).status == "FINISHED"
+
+
+def test_a_run_goes_on_with_more_or_less_memory_and_other_checkpoints(trained, monkeypatch):
+    save = loop.save
+
+    def saved_and_stopped(*words):
+        save(*words)
+        raise KeyboardInterrupt
+
+    same = {"train__epochs": 2, "run__seed": 14}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop, "save", saved_and_stopped)
+        trained.train("student", **same)
+    before = len(tracking.find())
+    other = {"checkpoint_every": 2, "windows_gib": 0.0, "teacher_cache_gib": 0.0, "cuda_graphs": False}
+    run = get(trained.train("student", **same, **{f"train__{key}": value for key, value in other.items()}))
+    assert len(tracking.find()) == before and run.status == "FINISHED"
+    assert (run.params["machine/train.windows_gib"], run.tags["changed.machine/train.windows_gib"]) == ("8.0", "0.0")
+    whole = get(trained.train("student", **same))
+    assert whole.id != run.id and whole.tags["weights.sha256"] == run.tags["weights.sha256"]
 
 
 def test_epochs_that_a_power_cut_took_from_the_local_copy_come_back_from_the_checkpoint(trained, monkeypatch):

@@ -96,8 +96,12 @@ def test_a_changed_setting_is_another_cell(change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"run.folder": "x"}, {"tracking.maps_every": 9}, {"detect.epochs": 1}, {"train.epochs": 200}]
-)
+    "change",
+    [
+        {"run.folder": "x"}, {"tracking.maps_every": 9}, {"detect.epochs": 1}, {"train.epochs": 200},
+        {"train.teacher_cache_gib": 6.0}, {"train.checkpoint_every": 5},
+    ],
+)  # fmt: skip
 def test_a_setting_that_changes_no_number_is_the_same_cell(change):
     plain = {"preset": "none"}
     before, after = (of(cells(rows={"KD": {"set": {**plain, **own}}}), "KD") for own in ({}, change))

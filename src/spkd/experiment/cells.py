@@ -18,7 +18,7 @@ from spkd.data import windowset
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.tracking import RunInfo
-from spkd.experiment import har, lineage, side_by_side, source, table
+from spkd.experiment import har, lineage, plan, side_by_side, source, table
 from spkd.experiment.har import Wanted
 from spkd.experiment.plan import Places
 from spkd.experiment.table import Cell
@@ -88,7 +88,7 @@ def dataset_of(cell: Cell) -> str:
 def identity(board: Board, cell: Cell, others: Iterable[str] = ()) -> list[Any]:
     """What a cell is apart from the weights of its teachers: settings, data, code. others: teachers named by run."""
     files = source.used(cell.relevant, board.raw["networks"], more=lineage.parts(others))
-    return [cell.relevant, board.windows[dataset_of(cell)].digest, source.code_digest(files)]
+    return [plan.deciding(cell.relevant), board.windows[dataset_of(cell)].digest, source.code_digest(files)]
 
 
 def index() -> dict[str, list[RunInfo]]:

@@ -15,7 +15,7 @@ import torch
 from spkd import plugin
 from spkd.errors import SpkdError
 from spkd.evidence import prepared_data, provenance, selection, tracking
-from spkd.experiment.plan import Plan
+from spkd.experiment.plan import SAME_BITS, Plan
 from spkd.settings import Model
 from spkd.training import weights
 from spkd.training.weights import Card
@@ -25,8 +25,7 @@ EARLY_WEIGHTS = "model/early.safetensors"
 EARLY = "@early"
 INIT = "init"
 # Of `train`: these change no number, or its last bits alone.
-NO_MATTER = ("cuda_graphs", "eval_batch", "windows_gib", "checkpoint_every", "early",
-             "teacher_cache", "teacher_cache_gib", "teacher_cache_keep")  # fmt: skip
+NO_MATTER = (*SAME_BITS, "eval_batch", "teacher_cache", "early")
 LOOKED_AT, TOLD = 50, 3
 
 

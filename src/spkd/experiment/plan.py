@@ -22,6 +22,8 @@ from spkd.training.teachers import Render
 from spkd.training.weights import Card
 
 Role = Literal["teacher", "student"]
+# Of `train`: where things lie, and how often they are written down. The bits of a run are the same whatever they are.
+SAME_BITS = ("cuda_graphs", "windows_gib", "checkpoint_every", "teacher_cache_gib", "teacher_cache_keep")
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,11 @@ def relevant_settings(role: Role, settings: Settings, raw: dict[str, Any]) -> di
     return chosen
 
 
+def deciding(relevant: dict[str, Any]) -> dict[str, Any]:
+    """What `relevant_settings` gave without what changes no bit: a run goes on, and a finished one counts, without."""
+    return {**relevant, "train": {key: value for key, value in relevant["train"].items() if key not in SAME_BITS}}
+
+
 def require_model(role: Role, model: Model, raw: dict[str, Any]) -> None:
     """Raise SpkdError where the network or the view is no entry of params.yaml."""
     for shelf, entry in (("networks", model.network), ("views", model.view)):
@@ -216,7 +223,7 @@ def require_model(role: Role, model: Model, raw: dict[str, Any]) -> None:
 
 def fingerprint(plan: Plan) -> str:
     """12 hex digits: equal for runs that would give equal numbers, teachers' weights aside."""
-    text = json.dumps([relevant(plan), plan.windows.digest, *_taught_by(plan)], sort_keys=True, default=str)
+    text = json.dumps([deciding(relevant(plan)), plan.windows.digest, *_taught_by(plan)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -86,7 +86,9 @@ def lineage(run: tracking.Run, teachers: list[Ancestor], shares: list[float], sc
 
 def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> dict[str, Any]:
     """Log settings, environment, code and data lineage: all that is known before the first step. Returns the code."""
-    run.params(plan.relevant(made))
+    relevant = plan.relevant(made)
+    run.params(plan.deciding(relevant))
+    run.params({"train": {key: relevant["train"][key] for key in plan.SAME_BITS}}, prefix="machine/")
     _, code = provenance.tell(run, {**flags, "device": str(made.device)}, made.places.project)
     folder = _relative(made, made.places.data / "windows" / made.settings.dataset)
     dvc_md5, dvc_lock = prepared_data.lineage(folder, made.places.project)

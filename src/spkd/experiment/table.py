@@ -94,7 +94,7 @@ class Grid:
         settings = config.check(Settings, tree, "")
         needs = self._needs(settings, tree, wanted) if role == "student" else {}
         relevant = canonical(plan.relevant_settings(role, settings, tree))
-        key = digest([relevant, needs])
+        key = digest([plan.deciding(relevant), needs])
         known = self.cells.get(key) or Cell(
             key, role, wanted, relevant, needs, settings.fold, settings.run.seed, _name(role, settings)
         )
