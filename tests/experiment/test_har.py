@@ -238,6 +238,17 @@ def test_a_finished_run_leaves_no_folder(trained, student):
     assert not kept & {student.id, trained.scratch, student.tags["teacher.signal-wrn16-1.run_id"]}
 
 
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"distill__teachers": ["signal:wrn28-1", "persistence:wrn16-1"]}, "a prepared view, got none"),
+    ({"distill__teachers": ["signal:wrn28-1", "persistence:wrn16-1"], "train__noise": 0.1}, "train.noise: expected 0"),
+    ({"distill__teachers": ["signal:wrn28-1"], "student__view": "persistence"}, "a prepared view, got none"),
+])  # fmt: skip
+def test_no_teacher_is_trained_for_a_run_whose_views_cannot_be_drawn(trained, changes, message):
+    with pytest.raises(SpkdError, match=message):
+        trained.train("student", **changes)
+    assert not tracking.find(tracking.finished({"kind": "teacher", "network": "wrn28-1"}))
+
+
 def test_a_run_that_fails_says_why(trained):
     with pytest.raises(SpkdError, match="no training on the test subjects of fold 1"):
         trained.train("student", fold=1, distill__teachers=[f"run:{trained.scratch}"])

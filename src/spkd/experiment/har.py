@@ -178,10 +178,19 @@ def _named(teachers: list[Ancestor]) -> list[Ancestor]:
     ]
 
 
+def _draw_all(made: Plan) -> None:
+    """Raise SpkdError where a view of the run could not be drawn later: after a network trained first, for hours."""
+    models = [made.model, *filter(None, map(lineage.wanted, made.settings.distill.teachers))]
+    for view in dict.fromkeys(model.view for model in models):
+        lineage.check_view(made, view)
+        plan.render(made, view, made.raw["views"][view])
+
+
 def _train_first(made: Plan, run: tracking.Run, reference: str) -> str:
     model = lineage.wanted(reference)
     if model is None:
         raise SpkdError("distill.teachers", "an existing run", reference, "check the id")
+    _draw_all(made)
     print(f"no {reference} teacher of these settings and fold yet: training it first, as a nested run", flush=True)
     raw = {**made.raw, "teacher": model.model_dump()}
     settings = made.settings.model_copy(update={"teacher": model})
@@ -189,6 +198,7 @@ def _train_first(made: Plan, run: tracking.Run, reference: str) -> str:
 
 
 def _train_scratch(made: Plan, run: tracking.Run) -> str:
+    _draw_all(made)
     print("no scratch student of these settings and this trial yet: training it first, as a nested run", flush=True)
     change: dict[str, Any] = {"teachers": [], "alphas": [], "init": "none"}
     raw = {**made.raw, "distill": {**made.raw["distill"], **change}}
