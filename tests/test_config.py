@@ -94,8 +94,17 @@ def test_a_wrong_value_below_a_chosen_kind_is_named_as_the_file_has_it():
         config.part("datasets", "pamap2", tree)
 
 
+@pytest.mark.parametrize(("given", "message"), [
+    ({"tables.sample.folds": "none"}, r"^tables\.sample\.folds: expected a valid list, got 'none'"),
+    ({"detect.annotations": {"vul": "a.json"}}, r"^detect\.annotations\.vul: expected 'train', 'val' or 'test'"),
+])  # fmt: skip
+def test_a_wrong_value_of_several_kinds_is_named_as_the_file_has_it(given, message):
+    with pytest.raises(SpkdError, match=message):
+        config.check(Settings, config.resolve(config.read(ROOT / "params.yaml"), given), "")
+
+
 def test_a_missing_value_is_not_filled_in():
-    with pytest.raises(SpkdError, match=r"train\.lr.*got nothing"):
+    with pytest.raises(SpkdError, match=r"train\.lr.*got nothing; write it there; if it was deleted, `git show HEAD:"):
         config.check(Tiny, {"train": {"epochs": 1}}, "")
 
 

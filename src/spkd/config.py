@@ -22,12 +22,9 @@ EXPECTS = "expects"
 
 
 class Section(BaseModel):
-    """Base of every typed section: every key required, no key unknown, nothing changed after reading.
+    """Base of every typed section: every key required, none unknown, numbers finite, nothing changed after reading."""
 
-    A value is of its key's own kind, and a number finite: 5.0, true or "5" read as 5 would look like another setting
-    wherever settings are compared.
-    """
-
+    # Strict: 5.0, true or "5" read as 5 would be another setting wherever settings are compared.
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), strict=True, allow_inf_nan=False)
 
 
@@ -249,7 +246,7 @@ def check(model: type[S], tree: Any, where: str, file: Path = PARAMS) -> S:
             advice = plugin.nearest(str(first["loc"][-1]), sorted(known)) if known else "remove it"
             raise SpkdError(f"{file}: {path}", "a known key", "an unknown one", advice) from None
         if first["type"] == "missing":
-            do = f"add it as `git show HEAD:{PARAMS}` has it"
+            do = f"write it there; if it was deleted, `git show HEAD:{PARAMS}` has it"
             raise SpkdError(f"{file}: {path}", "a value", "nothing", do) from None
         expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         meaning = (comments(file) if file.is_file() else {}).get(re.sub(r"(\.\d+)+$", "", path))
@@ -266,7 +263,7 @@ def _keys(place: tuple[int | str, ...], tree: Any) -> list[int | str]:
     kept, node = [], tree
     for n, key in enumerate(place, 1):
         there = key in node if isinstance(node, dict) else isinstance(node, list) and isinstance(key, int)
-        if there or n == len(place):
+        if there or (n == len(place) and isinstance(node, dict)):
             kept.append(key)
             node = node[key] if there else None
     return kept
