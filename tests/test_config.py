@@ -191,6 +191,7 @@ def test_a_value_that_means_nothing_is_refused(key, value):
     ("train.teacher_cache", "1"), ("run.tf32", '"no"'), ("networks.wrn16-1.width", "1.0"), ("student.view", "1"),
     ("views.gaf.size", "24.0"), ("train.lr", ".inf"), ("distill.beta.sp", ".nan"), ("robustness.noise", "[.inf]"),
     ("views.persistence.low", ".nan"), ("losses.kd.temperature", ".inf"),
+    ("losses.kd.temperature", "1e200"), ("losses.dist.temperature", "1e200"),  # whose square is none
 ])  # fmt: skip
 def test_a_value_of_another_kind_or_no_finite_number_is_refused(key, word):
     tree = config.resolve(config.read(ROOT / "params.yaml"), config.overrides([f"--{key}", word]))

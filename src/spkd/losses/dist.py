@@ -21,7 +21,7 @@ EPSILON = 1e-8
 class Settings(Section):
     """Softening, and the weights of the two relations."""
 
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(gt=0, lt=1e100)]
     inter: Annotated[float, Field(ge=0)]
     intra: Annotated[float, Field(ge=0)]
 

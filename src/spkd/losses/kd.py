@@ -15,7 +15,7 @@ SEES = "logits"
 class Settings(Section):
     """Softening and the meaning of "mean"."""
 
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(gt=0, lt=1e100)]
     reduction: Literal["batchmean", "paper"]
 
 
