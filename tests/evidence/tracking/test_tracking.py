@@ -7,6 +7,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from alembic.ddl.sqlite import SQLiteImpl
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -555,6 +556,34 @@ def test_a_damaged_store_is_named_with_what_to_do_about_it(here, damage):
     (here / "mlflow.db").write_bytes(cut.get(damage, b"not a database\n" * 99))
     with pytest.raises(SpkdError, match=r"mlflow.db: expected MLflow's SQLite store.*restore a backup"):
         client()
+
+
+@pytest.mark.parametrize("by", ["a command", "MLflow itself"])
+def test_a_store_whose_making_was_cut_off_is_made_anew(here, by, monkeypatch):
+    (here / "mlflow.db").unlink()
+    create = SQLiteImpl.create_table
+
+    def create_and_die(self, table, **more):
+        create(self, table, **more)
+        if table.name == "secrets":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(SQLiteImpl, "create_table", create_and_die)
+        client() if by == "a command" else MlflowClient("sqlite:///mlflow.db").search_experiments()
+    with open_run(here) as run:
+        run.metrics({"a": 1.0}, 0)
+    assert the_run().metrics == {"a": 1.0} and sorted(here.glob("*.new*")) == []
+
+
+def test_the_database_of_another_program_is_left_as_it_is(here):
+    (here / "mlflow.db").unlink()
+    with closing(sqlite3.connect(here / "mlflow.db")) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    before = (here / "mlflow.db").read_bytes()
+    with pytest.raises(SpkdError, match=r"tables of another program: recipes; .*move it away"):
+        client()
+    assert (here / "mlflow.db").read_bytes() == before
 
 
 def test_a_store_that_another_program_holds_is_not_said_to_be_damaged(here, monkeypatch):

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -89,14 +90,19 @@ def exclusive(tracking_uri: str) -> Iterator[None]:
             yield
 
 
-def _has_tables(path: Path) -> bool:
-    """Whether a SQLite store is there. Raises SpkdError where the file is damaged, or another program holds it."""
+def _is_whole(path: Path) -> bool:
+    """Whether a SQLite store is there: MLflow enters a first experiment when all tables are made, and not before.
+
+    Raises SpkdError where the file is damaged or something else's, or another program holds it.
+    """
     if not path.is_file() or path.stat().st_size == 0:
         return False
     try:
         with closing(sqlite3.connect(path)) as connection:
-            query = "SELECT 1 FROM sqlite_master WHERE name IN ('alembic_version', 'runs')"
-            return len(connection.execute(query).fetchall()) == 2
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if tables and "experiments" not in tables:
+                raise sqlite3.DatabaseError(f"tables of another program: {', '.join(sorted(tables))[:100]}")
+            return bool(tables) and connection.execute("SELECT 1 FROM experiments").fetchone() is not None
     except sqlite3.OperationalError as error:  # locked by another program, or not to be opened: nothing is damaged
         do = "wait for the program that holds it, or end it, and see that the file may be read and written"
         raise SpkdError(path, "MLflow's SQLite store, free to be read", error, do) from None
@@ -114,23 +120,31 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
         answer(made, tracking_uri)
         return made
     with exclusive(tracking_uri):
-        if not _has_tables(path):
-            return _connect(tracking_uri, path.parent / "mlruns")
+        if not _is_whole(path):
+            _make(path.resolve(), path.parent / "mlruns")
     return _connect(tracking_uri)
 
 
-def _connect(tracking_uri: str, new: Path | None = None) -> MlflowClient:
-    """MLflow creates the tables of a SQLite store here; the warnings of the libraries below it are not the user's.
+def _make(path: Path, artifacts: Path) -> None:
+    """Make a SQLite store, whole or not at all: of one whose tables are made in part MLflow could never make the rest.
 
-    new: where the experiment Default of a store that is made now keeps its artifacts; MLflow would take the folder that
-    the command runs in.
+    artifacts: of its experiment Default; MLflow would take the folder that the command runs in.
     """
+    for left in path.parent.glob(f".{path.name}.*.new*"):  # by a process that was killed here, with SQLite's journal
+        left.unlink()
+    new = path.with_name(f".{path.name}.{time.time_ns()}.new")  # MLflow keeps its connections to a name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if new is not None:
-            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # warns when it is imported
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # warns when it is imported
 
-            SqlAlchemyStore(tracking_uri, str(new))
+        SqlAlchemyStore(f"sqlite:///{new}", str(artifacts)).engine.dispose()
+    new.replace(path)
+
+
+def _connect(tracking_uri: str) -> MlflowClient:
+    """The client; the warnings of the libraries below it are not the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return MlflowClient(tracking_uri, tracking_uri)
 
 
