@@ -223,5 +223,6 @@ class Outbox:
 
 
 def find(folder: Path) -> list[Outbox]:
-    """Every outbox at or below a folder, sorted by path."""
-    return [Outbox(path.parent.parent) for path in sorted(Path(folder).rglob(f"{NAME}/events.jsonl"))]
+    """Every outbox at or below a folder, sorted by path. What another command deletes meanwhile is passed over."""
+    found = [Path(place) for place, _, files in os.walk(folder) if "events.jsonl" in files]
+    return [Outbox(path.parent) for path in sorted(found) if path.name == NAME]

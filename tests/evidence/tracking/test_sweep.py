@@ -1,3 +1,4 @@
+import os
 import shutil
 import threading
 import time
@@ -123,6 +124,19 @@ def test_a_folder_that_another_command_removed_at_this_moment_stops_no_sweep(her
     dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
     monkeypatch.setattr(Outbox, "last", gone)
     assert tracking.sweep(here / "runs") == []
+
+
+def test_a_folder_that_another_command_deletes_while_runs_are_looked_for_is_passed_over(here, monkeypatch):
+    box, going, scandir = dead_outbox(here, "http://127.0.0.1:9", "f" * 32), here / "runs" / "going", os.scandir
+    going.mkdir()
+
+    def deleted_meanwhile(path):
+        if str(path) == str(going):
+            going.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deleted_meanwhile)
+    assert tracking.sweep(here / "runs") == [box.folder]
 
 
 def test_the_rest_of_an_ended_run_is_left_to_its_process_while_it_lives(here):
