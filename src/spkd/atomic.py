@@ -16,6 +16,7 @@ from pathlib import Path
 
 UMASK = os.umask(0o077)  # it can be read by setting it only
 os.umask(UMASK)
+GONE = "gone"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 FAILED_WRITES = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # None: of numpy
 
@@ -105,8 +106,9 @@ def swap(new: Path, to: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder, at once for whoever looks for it."""
-    gone = _beside(folder, "gone")
+    """Delete a folder, at once for whoever looks for it; a kill leaves one that ends in GONE."""
+    gone = _beside(folder, GONE)
+    shutil.rmtree(gone, ignore_errors=True)  # of a process of this number that was killed here
     folder.replace(gone)
     shutil.rmtree(gone, ignore_errors=True)
 

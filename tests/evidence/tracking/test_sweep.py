@@ -139,6 +139,12 @@ def test_a_folder_that_another_command_deletes_while_runs_are_looked_for_is_pass
     assert tracking.sweep(here / "runs") == [box.folder]
 
 
+def test_what_a_process_was_killed_deleting_is_deleted_by_the_next_command(here):
+    (here / "runs" / "tables" / ".done.1.gone" / "answers").mkdir(parents=True)
+    tracking.sweep(here / "runs")
+    assert not list((here / "runs" / "tables").iterdir())
+
+
 def test_the_rest_of_an_ended_run_is_left_to_its_process_while_it_lives(here):
     box = Outbox(here / "runs" / "ending")
     box.append("open", name="ending", experiment="test", process=this_process(), tags={})

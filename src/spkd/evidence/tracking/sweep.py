@@ -1,6 +1,8 @@
 """Puts right what dead processes left: runs that look RUNNING for ever, and facts that never arrived."""
 
+import fnmatch
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -23,7 +25,10 @@ LEAVE_NOTHING = ("teacher", "scratch", "student")  # kinds of runs whose folder 
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Mark the runs of dead processes below a folder KILLED and deliver what they left; returns their folders."""
+    """Mark the runs of dead processes below a folder KILLED and deliver what they left; returns their folders.
+
+    Folders that a process was killed deleting are deleted.
+    """
     swept = []
     for box in outboxes.find(folder):
         try:
@@ -32,6 +37,9 @@ def sweep(folder: Path) -> list[Path]:
                     swept.append(box.folder)
         except (Timeout, FileNotFoundError):
             continue  # another command is at it, or was and removed the folder
+    for place, names, _ in os.walk(folder):
+        for name in fnmatch.filter(names, f".*.{atomic.GONE}"):
+            shutil.rmtree(Path(place, name), ignore_errors=True)
     return swept
 
 
