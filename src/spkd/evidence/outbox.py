@@ -198,7 +198,11 @@ class Outbox:
 
     def _recorded(self) -> Delivery:
         path = self.root / "delivery.json"
-        return Delivery(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Delivery()
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if not text:  # nothing was recorded, or a power cut took it: of an opened run all is delivered once more
+            opened = self.last("open") or {}
+            return Delivery(opened.get("uri", ""), opened.get("run_id", ""))
+        return Delivery(**json.loads(text))
 
     def pending(self) -> int:
         """How many whole events have not arrived."""

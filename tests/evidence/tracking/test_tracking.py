@@ -257,6 +257,17 @@ def test_a_resumed_run_goes_on_in_the_same_run_and_logs_no_step_twice(here):
     assert len([f for f in client().list_artifacts(run.id, "images") if f.path.endswith("png")]) == 1
 
 
+def test_a_run_goes_on_as_itself_where_a_power_cut_took_how_far_it_was_delivered(here):
+    first = killed(here)
+    (first.folder / "outbox" / "delivery.json").write_bytes(b"")
+    tracking.sweep(here / "runs")
+    with open_run(here) as run:
+        run.metrics({"loss": 0.25}, 2)
+    assert the_run().id == run.id == first.id and the_run().status == "FINISHED"
+    assert tracking.history(run.id, "loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]
+    assert len([f for f in client().list_artifacts(run.id, "images") if f.path.endswith("png")]) == 1
+
+
 def test_a_resumed_run_refuses_another_setting_and_records_another_machine(here):
     killed(here)
     with pytest.raises(SpkdError, match=r"cfg/a: expected '1'.* got '2'"), open_run(here) as run:

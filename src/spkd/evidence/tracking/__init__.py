@@ -80,7 +80,8 @@ def open_run(
         _point(box, made, uri, run_id)
         process = outboxes.this_process()
         words = texts({**_writer(process, box.folder), **(tags or {})}, TAG_LENGTH)
-        box.append("open", name=name, experiment=experiment, process=process, tags=words)
+        place = {"uri": uri, "run_id": run_id}
+        box.append("open", name=name, experiment=experiment, process=process, tags=words, **place)
     experiment_id = str(made.get_run(run_id).info.experiment_id)
     store.show_training_runs(made, experiment_id)
     return Run(box, run_id, experiment_id, Sender(box, made))
