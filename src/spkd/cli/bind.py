@@ -1,9 +1,12 @@
-"""Let `mlflow run .` use this environment, after checking it against requirements.lock."""
+"""Let `mlflow run .` use this environment, after checking it against requirements.lock, and make MLflow's store.
+
+`mlflow run` would make a missing one itself, for some seconds, and a kill meanwhile leaves one that MLflow cannot open.
+"""
 
 from pathlib import Path
 from typing import Any
 
-from spkd.evidence.tracking import environment
+from spkd.evidence.tracking import environment, store
 from spkd.settings import Settings
 
 SECTIONS = ()
@@ -12,6 +15,8 @@ SECTIONS = ()
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Bind and say where, and which other environment it takes the place of."""
     link, before = environment.bind(Path.cwd())
+    if store.database(store.uri()):
+        store.client()
     print(f"mlflow run . uses this environment ({link})")
     if before is not None:
         gone = "" if before.exists() else ", which is gone"

@@ -40,10 +40,20 @@ def test_the_environment_of_another_clone_that_this_one_takes_the_place_of_is_na
     if not gone:
         other.mkdir(parents=True)
     monkeypatch.chdir(project)
+    monkeypatch.setattr(bind.store, "client", lambda: None)
     assert bind.main([], None, {}) == 0
     said = capsys.readouterr().out
     assert f"was: {other}{', which is gone' if gone else ''};" in said and "MLFLOW_ENV_ROOT" in said
     assert link.readlink() == Path(sys.prefix)
+
+
+@pytest.mark.parametrize("place", ["a file", "a server"])
+def test_mlflow_run_finds_its_store_made(project, monkeypatch, place):
+    made = []
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(bind.store, "client", lambda: made.append(place))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9" if place == "a server" else "")
+    assert bind.main([], None, {}) == 0 and made == ([] if place == "a server" else ["a file"])
 
 
 def test_a_half_built_environment_is_removed_by_the_command_that_the_error_names(project):
