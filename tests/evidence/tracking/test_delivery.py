@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,22 @@ def test_a_delivery_cut_off_at_any_event_and_done_again_leaves_every_fact_once(h
         assert counted(run.id) == ONCE, f"after byte {sent}"
     listed = json.loads(made.get_run(run.id).data.tags["mlflow.loggedArtifacts"])
     assert listed == [{"path": "per_class.json", "type": "table"}]
+
+
+@pytest.mark.parametrize("file", [".png", ".webp"])
+def test_an_image_that_a_kill_cut_off_at_a_file_is_made_whole_by_the_next_delivery(here, monkeypatch, file):
+    with tracking.open_run("run", here / "runs" / "run", "test") as run:
+        run.image("maps/a", np.zeros((4, 4, 3), np.uint8), 0)
+    box, made = Outbox(run.folder), store.client()
+    images = Path(tracking.artifact(run.id, "images"))
+    whole = {path.name: path.read_bytes() for path in images.iterdir()}
+    box.delivery = Delivery(box.delivery.uri, run.id)
+    (cut,) = (name for name in whole if name.endswith(file))
+    (images / cut).write_bytes(b"half")
+    if file == ".png":  # is written first
+        next(images.glob("*.webp")).unlink()
+    delivery.deliver(box, made)
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == whole
 
 
 def test_files_that_a_power_cut_took_are_left_out_by_name_and_hold_up_nothing(here, capsys):

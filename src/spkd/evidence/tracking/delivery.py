@@ -7,8 +7,10 @@ training never waits for a network.
 
 import json
 import sys
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,8 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.multimedia import compress_image_size
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 
 from spkd.errors import SpkdError
 from spkd.evidence.outbox import Delivery, Outbox
@@ -41,14 +45,11 @@ SMALL = ("params", "metrics", "tags")
 def deliver(outbox: Outbox, made: MlflowClient) -> int:
     """Send everything that has not arrived; returns how many events were sent. Raises what the store raised."""
     state, total = outbox.delivery, 0
-    images: set[str] | None = None
     for end, group in _groups(outbox, state.sent):
         if group[0]["kind"] in SMALL:
             _send_small(made, state, group)
         else:
-            if group[0]["kind"] == "image" and images is None:
-                images = {f.path.rsplit("+", 1)[0] for f in made.list_artifacts(state.run_id, "images")}
-            _send_one(made, outbox, state, {**group[0], "images": images})
+            _send_one(made, outbox, state, group[0])
         state.sent, total = end, total + len(group)
         outbox.delivery = state
     return total
@@ -152,12 +153,17 @@ def _named(outbox: Outbox, kept: str, name: str) -> Iterator[Path]:
 
 
 def _image(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
-    """log_image invents a new name each time it is called: leave out what an earlier delivery brought."""
-    key, step, time_ms = event["key"], event["step"], event["time_ms"]
-    if f"images/{key.replace('/', '~')}+step+{step}+timestamp+{time_ms}" in event["images"]:
-        return
-    pixels = np.load(outbox.path_of(event["kept"]), allow_pickle=False)
-    made.log_image(state.run_id, pixels, key=key, step=step, timestamp=time_ms, synchronous=True)
+    """What log_image writes, but under names that are the same each time: a delivery cut off between is made whole."""
+    from PIL import Image
+
+    place = f"{event['key'].replace('/', '~')}+step+{event['step']}+timestamp+{event['time_ms']}"
+    name = f"{place}+{uuid.uuid5(uuid.NAMESPACE_OID, event['kept'])}"
+    pixels = Image.fromarray(np.load(outbox.path_of(event["kept"]), allow_pickle=False))
+    with tempfile.TemporaryDirectory() as folder:
+        for image, file in ((pixels, f"{name}.png"), (compress_image_size(pixels), f"{name}+compressed.webp")):
+            image.save(Path(folder, file))
+            made.log_artifact(state.run_id, str(Path(folder, file)), "images")
+    made.set_tag(state.run_id, MLFLOW_LOGGED_IMAGES, True)
 
 
 def _dataset(made: MlflowClient, outbox: Outbox, state: Delivery, event: dict[str, Any]) -> None:
