@@ -322,3 +322,14 @@ def test_remembered_answers_refuse_noise(make_task, remembers):
     teacher, _ = remembers(task.teachers[0], task.train)
     with pytest.raises(ValueError, match="without noise"):
         teacher(task.train[:2], torch.zeros(2, 2, 32))
+
+
+@pytest.mark.parametrize("wrap", [None, sp.Products])
+@pytest.mark.parametrize("memory_bytes", [FREE, 0])
+def test_a_row_that_was_not_remembered_gets_no_other_rows_answer(make_task, remembers, wrap, memory_bytes):
+    task = make_task(teachers=1)
+    teacher, _ = remembers(task.teachers[0], task.train, memory_bytes, wrap)
+    for place in (0, 1, 3):
+        rows = torch.cat([task.train[:place], task.test[:1], task.train[place:3]])
+        with pytest.raises(IndexError):
+            teacher(rows)

@@ -71,12 +71,17 @@ class RememberedTeacher:
         products: Mapping[str, int], wrap: Wrap | None,
     ) -> None:  # fmt: skip
         self.name, self.answers, self.products, self.wrap = teacher.name, answers, products, wrap
-        self.place = torch.full((len(teacher.windows),), -1, dtype=torch.int64, device=rows.device)
+        # Rows that were not among them lie behind the last: no answer is there, and a step need not look.
+        self.place = torch.full((len(teacher.windows),), len(rows), dtype=torch.int64, device=rows.device)
         self.place[rows] = torch.arange(len(rows), device=rows.device)
         self.resident = all(kept.device == rows.device for kept in answers.values())
 
     def __call__(self, rows: torch.Tensor, noise: torch.Tensor | None = None) -> Knowledge:
-        """The remembered knowledge about these rows. Raises ValueError where noise would make it wrong."""
+        """The remembered knowledge about these rows.
+
+        Raises ValueError where noise would make it wrong, IndexError (on a GPU what torch makes of it, later) for a row
+        that was not remembered.
+        """
         if noise is not None:
             raise ValueError("remembered answers are for windows without noise; set train.teacher_cache false")
         at = self.place[rows]
