@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import mlflow
 import pytest
 import torch
@@ -6,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.evidence.tracking import logged_model
+from spkd.evidence.tracking import logged_model, store
 from spkd.models.wide_resnet import WideResNet
 
 
@@ -72,3 +74,11 @@ def test_a_newer_version_is_the_one_meant_by_a_bare_name(here):
         tracking.registered("pamap2-net", 3)
     with pytest.raises(SpkdError, match="no such model"):
         tracking.registered("nothing")
+
+
+def test_versions_are_compared_as_numbers_and_one_that_is_none_is_not_there(monkeypatch):
+    versions = [SimpleNamespace(version=number, run_id=f"run {number}") for number in ("9", "10", "2")]
+    monkeypatch.setattr(store, "client", lambda: SimpleNamespace(search_model_versions=lambda query: versions))
+    assert tracking.registered("net") == "run 10"
+    with pytest.raises(SpkdError, match=r"version latest, got versions \[2, 9, 10\]"):
+        tracking.registered("net", "latest")

@@ -153,7 +153,7 @@ def inputs(run_id: str) -> dict[str, str]:
 def registered(name: str, version: int | str | None = None) -> str:
     """The id of the run that made a registered model; the newest version where none is asked for."""
     versions = store.client().search_model_versions(f"name = {_quoted(name)}")
-    wanted = [v for v in versions if version is None or int(v.version) == int(version)]
+    wanted = [v for v in versions if version is None or str(v.version) == str(version)]
     if not wanted:
         got = f"versions {sorted(int(v.version) for v in versions)}" if versions else "no such model"
         raise SpkdError(f"model:{name}", f"version {version or 'any'}", got, "see the Models page of `mlflow ui`")
