@@ -299,3 +299,21 @@ def test_a_full_disk_of_the_local_copy_is_not_said_to_be_the_stores(here, monkey
     said = capsys.readouterr().err
     assert ("tracking at" in said) is not own
     assert (f"the run's local copy fails ({folder}/outbox/delivery.json: No space left" in said) is own
+
+
+def test_an_outage_is_said_once_and_the_next_one_again(here, monkeypatch, capsys):
+    answers = iter([*["gone"] * 3, "there", *["gone"] * 3])
+    told = threading.Event()
+
+    def deliver(outbox, made):
+        answer = next(answers, None)
+        if answer is None:
+            told.set()
+        if answer == "gone":
+            raise ConnectionError("no answer")
+
+    monkeypatch.setattr(delivery, "deliver", deliver)
+    monkeypatch.setattr(delivery, "PAUSE_S", 0.001)
+    sender = delivery.Sender(Outbox(here / "runs" / "run"), store.client())
+    assert told.wait(20) and sender.close(patience_s=20)
+    assert capsys.readouterr().err.count("fails (no answer)") == 2
