@@ -108,6 +108,14 @@ def test_a_setting_that_changes_no_number_is_the_same_cell(change):
     assert {c.key for c in before} == {c.key for c in after}
 
 
+def test_a_weighting_counts_where_there_are_teachers_to_weigh():
+    losses = {"cross_entropy": {}, "kd": {}}
+    for teachers, same in (([], True), (["gaf:wrn16-1"], False)):
+        distill = {"teachers": teachers, "init": "none", "beta": {}, "lambda": 0.7}
+        made = [{"distill": distill, "losses": losses, "weighting": {"by": by}} for by in (1, 2)]
+        assert (table.canonical(made[0]) == table.canonical(made[1])) is same
+
+
 def test_students_without_teachers_that_start_from_other_runs_are_other_cells():
     starts = ("none", "run:123456", "run:abcdef")
     rows = {start: {"set": {"distill.teachers": [], "distill.init": start}} for start in starts}
