@@ -655,6 +655,13 @@ def test_a_bad_or_contradictory_interval_is_an_error(devices: Path, row: str, me
         read(devices, [1, 2])
 
 
+def test_a_bad_interval_behind_empty_lines_is_named_by_its_line_in_the_file(devices: Path) -> None:
+    text = "subject,start,end,label\n\n7,2024-05-06 10:00:01,2024-05-06 10:00:05,1\n\n\n7,noon,night,1\n"
+    (devices / "intervals.csv").write_text(text)
+    with pytest.raises(SpkdError, match=r"intervals\.csv:6: expected subject,start,end,label"):
+        read(devices, [1, 2])
+
+
 def test_intervals_saved_in_another_encoding_are_an_error_that_says_how_to_save_them(devices: Path) -> None:
     text = "subject,start,end,label,memo\n7,2024-05-06 10:00:01,2024-05-06 10:00:05,1,걷기\n"
     (devices / "intervals.csv").write_text(text, encoding="utf-8")

@@ -92,7 +92,8 @@ def _numbered(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, di
     """(line, row), column names without spaces around; what csv and the decoding raise becomes an SpkdError."""
     try:
         rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
-        yield from enumerate(rows, 2)
+        for row in rows:  # csv passes over empty lines
+            yield rows.line_num, row
     except UnicodeDecodeError:
         do = 'save it as "CSV UTF-8" (spreadsheets offer it beside plain CSV)'
         raise SpkdError(path, "intervals in UTF-8", "another encoding", do) from None
