@@ -151,3 +151,6 @@ def test_a_full_disk_is_told_with_the_name_of_what_was_to_be_written(tmp_path, k
         with pytest.raises(OSError) as other, getattr(atomic, kind)(tmp_path / "a"):
             raise error
         assert other.value.filename is None
+    with pytest.raises(OSError) as named, getattr(atomic, kind)(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/b")
+    assert named.value.filename == "/elsewhere/b"

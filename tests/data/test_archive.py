@@ -1,5 +1,6 @@
 """Zip archives made to do harm, damaged ones, and one whose blocks are given back while it is unpacked."""
 
+import stat
 import struct
 import warnings
 import zipfile
@@ -30,9 +31,9 @@ def left(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def link(name):
+def link(name, kind=stat.S_IFLNK):
     info = zipfile.ZipInfo(name)
-    info.external_attr = 0o120777 << 16
+    info.external_attr = (kind | 0o777) << 16
     return info
 
 
@@ -45,7 +46,8 @@ def test_the_wanted_members_of_one_folder_are_unpacked(tmp_path):
 
 def test_an_unpacked_folder_is_not_unpacked_again(tmp_path):
     (tmp_path / "val").mkdir()
-    archive.unpack(tmp_path / "gone.zip", "val", tmp_path / "val", LIMIT)
+    for consume in (False, True):
+        archive.unpack(tmp_path / "gone.zip", "val", tmp_path / "val", LIMIT, consume=consume)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,9 @@ def test_an_unpacked_folder_is_not_unpacked_again(tmp_path):
         ("/val/evil", "leaves the folder"),
         ("val\\..\\evil", "leaves the folder"),
         ("C:/val/evil", "leaves the folder"),
+        (".", "leaves the folder"),
         (link("val/link"), "link or special"),
+        (link("val/pipe", stat.S_IFIFO), "link or special"),
         ("val/A.jpg", "same name twice"),
         ("val/a.jpg", "same name twice"),
         ("val/a.jpg/inside", "inside the file"),
