@@ -14,6 +14,7 @@ import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,7 @@ class Server(ThreadingHTTPServer):
         self.statuses = []  # answers to the first requests instead of the file
         self.length_header = True
         self.honours_if_range = True
+        self.starts_at = []  # bytes that the next ranges begin at, whatever was asked for
         self.pause_s = 0.0
         self.before = lambda n: None  # called with the number of each request
         self.url = f"http://127.0.0.1:{self.server_port}/set.tar"
@@ -72,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         start, body = 0, server.body
         stale = server.honours_if_range and self.headers.get("If-Range") not in (None, server.etag)
         if server.ranges and asked and not stale:
-            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
+            start = server.starts_at.pop(0) if server.starts_at else int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
             if start >= len(body):
                 self.send_response(416)
                 self.send_header("Content-Length", "0")
@@ -194,8 +196,22 @@ def test_a_file_that_changes_between_two_tries_is_not_mixed(server, tmp_path, ho
     assert len(server.asked) == (2 if honours_if_range else 3)
 
 
-def test_without_etag_and_checksum_nothing_is_resumed(server, tmp_path):
-    server.etag, server.drop_after = None, [1_000_000]
+def test_a_range_that_was_not_asked_for_is_not_appended(server, tmp_path):
+    server.drop_after, server.starts_at = [1_000_000], [5]
+    assert get(server, tmp_path, digest=None).read_bytes() == BODY
+    assert len(server.asked) == 3
+
+
+def test_a_range_that_comes_without_its_etag_is_taken(server, tmp_path):
+    server.honours_if_range, server.drop_after = False, [1_000_000]
+    server.before = lambda n: setattr(server, "etag", '"one"' if n == 1 else None)
+    assert get(server, tmp_path, digest=None).read_bytes() == BODY
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"one"'])  # a weak one is of files that mean the same
+def test_without_etag_and_checksum_nothing_is_resumed(server, tmp_path, etag):
+    server.etag, server.drop_after = etag, [1_000_000]
     assert get(server, tmp_path, digest=None).read_bytes() == BODY
     assert server.asked == [None, None]
 
@@ -216,6 +232,13 @@ def test_an_old_part_of_another_version_is_replaced_once_the_checksum_fails(serv
     assert server.asked == ["bytes=1000000-", None]
 
 
+@pytest.mark.parametrize("note", ["{", "[]"])
+def test_a_note_that_is_damaged_is_none(server, tmp_path, note):
+    (tmp_path / "set.tar.part").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "set.tar.part.json").write_text(note)
+    assert get(server, tmp_path, digest=None).read_bytes() == BODY
+
+
 def test_a_partial_file_longer_than_the_file_starts_over(server, tmp_path):
     server.etag = None
     (tmp_path / "set.tar.part").write_bytes(b"x" * (len(BODY) + 10))
@@ -228,6 +251,7 @@ def test_wrong_bytes_are_deleted_and_the_error_gives_both_checksums(server, tmp_
     with pytest.raises(SpkdError, match=f"expected md5 {expected}, got {got}; .*deleted"):
         get(server, tmp_path)
     assert left(tmp_path) == []
+    assert server.asked == [None]
 
 
 def test_a_sha256_is_checked_as_well(server, tmp_path):
@@ -253,12 +277,21 @@ def test_a_body_cut_short_without_a_length_header_is_not_taken_for_the_file(serv
 
 @pytest.mark.parametrize("refusal", [404, 416])  # 416: a range was not asked for
 def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, tmp_path, refusal):
-    server.statuses = [503, 429]
+    server.statuses = [500, 429, 408]
     assert get(server, tmp_path).read_bytes() == BODY
     server.statuses = [refusal]
     with pytest.raises(SpkdError, match=f"HTTP {refusal}"):
         get(server, tmp_path / "other")
-    assert len(server.asked) == 4
+    assert len(server.asked) == 5
+
+
+def test_pauses_double_up_to_the_longest(tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(fetch, "LONGEST_PAUSE_S", 6.0)
+    with pytest.raises(SpkdError, match="6 failures in a row"):
+        download(Remote("http://127.0.0.1:9/a", "a", 5), tmp_path, tries=6)
+    assert pauses == [1, 2, 4, 6, 6]
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_how_to_go_on(server, tmp_path):
@@ -272,6 +305,13 @@ def test_too_little_disk_space_is_said_before_anything_is_asked(server, tmp_path
     with pytest.raises(SpkdError, match=r"expected 9\d+\.\d\d GB of free disk space, got .*free some space"):
         download(remote(server), tmp_path, unpacked_bytes=900 * 10**12)
     assert server.asked == []
+
+
+def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda folder: SimpleNamespace(free=fetch.SPARE_BYTES + 10))
+    fetch.check_space(tmp_path, 10, "a")
+    with pytest.raises(SpkdError, match="free some space"):
+        fetch.check_space(tmp_path, 11, "a")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y.zip", "/etc/passwd"])
@@ -297,12 +337,22 @@ def test_an_entry_names_its_file_by_its_address_and_a_mirror_may_be_a_folder():
     entry = {"url": "https://h/a/b.zip", "size": 5, "md5": "0" * 32}
     assert Remote.of(entry) == Remote("https://h/a/b.zip", "b.zip", 5, "md5:" + "0" * 32)
     assert Remote.of(entry, "http://m/coco/").url == "http://m/coco/b.zip"
+    assert Remote.of({**entry, "file": "c.zip"}, "http://m/coco/").url == "http://m/coco/c.zip"
+    assert Remote.of({**entry, "sha256": "1" * 64}).digest == "sha256:" + "1" * 64
     assert Remote.of(entry, "http://m/other.zip") == Remote("http://m/other.zip", "b.zip", 5, "md5:" + "0" * 32)
 
 
 def test_a_second_process_that_wants_the_same_file_is_told(server, tmp_path):
     with fetch._held(tmp_path / "set.tar.part"), pytest.raises(SpkdError, match="one download at a time"):
         get(server, tmp_path)
+
+
+def test_a_file_that_another_process_finished_meanwhile_is_not_written_to(server, tmp_path, monkeypatch):
+    part = tmp_path / "set.tar.part"
+    monkeypatch.setattr(fetch.fcntl, "flock", lambda file, how: part.rename(tmp_path / "set.tar"))
+    with pytest.raises(SpkdError, match="another process just finished it; start again"):
+        get(server, tmp_path)
+    assert server.asked == []
 
 
 def test_killed_at_any_byte_and_started_again_it_ends_right(server, tmp_path):
