@@ -95,6 +95,14 @@ def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path):
     assert sum(len(c) for n, c in tree(tmp_path).items() if n != "set.zip") <= 10
 
 
+def test_a_member_of_fewer_bytes_than_it_declares_is_damage(tmp_path):
+    zipped = make(tmp_path, [("val/zeros", bytes(LIMIT - 1))])
+    zipped.write_bytes(zipped.read_bytes().replace(struct.pack("<I", LIMIT - 1), struct.pack("<I", LIMIT)))
+    with pytest.raises(SpkdError, match=f"'val/zeros' declares {LIMIT} bytes and holds {LIMIT - 1}"):
+        archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
+    assert not (tmp_path / "val").exists()
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_a_damaged_archive_is_an_error_and_no_folder(tmp_path, damage):
     zipped = make(tmp_path, [("val/a.jpg", bytes(range(256)) * 40)])
@@ -118,6 +126,7 @@ def test_what_a_killed_process_unpacked_is_kept_if_it_is_whole(tmp_path, monkeyp
     (building / "a").write_bytes(b"A" * 9)
     (building / "b").write_bytes(b"?" * 9)
     unpacked, one = [], archive._unpack_one
+    monkeypatch.setattr(archive, "CHUNK", 4)
     monkeypatch.setattr(archive, "_unpack_one", lambda z, m, to: (unpacked.append(m.filename), one(z, m, to)))
     archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
     assert unpacked == ["val/b", "val/c"]

@@ -112,10 +112,7 @@ def _unpack_one(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, to: Path) -> N
     written, building = 0, to.with_name(f"{to.name}.part")
     with zipped.open(member) as source, building.open("wb") as file:
         while chunk := source.read(CHUNK):
-            written += len(chunk)
-            if written > member.file_size:
-                raise zipfile.BadZipFile(f"{member.filename!r} is larger than it declares")
-            file.write(chunk)
+            written += file.write(chunk)
     if written != member.file_size:
         raise zipfile.BadZipFile(f"{member.filename!r} declares {member.file_size} bytes and holds {written}")
     building.replace(to)
