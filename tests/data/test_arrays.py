@@ -77,8 +77,9 @@ def test_a_failed_save_leaves_the_old_content_and_no_litter(tmp_path):
 
 def test_a_second_save_replaces_every_file_of_the_first(tmp_path):
     folder = saved(tmp_path)
-    arrays.save(folder, {"b": np.zeros(3)}, {})
+    arrays.save(folder, {"b": np.zeros(3)}, arrays.load(folder, "dvc repro")[1])
     assert sorted(p.name for p in folder.iterdir()) == ["b.npy", "manifest.json"]
+    assert list(arrays.load(folder, "dvc repro")[0]) == ["b"]
 
 
 def test_a_manifest_that_is_not_plain_json_is_refused(tmp_path):
@@ -90,6 +91,10 @@ def test_a_manifest_that_is_not_plain_json_is_refused(tmp_path):
 
 def cut_short(folder):
     (folder / "a.npy").write_bytes((folder / "a.npy").read_bytes()[:-4])
+
+
+def empty_file(folder):
+    (folder / "a.npy").write_bytes(b"")
 
 
 def swap_array(folder):
@@ -117,9 +122,28 @@ def age_manifest(folder):
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 0}))
 
 
+def no_format(folder):
+    (folder / "manifest.json").write_text("{}")
+
+
+def no_mapping(folder):
+    (folder / "manifest.json").write_text("[]")
+
+
 @pytest.mark.parametrize(
     "damage",
-    [cut_short, swap_array, drop_array, break_manifest, write_no_text, drop_manifest, age_manifest],
+    [
+        empty_file,
+        no_format,
+        no_mapping,
+        cut_short,
+        swap_array,
+        drop_array,
+        break_manifest,
+        write_no_text,
+        drop_manifest,
+        age_manifest,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_a_damaged_folder_is_refused_with_the_command_that_makes_it_again(tmp_path, damage):

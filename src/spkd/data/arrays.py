@@ -92,8 +92,7 @@ def load(folder: Path, remake: str, mode: Literal["r", "c"] = "r") -> tuple[dict
 
 def _map(path: Path, described: list[Any], do: str, mode: Literal["r", "c"]) -> np.ndarray:
     try:
-        empty = 0 in described[1]
-        array: np.ndarray = np.load(path, mmap_mode=None if empty else mode, allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError:
         raise SpkdError(path, f"an array {described}", "no such file", do) from None
     except (OSError, ValueError, EOFError) as error:
