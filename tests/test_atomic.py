@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,10 +29,11 @@ def left(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-@pytest.mark.parametrize("one_call", [True, False])
-def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, one_call):
-    if not one_call:
-        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+@pytest.mark.parametrize("how", ["one call", "of no use", "not there"])
+def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, how):
+    if how != "one call":
+        library = SimpleNamespace(**{"renameat2": lambda *call: -1} if how == "of no use" else {})
+        monkeypatch.setattr(atomic.ctypes, "CDLL", lambda name, **words: library)
     to = tmp_path / "out"
     write(to, "old")
     (to / "stale.cache").write_text("x")
@@ -74,6 +76,7 @@ def test_a_kill_between_two_renames_gives_the_old_folder_back(tmp_path):
 @pytest.mark.parametrize(("name", "stays"), [
     (".out.{here}.{alive}.new", True), (".out.{here}.{dead}.new", False), (".out.elsewhere.{dead}.new", True),
     (".out.{here}.{here}.{dead}.new", True), (".out.{here}.{dead}.txt", True), (".out.{here}.{own}.new", False),
+    (".out.{here}.none.new", True),
 ])  # fmt: skip
 def test_of_dead_writers_of_this_host_alone_the_folders_are_removed(tmp_path, name, stays):
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -82,6 +85,7 @@ def test_of_dead_writers_of_this_host_alone_the_folders_are_removed(tmp_path, na
     folder.mkdir()
     atomic.sweep(tmp_path / "out")
     assert folder.exists() is stays
+    assert not (tmp_path / "out").exists()  # nobody finished it
 
 
 def test_the_folder_of_another_users_writer_stays(tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def reserve(handle: int, n_bytes: int) -> None:
 
     A page that is written to later, and finds the disk full, would end the process by SIGBUS.
     """
-    if n_bytes and hasattr(os, "posix_fallocate"):
+    if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(handle, 0, n_bytes)
 
 
@@ -83,7 +83,6 @@ def folder(to: Path) -> Iterator[Path]:
     to.parent.mkdir(parents=True, exist_ok=True)
     sweep(to)
     new = _beside(to, "new")
-    shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     try:
         with naming(to):
