@@ -383,6 +383,14 @@ def test_a_file_cut_anywhere_yields_whole_pages_or_an_error_and_counts_the_rest(
             assert lost == 4 - len(found) // 300
 
 
+def test_a_header_may_write_its_numbers_with_a_comma() -> None:
+    plain, comma = (fixed_bin().replace(b"y offset:0", b"y offset:-0" + sign + b"5") for sign in (b".", b","))
+    comma = comma.replace(b"Measurement Frequency:100 Hz", b"Measurement Frequency:100,0 Hz")
+    first, second = (_geneactiv_bin.decode(data, "x", Report()) for data in (plain, comma))
+    assert first.rate_hz == second.rate_hz == 100.0
+    np.testing.assert_array_equal(first.accel_g, second.accel_g)
+
+
 @pytest.mark.parametrize("old", [b"x gain:25600", b"y offset:0", b"Measurement Frequency:100 Hz"])
 @pytest.mark.parametrize("new", [b"", b"x gain:", b"z offset:abc"])
 def test_a_header_without_calibration_or_rate_is_an_error(old: bytes, new: bytes) -> None:
