@@ -19,8 +19,6 @@ def noise(windows: np.ndarray, mean: np.ndarray, std: np.ndarray, level: float, 
     windows: (n, C, T) float32. mean, std: (n, C) training statistics of each window's channels, in stored units. The
     result has the windows' shape and type; so in all functions here. level: >= 0.
     """
-    if level == 0:
-        return windows.copy()
     drawn = rng.standard_normal(windows.shape, dtype=np.float32)
     drawn *= (level * std)[:, :, None].astype(np.float32)
     drawn += windows
