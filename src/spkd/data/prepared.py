@@ -55,5 +55,5 @@ def _md5(content: Mapping[str, np.ndarray]) -> str:
     for name in sorted(content):
         array = np.ascontiguousarray(content[name])
         total.update(f"{name}{array.dtype}{array.shape}".encode())
-        total.update(array.data if array.size else b"")
+        total.update(array.data)
     return total.hexdigest()

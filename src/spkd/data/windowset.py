@@ -96,7 +96,7 @@ def digest(content: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> st
     for name, dtype in DTYPES.items():
         array = np.ascontiguousarray(content[name], dtype=dtype)
         total.update(f"{name}{array.shape}".encode())
-        total.update(array.data if array.size else b"")
+        total.update(array.data)
     total.update(json.dumps({key: manifest[key] for key in CONTENT}, sort_keys=True).encode())
     return total.hexdigest()
 
