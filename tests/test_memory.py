@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,3 +96,10 @@ def test_a_gpu_without_memory_is_an_error_that_holds_on_to_nothing():
     assert at.value.__context__.__traceback__ is None
     with pytest.raises(KeyError), memory.enough("here", "less"):
         raise KeyError
+
+
+def test_scratch_files_may_take_a_share_of_the_disk_of_a_folder_that_need_not_be_there(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=1000))
+    assert memory.disk_bytes(tmp_path / "a" / "b") == memory.disk_bytes(tmp_path) == 800.0
+    assert asked == [tmp_path, tmp_path]

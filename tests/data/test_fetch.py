@@ -254,6 +254,12 @@ def test_wrong_bytes_are_deleted_and_the_error_gives_both_checksums(server, tmp_
     assert server.asked == [None]
 
 
+def test_a_web_page_of_the_files_size_is_called_one(server, tmp_path):
+    server.body = b"<!DOCTYPE html>\n<HTML>".ljust(len(BODY))
+    with pytest.raises(SpkdError, match="got [0-9a-f]{32}, a web page;"):
+        get(server, tmp_path)
+
+
 def test_a_sha256_is_checked_as_well(server, tmp_path):
     with pytest.raises(SpkdError, match="expected sha256 0000"):
         get(server, tmp_path, digest="sha256:" + "0" * 64)
