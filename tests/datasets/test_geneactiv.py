@@ -289,7 +289,9 @@ def test_calibration_is_100_raw_minus_offset_over_gain() -> None:
         (b"Sequence Number:2", b"Sequence Number:x", {"damaged page: page header": 1}),
         (b"10:00:06:000", b"10:00:66:000", {"damaged page: page time": 1}),
         (b"10:00:06:000", b"10:00:01:000", {"page not later than the one before it": 1}),
+        (b"10:00:06:000", b"10:00:03:000", {"page not later than the one before it": 1}),
         (b"10:00:06:000", b"18:00:06:000", {"damaged page: page time": 1}),
+        (b"102FFE12B000", b"102FFE12B000\r\nmore", {"damaged page: text after its digits": 1}),
         (b"Sequence Number:2\r\nPage Time:2024-05-06 10:00:06:000\r\nU", b"U", {"damaged page: page header": 1}),
     ],
 )
@@ -305,6 +307,8 @@ def test_a_damaged_page_is_counted_and_starts_a_new_segment(old: bytes, new: byt
 
 @pytest.mark.parametrize(("changed", "n_pages", "segments", "drops"), [
     ({b"10:00:00:000": b"18:00:00:000"}, 3, 1, {"damaged page: page time": 1}),  # the first page
+    ({b"10:00:00:000": b"18:00:00:000", b"Sequence Number:1": b"Sequence Number:x"}, 2, 1,
+     {"damaged page: page time": 1, "damaged page: page header": 1}),
     ({b"10:00:06:000": b"18:00:06:000", b"10:00:09:000": b"18:00:09:000"}, 4, 2, {}),  # a clock that was set
     ({b"10:00:06:000": b"10:00:02:000", b"10:00:09:000": b"10:00:12:500"}, 3, 2,
      {"page not later than the one before it": 1}),
@@ -346,12 +350,24 @@ def test_a_page_at_another_rate_is_counted() -> None:
     assert dict(report.drops) == {"damaged page: 50 Hz where the header says 100 Hz": 1} and len(found.time_s) == 900
 
 
-def test_a_page_lost_between_two_is_counted_and_starts_a_new_segment() -> None:
+@pytest.mark.parametrize(("lost", "segment"), [(0, [0] * 900), (1, [0] * 300 + [1] * 600)])
+def test_a_page_lost_before_another_is_counted_and_starts_a_new_segment(lost: int, segment: list[int]) -> None:
     report = Report()
-    pages = fixed_bin().split(b"Recorded Data")
-    found = _geneactiv_bin.decode(b"Recorded Data".join(pages[:2] + pages[3:]), "x", report)
+    head, *pages = fixed_bin().split(b"Recorded Data")
+    del pages[lost]
+    found = _geneactiv_bin.decode(b"Recorded Data".join([head, *pages]), "x", report)
     assert dict(report.drops) == {"missing page (sequence number)": 1}
-    assert found.segment.tolist() == [0] * 300 + [1] * 600
+    assert found.segment.tolist() == segment
+
+
+def test_a_damaged_page_is_no_lost_one_and_does_not_stand_for_a_later_one() -> None:
+    report = Report()
+    head, *pages = fixed_bin(6).split(b"Recorded Data")
+    pages[1] = pages[1].replace(b"Page Time", b"Page Tame")
+    del pages[3]
+    found = _geneactiv_bin.decode(b"Recorded Data".join([head, *pages]), "x", report)
+    assert dict(report.drops) == {"damaged page: page header": 1, "missing page (sequence number)": 1}
+    assert found.segment.tolist() == [0] * 300 + [1] * 300 + [2] * 600
 
 
 def test_a_lost_page_starts_a_new_segment_even_where_the_times_hide_it() -> None:
@@ -359,8 +375,9 @@ def test_a_lost_page_starts_a_new_segment_even_where_the_times_hide_it() -> None
     assert _geneactiv_bin.decode(data, "x", Report()).segment.tolist() == [0] * 300 + [1] * 300
 
 
-def test_a_gap_in_time_starts_a_new_segment_even_where_numbers_continue() -> None:
-    data = fixed_bin(2).replace(b"10:00:03:000", b"10:00:04:000")
+@pytest.mark.parametrize("time", [b"10:00:04:000", b"10:00:02:000"])
+def test_a_page_a_second_off_starts_a_new_segment_even_where_numbers_continue(time: bytes) -> None:
+    data = fixed_bin(2).replace(b"10:00:03:000", time)
     report = Report()
     assert _geneactiv_bin.decode(data, "x", report).segment.tolist() == [0] * 300 + [1] * 300
     assert not report.drops
@@ -383,9 +400,9 @@ def test_a_file_cut_anywhere_yields_whole_pages_or_an_error_and_counts_the_rest(
             assert lost == 4 - len(found) // 300
 
 
-def test_a_header_may_write_its_numbers_with_a_comma() -> None:
+def test_the_header_and_its_pages_may_write_numbers_with_a_comma() -> None:
     plain, comma = (fixed_bin().replace(b"y offset:0", b"y offset:-0" + sign + b"5") for sign in (b".", b","))
-    comma = comma.replace(b"Measurement Frequency:100 Hz", b"Measurement Frequency:100,0 Hz")
+    comma = comma.replace(b"Frequency:100 Hz", b"Frequency:100,0 Hz").replace(b"Frequency:100.0", b"Frequency:100,0")
     first, second = (_geneactiv_bin.decode(data, "x", Report()) for data in (plain, comma))
     assert first.rate_hz == second.rate_hz == 100.0
     np.testing.assert_array_equal(first.accel_g, second.accel_g)
@@ -473,9 +490,10 @@ def test_a_bad_csv_row_is_an_error_that_names_its_line(tmp_path: Path, bad: str)
 
 def test_a_csv_without_the_device_header_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("time,x,y,z\n1,2,3,4\n")
-    with pytest.raises(SpkdError, match="100 header lines"):
-        _geneactiv_csv.decode(path)
+    for text in ("time,x,y,z\n1,2,3,4\n", csv_text().replace("100 Hz", "0 Hz")):
+        path.write_text(text)
+        with pytest.raises(SpkdError, match="100 header lines"):
+            _geneactiv_csv.decode(path)
 
 
 def test_csv_rows_missing_in_time_start_a_new_segment(tmp_path: Path) -> None:
