@@ -15,7 +15,6 @@ from spkd.errors import SpkdError
 HEADER_LINES = 100
 N_COLUMNS = 7
 PAGE_SAMPLES = 300  # of the .bin file that the software exported
-ROW_S = 0.002  # a time is written to a millisecond
 RATE_TOLERANCE = 0.1  # of a step: milliseconds leave up to a twentieth at 100 Hz
 STAMP = len("2012-05-23 16:47:50:000")
 ROW = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[:.]\d{3}(?:,-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?){6}\r?")
@@ -54,7 +53,7 @@ def decode(path: Path) -> DeviceRecording:
         raise SpkdError(path, f"{rate_hz:g} Hz, as its header says", got, do)
     # Times are worked out from those of pages, which are written to half a second; within a page rows are a step apart.
     inside = np.arange(1, len(time_s)) % PAGE_SAMPLES != 0
-    gap = np.abs(step_s - 1 / rate_hz) > np.where(inside, max(ROW_S, 0.5 / rate_hz), GAP_TOLERANCE_S)
+    gap = np.abs(step_s - 1 / rate_hz) > np.where(inside, 0.5 / rate_hz, GAP_TOLERANCE_S)
     segment = np.concatenate([[0], np.cumsum(gap)])[: len(time_s)].astype(np.int32)
     return DeviceRecording(fields.get("Subject Code", "").strip(), rate_hz, accel_g, time_s, segment)
 
