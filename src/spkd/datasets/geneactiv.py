@@ -219,7 +219,7 @@ def _device_files(folder: Path, index: dict[int, int], other_rates: str, report:
         recording = _at_100_hz(recording, path, other_rates, report)
         spans = _wrist_device.spans_s(recording, rows)
         sampled.update(spans)
-        shared = {row: span for row, span in spans.items() if not row.file and row.label in index}
+        shared = {row: span for row, span in spans.items() if row.label in index}
         _count_once(path, shared, counted)
         item = _wrist_device.labelled(recording, rows, index, rows[0].subject, str(path), report)
         items.extend([item] if len(item.label) else [])
