@@ -1,5 +1,7 @@
+import contextlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +96,9 @@ def test_a_class_listed_twice_is_an_error(lab: Path) -> None:
 
 
 def test_a_window_of_another_length_is_an_error_that_names_the_setting(lab: Path) -> None:
-    with pytest.raises(SpkdError, match=r"windows\.length to 4"):
-        read(lab, length=8)
+    for length in (3, 8):
+        with pytest.raises(SpkdError, match=r"windows\.length to 4"):
+            read(lab, length=length)
 
 
 def test_windows_that_would_overlap_are_an_error_that_names_the_setting(lab: Path) -> None:
@@ -436,7 +439,7 @@ def csv_text(n: int = 300, rate_hz: int = 100, subject: str = "7") -> str:
 
 def test_csv_values_and_times_are_read_after_100_header_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(csv_text())
+    path.write_text(csv_text(subject=" 7"))
     found = _geneactiv_csv.decode(path)
     assert (found.subject_code, found.rate_hz, found.accel_g.shape) == ("7", 100.0, (300, 3))
     assert found.accel_g[2].tolist() == [np.float32(0.0078), -0.5, 1.0]
@@ -488,6 +491,12 @@ def test_a_bad_csv_row_is_an_error_that_names_its_line(tmp_path: Path, bad: str)
         _geneactiv_csv.decode(path)
 
 
+def test_a_last_row_that_is_too_short_is_an_error_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(csv_text() + "1,2,3,4,5,6,7\n")
+    with pytest.raises(SpkdError, match=r"a\.csv:401: expected time,x,y,z"):
+        _geneactiv_csv.decode(tmp_path / "a.csv")
+
+
 def test_a_csv_without_the_device_header_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     for text in ("time,x,y,z\n1,2,3,4\n", csv_text().replace("100 Hz", "0 Hz")):
@@ -523,6 +532,7 @@ def test_csv_times_of_pages_may_lie_half_a_second_from_where_they_should(tmp_pat
 
 
 @pytest.mark.parametrize(("kept", "message"), [
+    (lambda rows: csv_text(rate_hz=80).splitlines()[100:], r"a\.csv: expected 100 Hz, .*, got a row every 0.01"),
     (lambda rows: rows[::2], r"a\.csv: expected 100 Hz, as its header says, got a row every 0.02 s"),
     (lambda rows: rows[:50] + rows[49:], r"a\.csv:151: expected a time after the last row's, got the same time"),
 ])  # fmt: skip
@@ -581,6 +591,7 @@ def test_an_interval_of_a_subject_with_two_files_is_counted_once_and_only_where_
         "7,2024-05-06 10:00:05,2024-05-06 10:00:06,9\n"
     )
     found = read(devices, [1, 2])
+    assert found.report.notes == {"gaps": 0}
     assert sorted(len(item.label) for item in found.items) == [400, 400]
     assert dict(found.report.drops) == {
         "unlabelled device sample": 1600, "interval without a sample in the recording": 1,
@@ -688,6 +699,40 @@ def test_a_bad_interval_behind_empty_lines_is_named_by_its_line_in_the_file(devi
         read(devices, [1, 2])
 
 
+def test_a_time_may_have_a_fraction_of_a_second() -> None:
+    times = [_wrist_device.clock_s(f"1970-01-01 00:01:00{rest}") for rest in ("", ".5", ":05", ":005 ")]
+    assert times == [60, 60.5, 60.05, 60.005]
+
+
+@pytest.mark.parametrize(("rows", "wrong"), [
+    (((0, 10, 1, ""), (5, 15, 2, "")), True), (((0, 10, 1, ""), (5, 15, 1, "")), False),
+    (((0, 10, 1, ""), (10, 15, 2, "")), False), (((0, 10, 1, ""), (1, 2, 1, ""), (5, 6, 2, "")), True),
+    (((0, 10, 1, "a"), (5, 15, 2, "b")), False), (((0, 10, 1, "a"), (5, 15, 2, "")), True),
+    (((0, 10, 1, ""), (5, 15, 2, "b")), True), (((0, 10, 1, "a"), (5, 15, 2, "a")), True),
+])  # fmt: skip
+def test_intervals_overlap_where_one_moment_of_one_file_has_two_labels(rows, wrong) -> None:
+    intervals = [_wrist_device.Interval("7", *row, f"intervals.csv:{k}") for k, row in enumerate(rows)]
+    raised = pytest.raises(SpkdError, match="one label at a time for subject 7")
+    with raised if wrong else contextlib.nullcontext():
+        _wrist_device.check_overlaps(intervals[::-1])
+
+
+def test_intervals_as_spreadsheets_save_them_are_read_as_well(devices: Path) -> None:
+    path = devices / "intervals.csv"
+    expected = _wrist_device.read_intervals(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert _wrist_device.is_intervals_file(path)
+    assert _wrist_device.read_intervals(path) == expected
+    path.write_text('subject, start, end, label\n"7", "2024-05-06 10:00:01", "2024-05-06 10:00:05", "1"\n')
+    assert [replace(row, file="") for row in _wrist_device.read_intervals(path)] == expected[:1]
+
+
+def test_intervals_that_are_no_csv_are_an_error(devices: Path) -> None:
+    (devices / "intervals.csv").write_text(f"subject,start,end,label\n7,{'1' * 200_000},2,1\n")
+    with pytest.raises(SpkdError, match="intervals.csv: expected rows of a CSV file, got field larger"):
+        read(devices, [1, 2])
+
+
 def test_intervals_saved_in_another_encoding_are_an_error_that_says_how_to_save_them(devices: Path) -> None:
     text = "subject,start,end,label,memo\n7,2024-05-06 10:00:01,2024-05-06 10:00:05,1,걷기\n"
     (devices / "intervals.csv").write_text(text, encoding="utf-8")
@@ -737,12 +782,27 @@ def test_two_devices_worn_at_once_both_count_where_each_has_intervals_of_its_own
     assert [item.label.tolist() for item in read(devices, [1, 2]).items] == [[0] * 200, [1] * 200]
 
 
-def test_an_interval_goes_on_in_the_file_that_begins_where_another_ends(devices: Path) -> None:
-    (devices / "wrist.csv").write_text(csv_text(subject="7").replace("10:00:0", "10:00:1"))  # 10 s later
+@pytest.mark.parametrize(("name", "lengths"), [("wrist.csv", [500, 300]), ("a.csv", [300, 500])])
+def test_an_interval_goes_on_in_the_file_that_begins_where_another_ends(
+    devices: Path, name: str, lengths: list[int]
+) -> None:
+    (devices / "wrist.csv").rename(devices / name).write_text(
+        csv_text(subject="7").replace("10:00:0", "10:00:1")
+    )  # 10 s later
     (devices / "wrist.bin").write_bytes(fixed_bin(n_pages=3, subject="7"))
     rows = "7,2024-05-06 10:00:05,2024-05-06 10:00:13,1\n7,2024-05-06 10:00:00,2024-05-06 10:00:01,2\n"
     (devices / "intervals.csv").write_text(f"subject,start,end,label\n{rows}")
-    assert [len(item.label) for item in read(devices, [1, 2]).items] == [100 + 400, 300]
+    assert [len(item.label) for item in read(devices, [1, 2]).items] == lengths
+
+
+def test_what_is_not_read_may_be_in_two_files_of_one_subject_and_a_file_of_nothing_else_is_no_recording(
+    devices: Path,
+) -> None:
+    (devices / "wrist.csv").write_text(csv_text(subject="7"))
+    rows = "7,2024-05-06 10:00:00,2024-05-06 10:00:01,9\n7,2024-05-06 10:00:05,2024-05-06 10:00:06,1\n"
+    rows += "7,2024-05-06 10:00:06,2024-05-06 10:00:07,2\n"
+    (devices / "intervals.csv").write_text(f"subject,start,end,label\n{rows}")
+    assert [Path(item.name).name for item in read(devices, [1, 2]).items] == ["wrist.bin"]
 
 
 def test_a_single_sample_in_two_files_of_one_subject_is_an_error_too(devices: Path) -> None:
@@ -801,6 +861,7 @@ def test_a_clock_that_steps_back_behind_a_gap_labels_all_samples_up_to_the_inter
     interval = _wrist_device.Interval("7", 1.5, 5.5, 1, "", "")
     found = _wrist_device.labelled(recording, [interval], {1: 0}, "7", "x", Report())
     assert found.segment.tolist() == [0, 1, 1, 1, 1, 1]
+    assert _wrist_device.spans_s(recording, [interval]) == {interval: (5.0, 5.0)}
 
 
 def test_column_names_of_intervals_may_have_spaces_around(devices: Path) -> None:
@@ -829,3 +890,10 @@ def test_resampling_keeps_a_straight_line_straight_and_crosses_no_gap() -> None:
     assert len(found.time_s) == 2 * (29 * 5 + 1)
     np.testing.assert_allclose(found.accel_g[found.segment == 0, 0], np.arange(146) / 5, atol=1e-5)
     np.testing.assert_allclose(found.accel_g[found.segment == 1, 1], 60 + 2 * np.arange(146) / 5, atol=1e-4)
+    np.testing.assert_allclose(found.time_s[found.segment == 1], 1.5 + np.arange(146) / 100)
+
+
+def test_resampled_samples_have_the_times_between_those_of_the_recording() -> None:
+    accel_g, segment = np.zeros((3, 3), np.float32), np.zeros(3, np.int32)
+    slow = _wrist_device.DeviceRecording("", 50.0, accel_g, np.array([0.0, 0.02, 0.06]), segment)
+    np.testing.assert_allclose(_wrist_device.resampled(slow, 100.0).time_s, [0, 0.01, 0.02, 0.04, 0.06])
