@@ -346,6 +346,11 @@ def test_digits_in_small_letters_are_read_as_well() -> None:
     assert small.tolist() == large.tolist()
 
 
+def test_a_subject_code_is_found_behind_a_long_header(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"Notes:x\r\n" * 500 + b"Subject Code: 7 \r\n")
+    assert _wrist_device.spelt_code(tmp_path / "a") == "7"
+
+
 def test_a_page_at_another_rate_is_counted() -> None:
     report = Report()
     head, mark, tail = fixed_bin().rpartition(b"Measurement Frequency:100.0")

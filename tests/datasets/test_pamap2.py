@@ -184,7 +184,7 @@ def test_drop_outs_are_filled_as_run_by_run(seed):
     rng = np.random.default_rng(seed)
     series = rng.normal(size=60).astype(np.float32)
     series[rng.random(60) < 0.5] = np.nan
-    time_s, stretch = np.cumsum(rng.random(60)), np.cumsum(rng.random(60) < 0.1)
+    time_s, stretch = np.cumsum(rng.random(60)), np.cumsum(rng.random(60) < 0.1 * (seed % 2))
     missing = np.flatnonzero(np.isnan(series))
     short, values = pamap2.between(series, missing, time_s, stretch, 3)
     found = series.copy()
@@ -296,7 +296,7 @@ def test_a_repeated_timestamp_is_dropped_and_counted():
     rows, report = table([4] * 20), Report()
     rows[10:, 0] -= 0.01
     found = pamap2.recording(dat(rows), settings().windows, report)
-    assert len(found.label) == 19
+    assert found.signal[:, 2].tolist() == [*range(10), *range(11, 20)]
     assert report.drops == {"row with the timestamp of the row before": 1}
 
 
@@ -355,6 +355,26 @@ def test_a_longer_drop_out_ends_the_segment_and_its_rows_are_counted():
     assert found.signal[:, 2].tolist() == [*range(5), *range(11, 20)]
     assert found.segment.tolist() == [0] * 5 + [1] * 9
     assert report.drops == {"row in a drop-out longer than 0.05 s": 6}
+
+
+def test_a_row_of_a_drop_out_and_of_no_class_is_counted_once():
+    rows, report = table([4] * 12 + [0] * 8), Report()
+    rows[9:15, 4] = np.nan
+    assert len(pamap2.recording(dat(rows), settings().windows, report).label) == 9
+    assert report.drops == {"row in a drop-out longer than 0.05 s": 3, "row of activity 0 (transient)": 8}
+
+
+@pytest.mark.parametrize(("max_gap_s", "n"), [(0.29, 29), (0.57, 57)])  # 100 times as much is a little less than n
+def test_a_drop_out_is_as_long_as_its_rows_whatever_a_hundredth_is_to_the_computer(max_gap_s, n):
+    rows = table([4] * (n + 10))
+    rows[5 : n + 5, 4] = np.nan
+    found = pamap2.recording(dat(rows), settings(max_gap_s=max_gap_s).windows, Report())
+    assert len(found.label) == n + 10
+
+
+def test_a_gap_without_end_is_no_setting():
+    with pytest.raises(SpkdError, match=r"max_gap_s: expected a finite number"):
+        settings(max_gap_s=math.inf)
 
 
 def test_nothing_is_interpolated_across_a_jump_in_time():
