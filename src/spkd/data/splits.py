@@ -86,7 +86,7 @@ def _parts(
     parts = {"train": np.setdiff1d(train, validation), "validation": validation, "test": test}
     rows = {name: np.flatnonzero(np.isin(windows.subject, part)).astype(np.int64) for name, part in parts.items()}
     names = {name: [windows.subjects[s] for s in part] for name, part in parts.items()}
-    empty = [name for name in parts if not len(rows[name]) and (name != "validation" or n_validation)]
+    empty = [name for name in parts if not len(rows[name]) and name != "validation"]
     if empty:
         got = f"none in {', '.join(empty)}"
         raise SpkdError("split", "windows in every part", got, "lower split.validation_subjects or add recordings")
