@@ -148,7 +148,7 @@ def _joined(
         keep = item.label != UNLABELLED
         report.drop("unlabelled sample", item.name, int(np.count_nonzero(~keep)))
         breaks = np.ones(len(keep), dtype=np.int64)
-        breaks[1:] = (item.segment[1:] != item.segment[:-1]) | ~keep[1:] | ~keep[:-1]
+        breaks[1:] = (item.segment[1:] != item.segment[:-1]) | ~keep[1:]
         segment = np.cumsum(breaks) + offset
         offset = int(segment[-1]) if len(segment) else offset
         signals.append(item.signal.T if keep.all() else item.signal.T[:, keep])
