@@ -80,6 +80,19 @@ def test_a_large_constant_is_constant_in_spite_of_rounding():
 
 
 @pytest.mark.parametrize("rule", ["training", "paper", "subject"])
+def test_units_decide_nothing_and_rounding_is_no_spread(rule):
+    """A millionth of a millionth that moves is a channel; two neighbours of float32 at a million are one number."""
+    signal = np.array([[1e-12, 2e-12] * 5, [1e6, np.nextafter(np.float32(1e6), 2e6)] * 5], np.float32)
+    assert scaling.measure(example(signal), ROWS, rule).constant == ["y"]
+
+
+@pytest.mark.parametrize("rule", ["training", "paper", "subject"])
+def test_a_small_spread_beside_a_large_mean_is_measured_in_double_precision(rule):
+    signal = 4096 + np.array([[0, 0, 1, 0, 0, 1, 0, 0, 1, 0]] * 2) / 512
+    assert scaling.measure(example(signal), np.array([2]), rule).std[-1] == pytest.approx(np.std([0, 0, 1, 0]) / 512)
+
+
+@pytest.mark.parametrize("rule", ["training", "paper", "subject"])
 def test_a_channel_of_zeros_is_constant_and_is_not_divided_by_zero(rule):
     found = scaling.measure(example(np.zeros((2, 10))), ROWS, rule)
     assert found.constant == ["x", "y"]

@@ -73,6 +73,23 @@ def test_a_subject_with_one_class_does_not_choose_the_epoch():
         assert splits.leave_one_subject_out(windows_of(has), 0, 1, stream(seed)).validation_subjects != ["s4"]
 
 
+def test_a_subject_with_one_class_chooses_the_epoch_where_nobody_else_is_left():
+    has = np.ones((4, 3))
+    has[2:, 1:] = 0
+    for seed in range(10):
+        found = splits.leave_one_subject_out(windows_of(has), 0, 2, stream(seed))
+        assert found.validation_subjects == ["s2", "s3"]  # without s1 training would lack two classes
+
+
+def test_the_two_training_subjects_of_a_class_are_not_both_held_out():
+    has = np.ones((7, 2))
+    has[3:, 1] = 0  # s1 and s2 alone have the second class, beside the tested s0
+    held_out = [splits.leave_one_subject_out(windows_of(has), 0, 3, stream(seed)) for seed in range(20)]
+    assert all(found.missing == [] for found in held_out)
+    assert all(found.validation_subjects == sorted(found.validation_subjects) for found in held_out)
+    assert any("s1" in found.validation_subjects for found in held_out)
+
+
 def test_a_subject_with_half_of_the_classes_may_choose_the_epoch():
     has = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
     for seed in range(20):  # s3 alone has two classes, s2 has less than half

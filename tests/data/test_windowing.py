@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,6 +59,10 @@ def test_paper_starts_are_the_published_loop():
         j += 6
     assert windowing.paper_starts(label, 20, 6).tolist() == expected
     assert expected[0] == 6
+
+
+def test_paper_windows_have_one_label_at_their_first_and_their_last_sample():
+    assert windowing.paper_starts(np.array([0, 0, 0, 0, 1, 1, 1, 1, 0]), 3, 1).tolist() == [1, 4, 5]
 
 
 def test_paper_windows_may_cross_a_gap_and_join_bouts():
@@ -159,7 +165,15 @@ def test_the_readers_drops_reach_the_manifest_and_the_reader_is_not_changed():
     report.drop("row too short", "a.dat: row 3", 2)
     windows = windowing.cut(recordings(recording([0] * 9), report=report), 4, 4, "sound")
     assert windows.manifest["drops"] == {"row too short": 2, "sample outside every window": 1}
-    assert dict(report.drops) == {"row too short": 2}
+    assert report == Report(Counter({"row too short": 2}), {"row too short": "a.dat: row 3"})
+    still = recording([0] * 9, signal=np.zeros((9, 2)))
+    assert windowing.cut(recordings(still, report=report), 4, 4, "sound").manifest["notes"] != report.notes == {}
+
+
+def test_a_recording_without_a_sample_is_one_without_a_window():
+    windows = windowing.cut(recordings(recording([]), recording([0] * 9, "b")), 4, 4, "sound")
+    assert windows.subjects == ["b"]
+    assert windows.manifest["first_seen"]["subject without a window"] == "subject a"
 
 
 @pytest.mark.parametrize(
