@@ -62,6 +62,20 @@ def test_a_job_ends_done_in_error_or_dead_and_costs_no_other_job():
         found = drain(made, 2)
         assert found["e"].text == "its process ended by signal SIGKILL"
         assert found["f"].text == "SpkdError: here: expected x, got y; two lines"
+        made.submit("g", {"value": 3})
+        pid = int(drain(made, 1)["g"].text.split()[1])
+    assert not psutil.pid_exists(pid)  # it was idle
+
+
+def test_a_job_for_a_process_that_died_while_it_was_idle_ends_dead():
+    made, (ours, theirs) = executor.Local(work, 1), multiprocessing.Pipe()
+    made._idle.append((SimpleNamespace(join=lambda: None, exitcode=-signal.SIGKILL), ours))
+    theirs.close()
+    made.submit("a", {})
+    assert [(o.key, o.ended, o.text) for o in made.collect(1.0)] == [
+        ("a", "died", "its process ended by signal SIGKILL")
+    ]
+    ours.close()
 
 
 def test_a_job_that_does_not_stop_when_asked_to_is_ended(tmp_path, monkeypatch):

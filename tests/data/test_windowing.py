@@ -147,6 +147,19 @@ def test_windows_of_a_sensor_at_rest_are_equal_by_nature_and_kept():
     assert windows.manifest["notes"]["equal_windows_without_motion"] == 3
 
 
+def test_minus_zero_is_zero_where_windows_are_compared():
+    signal = np.array([[0.0, 1.0], [2.0, 0.0], [-0.0, 1.0], [2.0, -0.0]], np.float32)
+    windows = windowing.cut(recordings(recording([0] * 4, signal=signal)), 2, 2, "sound")
+    assert len(windows) == windows.manifest["drops"]["duplicate window"] == 1
+
+
+def test_the_first_place_of_a_drop_is_remembered():
+    report = Report()
+    for where, n in (("a", 0), ("b", 2), ("c", 1)):
+        report.drop("bad", where, n)
+    assert (report.drops, report.first_seen) == ({"bad": 3}, {"bad": "b"})
+
+
 def test_fingerprints_are_equal_exactly_where_windows_are():
     rng = np.random.default_rng(0)
     signal = rng.integers(0, 2, size=(1, 3000)).astype(np.float32)

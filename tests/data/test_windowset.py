@@ -91,7 +91,7 @@ def test_the_digest_ignores_where_the_data_came_from():
         ({"label": np.array([0, 1, 2])}, "label from 0 to 1, got 0 to 2"),
         ({"label": np.array([-1, 0, 1])}, "label from 0 to 1, got -1 to 1"),
         ({"subject": np.array([0, 1, 2])}, "subject from 0 to 1"),
-        ({"subject": np.array([1, 0, 1])}, "ascending"),
+        ({"subject": np.array([1, 0, 1])}, "subject in ascending order, got a step back at row 1"),
         ({"starts": np.array([0, 2])}, r"\(3,\)|\(2,\)"),
         ({"signal": np.zeros((3, 10), np.float32)}, r"signal \(2, samples\)"),
     ],
