@@ -91,13 +91,14 @@ def test_a_job_that_does_not_stop_when_asked_to_is_ended(tmp_path, monkeypatch):
 
 
 def test_as_many_jobs_as_workers_run_and_those_under_way_are_asked_to_stop(monkeypatch):
-    started, asked = [], []
+    started, asked, closed = [], [], []
 
     def start(self):
         ours, theirs = multiprocessing.Pipe()
         number = len(started)
         started.append(theirs)
-        process = SimpleNamespace(terminate=lambda: asked.append(number), join=lambda *s: None, is_alive=lambda: False)
+        process = SimpleNamespace(terminate=lambda: asked.append(number), is_alive=lambda: False)
+        process.join = lambda *s: closed.append(ours.closed)
         return process, ours
 
     monkeypatch.setattr(executor.Local, "_start", start)
@@ -111,6 +112,7 @@ def test_as_many_jobs_as_workers_run_and_those_under_way_are_asked_to_stop(monke
     assert made.free()
     made.close()
     assert asked == [1]  # the other one waits for a job, and ends with its pipe
+    assert closed == [True, True]  # before anybody waits for it
     assert started[0].recv() == {}
     with pytest.raises(EOFError):
         started[0].recv()

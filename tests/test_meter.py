@@ -19,7 +19,11 @@ def test_rate_and_time_left_are_of_what_came_since_the_start(monkeypatch, capsys
     now.s = 65.0
     shown.add(30_000_000)
     assert capsys.readouterr().err == "val2017.zip: 150 of 816 MB, 8.7 MB/s, 77 s left\n"
+    now.s = 66.0
+    shown.add(1)
+    assert capsys.readouterr().err == ""  # a line every 15 s
     assert meter.Meter("a.bin", None).line().startswith("a.bin: 0 MB, ")
+    assert meter.Meter("a.bin", 5_000_000).line() == "a.bin: 0 of 5 MB, 0.0 MB/s"
 
 
 @pytest.fixture
@@ -40,6 +44,24 @@ def test_work_of_several_kinds_is_judged_by_the_pace_of_each(now):
             work.did("multiplied", block)
     # After 82 s 8 * 40 + 54 * 2 s are left, after 172 s 6 * 40 + 49 * 2 s.
     assert now.log.getvalue().splitlines() == ["answers: 16%  7 min left", "answers: 34%  6 min left"]
+
+
+def test_a_bar_stands_where_the_work_does_and_is_closed(now, monkeypatch):
+    shown, closed = SimpleNamespace(n=0.0), []
+    shown.update = lambda by: setattr(shown, "n", shown.n + by)
+    shown.set_postfix_str = lambda text, refresh: None
+    shown.close = lambda: closed.append(shown.n)
+    monkeypatch.setattr(meter, "bar", lambda **words: shown)
+    stood = []
+    with meter.Work("a", {"asked": 4}) as work:
+        for _ in range(4):
+            now.s += 10
+            work.did("asked")
+            stood.append(shown.n)
+    assert stood == [25, 50, 75, 100] and closed == [100]
+    with meter.Meter("b", 5) as bytes_of:
+        bytes_of.add(5)
+    assert closed == [100, 105]
 
 
 @pytest.mark.parametrize(
