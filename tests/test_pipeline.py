@@ -105,16 +105,6 @@ def test_recordings_of_one_data_set_are_enough_and_the_others_are_left_out_with_
         run(clone, "dvc", "repro")
 
 
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [("gs://lab/recordings", r'pip install "dvc\[gs\]"'), ("data/raw", "a folder outside data/")],
-)
-def test_a_place_that_dvc_could_not_import_from_leaves_data_dvc_as_it_is(clone, where, message):
-    before = (clone / "data.dvc").read_bytes()
-    assert re.search(message, run(clone, sys.executable, "-m", "spkd", "use-recordings", where, check=False))
-    assert (clone / "data.dvc").read_bytes() == before
-
-
 def test_what_dvc_writes_for_an_override_it_also_reads(tmp_path):
     """`dvc exp run -S` writes params.yaml anew, by its own rules of quoting, and reads that with a compiled parser."""
     shutil.copy(ROOT / "params.yaml", tmp_path)

@@ -131,11 +131,12 @@ def test_memory_beside_the_result_does_not_grow_with_the_number_of_windows():
     assert peak - 2 * sum(a.nbytes for a in stored.values()) < 100e6
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("chunk", [persistence.CHUNK_SAMPLES, 1])
-def test_a_window_that_is_not_finite_is_refused_by_its_number(chunk, monkeypatch):
+def test_a_window_that_is_not_finite_is_refused_by_its_number(chunk, value, monkeypatch):
     monkeypatch.setattr(persistence, "CHUNK_SAMPLES", chunk)
     signal = gait(5, 2, 400)
-    signal[1, 250] = np.nan
+    signal[1, 250] = value
     with pytest.raises(SpkdError, match="window 2: expected finite values"):
         prepare(window_set(signal, length=100, step=100), SETTINGS)
 
