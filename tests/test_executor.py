@@ -62,20 +62,35 @@ def test_a_job_ends_done_in_error_or_dead_and_costs_no_other_job():
         found = drain(made, 2)
         assert found["e"].text == "its process ended by signal SIGKILL"
         assert found["f"].text == "SpkdError: here: expected x, got y; two lines"
-        made.submit("g", {"value": 3})
-        pid = int(drain(made, 1)["g"].text.split()[1])
-    assert not psutil.pid_exists(pid)  # it was idle
+        pids = set()
+        for key in ("g", "h"):
+            made.submit(key, {"value": 3})
+            pids.add(int(drain(made, 1)[key].text.split()[1]))
+    (pid,) = pids  # the one that was idle
+    assert not psutil.pid_exists(pid)
 
 
-def test_a_job_for_a_process_that_died_while_it_was_idle_ends_dead():
+@pytest.mark.parametrize(("exitcode", "how"), [
+    (-signal.SIGKILL, "by signal SIGKILL"), (3, "with exit status 3"), (0, "with exit status 0"),
+])  # fmt: skip
+@pytest.mark.parametrize("before", [True, False])
+def test_a_job_whose_process_dies_before_or_after_it_was_sent_there_ends_dead(before, exitcode, how):
     made, (ours, theirs) = executor.Local(work, 1), multiprocessing.Pipe()
-    made._idle.append((SimpleNamespace(join=lambda: None, exitcode=-signal.SIGKILL), ours))
-    theirs.close()
+    made._idle.append((SimpleNamespace(join=lambda: None, exitcode=exitcode), ours))
+    if before:
+        theirs.close()
     made.submit("a", {})
-    assert [(o.key, o.ended, o.text) for o in made.collect(1.0)] == [
-        ("a", "died", "its process ended by signal SIGKILL")
-    ]
+    theirs.close()
+    assert [(o.key, o.ended, o.text) for o in made.collect(1.0)] == [("a", "died", f"its process ended {how}")]
     ours.close()
+
+
+def test_a_worker_that_was_asked_to_stop_is_not_disturbed_by_a_second_signal(monkeypatch):
+    ignored = []
+    monkeypatch.setattr(executor.signal, "signal", lambda number, handler: ignored.append((number, handler)))
+    with pytest.raises(KeyboardInterrupt, match="signal SIGTERM"):
+        executor._interrupt(signal.SIGTERM, None)
+    assert ignored == [(signal.SIGTERM, signal.SIG_IGN), (signal.SIGINT, signal.SIG_IGN)]
 
 
 def test_a_job_that_does_not_stop_when_asked_to_is_ended(tmp_path, monkeypatch):

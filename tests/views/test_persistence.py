@@ -131,6 +131,17 @@ def test_memory_beside_the_result_does_not_grow_with_the_number_of_windows():
     assert peak - 2 * sum(a.nbytes for a in stored.values()) < 100e6
 
 
+def test_the_settings_of_prepare_are_those_that_change_what_it_gives():
+    windows, other = (
+        window_set(gait(5, 2, 400), 100, 100),
+        Settings(size=9, spread=0.1, low=0, high=2, min_lifetime=0.3),
+    )
+    plain = prepare(windows, SETTINGS)["points"]
+    for name in Settings.model_fields:
+        changed = prepare(windows, SETTINGS.model_copy(update={name: getattr(other, name)}))["points"]
+        assert np.array_equal(plain, changed) is (name not in persistence.PREPARED), name
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("chunk", [persistence.CHUNK_SAMPLES, 1])
 def test_a_window_that_is_not_finite_is_refused_by_its_number(chunk, value, monkeypatch):
