@@ -11,6 +11,7 @@ import pytest
 
 from spkd import plugin
 from spkd.__main__ import run
+from spkd.cli.fetch import fetch_entries
 from spkd.errors import SpkdError
 
 
@@ -56,6 +57,13 @@ def test_a_uci_source_is_fetched_from_a_mirror(project, monkeypatch, capsys):
         server.server_close()
     assert (project / "data" / "fetched" / "chest" / "chest.zip").read_bytes() == content
     assert marker(project, "chest")["files"] == [{"file": "chest.zip", "size": len(content), "digest": None}]
+
+
+def test_one_file_is_no_mirror_of_several(monkeypatch, tmp_path):
+    entries = [{"url": f"https://archive.example/{name}.zip"} for name in "ab"]
+    monkeypatch.setattr("spkd.cli.fetch.plugin.describe", lambda shelf, name: ("", {"FETCH": entries}))
+    with pytest.raises(SpkdError, match="--url: expected a folder .ending in /."):
+        fetch_entries("chest", tmp_path, "http://mirror/a.zip")
 
 
 def test_a_source_that_is_not_public_says_so(project):

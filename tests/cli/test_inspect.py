@@ -7,6 +7,7 @@ import pytest
 
 from spkd.cli import inspect
 from spkd.data import inspection, windowset
+from spkd.errors import SpkdError
 
 
 @pytest.fixture
@@ -16,10 +17,17 @@ def settings(tmp_path, monkeypatch, waves):
     return SimpleNamespace(dataset="waves", datasets={"waves": None})
 
 
-def test_a_picture_is_drawn_and_said(settings, tmp_path, capsys):
-    assert inspect.main([], settings, {}) == 0
+@pytest.mark.parametrize(("words", "dataset"), [([], "waves"), (["waves"], "other")])
+def test_a_picture_is_drawn_and_said(settings, tmp_path, capsys, words, dataset):
+    settings.dataset = dataset
+    assert inspect.main(words, settings, {}) == 0
     assert (tmp_path / "data" / "inspect" / "waves.png").read_bytes().startswith(b"\x89PNG")
     assert "SIMULATED" in capsys.readouterr().out
+
+
+def test_a_data_set_that_is_none_is_refused_with_the_nearest(settings):
+    with pytest.raises(SpkdError, match="expected a data set of params.yaml, got 'wave'; did you mean 'waves'"):
+        inspect.main(["wave"], settings, {})
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_one_before_and_nothing_else(settings, tmp_path, monkeypatch):

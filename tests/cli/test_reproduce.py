@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from spkd.cli import reproduce as command
+from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.reproduction.judge import Verdict
 from spkd.experiment import reproduce
@@ -53,3 +54,11 @@ def test_another_device_and_thread_count_are_handed_on(call):
 def test_the_exit_status_says_the_verdict(call, capsys, status, code):
     assert call({}, status)[0] == code
     assert f"{status} (level 1): why" in capsys.readouterr().out
+
+
+def test_a_call_without_a_run_and_threads_that_are_no_number_are_refused(call):
+    with pytest.raises(SpkdError, match="--threads: expected a number of CPU threads, got 'all'"):
+        call({"threads": "all"})
+    settings = SimpleNamespace(reproduce=SimpleNamespace(run_id="none"))
+    with pytest.raises(SpkdError, match="expected a run id or a bundle file, got none"):
+        command.main([], settings, {}, {})

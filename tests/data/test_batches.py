@@ -117,7 +117,8 @@ def test_the_file_has_no_name_and_is_gone_with_its_windows(windows, tmp_path):
 
 
 def test_a_disk_without_room_for_the_scaled_signal_is_refused_before_a_byte_is_written(windows, tmp_path, monkeypatch):
-    monkeypatch.setattr(scaled.memory, "disk_bytes", lambda _: 4 * windows.signal.size - 1)
+    room = {tmp_path: 4 * windows.signal.size - 1}
+    monkeypatch.setattr(scaled.memory, "disk_bytes", lambda folder: room[folder])
     monkeypatch.setattr(scaled.tempfile, "TemporaryFile", None)
     with pytest.raises(SpkdError, match=r"scaled copy of the signal.*raise train.windows_gib"):
         batches.DeviceWindows(windows, measured(windows, "training"), "cpu", 1, tmp_path)

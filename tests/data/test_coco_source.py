@@ -79,8 +79,15 @@ def test_val2017_becomes_folders_without_archives_and_without_captions(mirror, t
 def test_what_is_unpacked_is_not_downloaded_again(mirror, tmp_path):
     coco_source.obtain("val2017", FILES, tmp_path, mirror[0])
     n = len(mirror[1])
+    (tmp_path / "val2017.zip").write_bytes(b"of a process that was killed before it deleted it")
     coco_source.obtain("val2017", FILES, tmp_path, mirror[0])
     assert len(mirror[1]) == n == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["annotations", "val2017"]
+
+
+def test_one_file_is_no_mirror_of_several(tmp_path):
+    with pytest.raises(SpkdError, match="--url: expected a folder .ending in /."):
+        coco_source.obtain("val2017", FILES, tmp_path, "http://mirror/val2017.zip")
 
 
 def test_a_wrong_archive_leaves_no_folder_and_the_good_one_stays(mirror, tmp_path):

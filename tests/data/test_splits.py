@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from spkd.data import splits, windowset
 from spkd.data.split_settings import LeaveOneSubjectOut, SubjectFractions
@@ -153,6 +154,12 @@ def test_the_settings_choose_the_rule():
     assert splits.split(EVERYBODY, one_out, 3, stream()).test_subjects == ["s3"]
     shares = SubjectFractions(rule="subject_fractions", train_fraction=0.5, test_fraction=0.5, validation_subjects=1)
     assert len(splits.split(EVERYBODY, shares, 3, stream()).test_subjects) == 4
+
+
+def test_no_validation_subject_may_be_asked_for_and_fewer_may_not():
+    LeaveOneSubjectOut(rule="leave_one_subject_out", validation_subjects=0)
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        LeaveOneSubjectOut(rule="leave_one_subject_out", validation_subjects=-1)
 
 
 def test_a_subject_or_a_window_in_two_parts_is_refused():
