@@ -88,8 +88,8 @@ def test_units_decide_nothing_and_rounding_is_no_spread(rule):
 
 @pytest.mark.parametrize("rule", ["training", "paper", "subject"])
 def test_a_small_spread_beside_a_large_mean_is_measured_in_double_precision(rule):
-    signal = 4096 + np.array([[0, 0, 1, 0, 0, 1, 0, 0, 1, 0]] * 2) / 512
-    assert scaling.measure(example(signal), np.array([2]), rule).std[-1] == pytest.approx(np.std([0, 0, 1, 0]) / 512)
+    signal = 4096 + np.array([[0, 0, 1, 0, 0, 1, 0, 0, 1, 0]] * 2) / 1024
+    assert scaling.measure(example(signal), np.array([2]), rule).std[-1] == pytest.approx(np.std([0, 0, 1, 0]) / 1024)
 
 
 @pytest.mark.parametrize("rule", ["training", "paper", "subject"])
