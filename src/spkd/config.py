@@ -282,7 +282,7 @@ def comments(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     found: dict[str, str] = {}
 
-    def visit(node: yaml.Node, prefix: str) -> None:
+    def visit(node: yaml.Node | None, prefix: str) -> None:
         if not isinstance(node, yaml.MappingNode):
             return
         for key, value in node.value:
@@ -294,7 +294,5 @@ def comments(path: Path) -> dict[str, str]:
                 found[name] = text.strip()
             visit(value, f"{name}.")
 
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=Loader)
-    if root is not None:
-        visit(root, "")
+    visit(yaml.compose(path.read_text(encoding="utf-8"), Loader=Loader), "")
     return found
