@@ -103,6 +103,11 @@ def test_a_wrong_value_of_several_kinds_is_named_as_the_file_has_it(given, messa
         config.check(Settings, config.resolve(config.read(ROOT / "params.yaml"), given), "")
 
 
+def test_a_part_without_an_entry_is_refused_with_the_nearest():
+    with pytest.raises(SpkdError, match="params.yaml: views: expected an entry 'gaff', got none; did you mean 'gaf'"):
+        config.part("views", "gaff", {"views": {"gaf": {}, "signal": {}}})
+
+
 def test_a_missing_value_is_not_filled_in():
     with pytest.raises(SpkdError, match=r"train\.lr.*got nothing; write it there; if it was deleted, `git show HEAD:"):
         config.check(Tiny, {"train": {"epochs": 1}}, "")
@@ -137,6 +142,27 @@ def test_overrides_are_read_as_yaml_with_space_or_equals_sign():
 def test_a_key_without_a_value_is_refused():
     with pytest.raises(SpkdError, match="a value after the key"):
         config.overrides(["--train.epochs"])
+
+
+def test_a_number_of_any_kind_stays_one_and_yes_is_none():
+    tree = {"rate": 0.5, "n": 3}
+    for given, kept in ((1, 1.0), (True, True), (None, None)):
+        config.put(tree, "rate", given, "command line")
+        assert tree["rate"] is kept or (type(tree["rate"]), tree["rate"]) == (float, kept)
+        tree["rate"] = 0.5
+    config.put(tree, "n", 1, "command line")
+    assert type(tree["n"]) is int
+
+
+def test_what_lies_below_a_value_is_nothing_and_an_empty_mapping_is_a_value():
+    tree = {"a": {"b": 5, "c": {}}}
+    assert (config.at(tree, "a.b"), config.at(tree, "a.b.c"), config.at(tree, "x.y")) == (5, None, None)
+    assert list(config.leaves(tree)) == [("a.b", 5), ("a.c", {})]
+
+
+def test_a_value_is_dumped_on_one_line_as_it_would_be_typed():
+    assert [config.dump(value) for value in (5, "a b", True, [1, 2])] == ["5", "a b", "true", "[1, 2]"]
+    assert "\n" not in config.dump([f"gaf:wrn16-{k}" for k in range(40)])
 
 
 @pytest.mark.parametrize("value", [1, 0.5, True, None, "a b", ["x:y", "z"], {"sp": 200.0}])

@@ -568,10 +568,21 @@ def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pyt
     out = data.parent / "sheet.png"
     with pytest.raises(SpkdError, match="--sheet: expected a file that ends in"):
         check_labels.main([str(data)], settings, tree, {"sheet": "s"})
+    assert capsys.readouterr().out == ""  # before anything is looked at
     summary = data.parent / "no folder yet" / "summary.json"
     assert check_labels.main([str(make_set(name="fine"))], settings, tree, {"json": str(summary)}) == 0
     assert json.loads(summary.read_text())["problems"] == []
     assert check_labels.main([str(make_set(name="good"))], settings, tree, {"sheet": str(out)}) == 0 and out.is_file()
+
+
+def test_the_command_compares_with_the_json_that_it_is_given(
+    data_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, given = check(data_set), []
+    monkeypatch.setattr(preflight, "check", lambda data, annotations, **limits: given.append(annotations) or report)
+    tree = config.resolve(config.read(Path(__file__).parents[3] / "params.yaml"), {})
+    check_labels.main([str(data_set)], config.check(Settings, tree, ""), tree, {"val-json": "v.json"})
+    assert given == [{"val": Path("v.json")}]
 
 
 def test_the_command_counts_the_classes_that_the_data_set_of_the_settings_is_trained_on(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from spkd.cli import clean_up
+from spkd.cli import clean_up, upload
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.outbox import Delivery, Outbox, this_process
@@ -222,6 +222,19 @@ def test_a_project_behind_a_link_is_known_by_both_names(here):
 def test_a_project_in_a_folder_of_a_repository_is_known_by_both(here):
     stuck = opened_by_mlflow(f"file://{here}#part")
     assert tracking.clean_up(10, here / "part") == [stuck]
+
+
+def test_clean_up_closes_the_runs_of_dead_processes_in_the_runs_folder(here, capsys):
+    dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
+    assert clean_up.main([], SimpleNamespace(run=SimpleNamespace(folder="runs")), {}, {}) == 0
+    assert "1 killed runs closed, 0 runs without a process marked: none" in capsys.readouterr().out
+
+
+def test_upload_sends_what_lies_in_the_folder_that_is_named(here, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(tracking, "upload", lambda folder: asked.append(folder) or 4)
+    assert upload.main(["runs/one"], None, {}) == 0
+    assert asked == [Path("runs/one")] and capsys.readouterr().out == "4 events sent\n"
 
 
 def test_minutes_that_are_no_number_are_an_error(here):
