@@ -64,11 +64,24 @@ def test_the_marker_beside_the_archive_makes_the_origin_simulated(tmp_path: Path
 
 @pytest.mark.parametrize(
     "bad",
-    ["1,2,3,4", "1,2,3,4,1,6", "1,2,x,4,1", "1,2,,4,1", "1,2,nan,4,1", "1,2,3,4,8", "1,2,3,4,1.5", "1,2,3,4,-1", ""],
+    [
+        "1,2,3,4",
+        "1,2,3,4,1,6",
+        "1,2,x,4,1",
+        "1,2,,4,1",
+        "1,2,nan,4,1",
+        "1,2,3,4,8",
+        "1,2,3,4,1.5",
+        "1,2,3,4,-1",
+        "",
+        "  ",
+        "1,2,3,4e38,1e39",
+        "1,2,3,1_0,1",
+    ],
 )
 def test_a_bad_row_is_an_error_that_names_file_and_line(tmp_path: Path, bad: str) -> None:
     with pytest.raises(SpkdError, match=r"3\.csv:3: expected seq,x,y,z,label"):
-        read(tmp_path, "0,1,2,3,1\n1,1,2,3,0\n" + bad + "\n2,1,2,3,1\n")
+        read(tmp_path, "0,1,2,3,1\r\n+1, 1,2.5, 3.,0\n" + bad + "\n2,1,2,3,1\n")
 
 
 def test_an_empty_subject_is_an_error(tmp_path: Path) -> None:

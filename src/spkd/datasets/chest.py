@@ -97,24 +97,23 @@ def _members(path: Path, names: list[str]) -> dict[int, str]:
 
 def _recording(subject: str, text: bytes, where: str) -> Recording:
     """One subject's file. `seq` must be a number and is not used: it has 5 digits, so it repeats from 100,000 on."""
-    try:
-        rows = np.loadtxt(io.BytesIO(text or b"empty"), delimiter=",", dtype=np.float32, comments=None, ndmin=2)
-    except (ValueError, UnicodeDecodeError):
-        rows = np.empty((0, 0), np.float32)
-    n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
-    numbers = rows.shape == (n_lines, 5) and np.isfinite(rows).all()
-    if not numbers or not np.isin(rows[:, 4], range(len(CLASSES) + 1)).all():
-        line, got = _first_bad_line(text)
+    rows = _table(text)
+    if rows is None:
+        line, got = next((n, line) for n, line in enumerate(text.split(b"\n"), 1) if _table(line) is None)
         expected = f"seq,x,y,z,label with label 0 to {len(CLASSES)}"
-        raise SpkdError(f"{where}:{line}", expected, repr(got), "fetch the archive again or correct that line")
+        do = "fetch the archive again or correct that line"
+        raise SpkdError(f"{where}:{line}", expected, repr(got.decode("utf-8", "replace")[:80]), do)
     label = np.where(rows[:, 4] == 0, UNLABELLED, rows[:, 4] - 1).astype(np.int16)
     return Recording(subject, where, rows[:, 1:4].copy(), label, np.zeros(len(rows), np.int32))
 
 
-def _first_bad_line(text: bytes) -> tuple[int, str]:
-    """Number (from 1) and text of the first line that is not five numbers with a known label."""
-    row = re.compile(rb"(?:-?\d+(?:\.\d+)?(?:e[+-]?\d+)?,){4}[0-%d]\r?" % len(CLASSES))
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not row.fullmatch(line):
-            return number, line.decode("utf-8", "replace")[:80]
-    return 1, "an empty file"
+def _table(text: bytes) -> np.ndarray | None:
+    """(lines, 5) float32 of lines that are five numbers each, the last one a known label; None of any others."""
+    try:
+        content = io.BytesIO(text.strip() or b"empty")
+        rows: np.ndarray = np.loadtxt(content, delimiter=",", dtype=np.float32, comments=None, ndmin=2)
+    except (ValueError, UnicodeDecodeError):
+        return None
+    n_lines = text.count(b"\n") + (not text.endswith(b"\n"))
+    numbers = rows.shape == (n_lines, 5) and np.isfinite(rows).all()
+    return rows if numbers and np.isin(rows[:, 4], range(len(CLASSES) + 1)).all() else None
