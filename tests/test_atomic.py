@@ -158,3 +158,27 @@ def test_a_full_disk_is_told_with_the_name_of_what_was_to_be_written(tmp_path, k
     with pytest.raises(OSError) as named, getattr(atomic, kind)(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/b")
     assert named.value.filename == "/elsewhere/b"
+
+
+def test_a_removed_folder_is_gone_whole_wherever_the_process_dies_and_so_is_that_of_an_earlier_one(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+
+    def filled():
+        (folder / "outbox").mkdir(parents=True)
+        (folder / "outbox" / "events.jsonl").touch()
+
+    def killed(path, ignore_errors):
+        if path.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic.os, "getpid", lambda: 7)  # a container gives the same few numbers again and again
+    filled()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(atomic.shutil, "rmtree", killed)
+        atomic.remove(folder)
+    assert not folder.exists() and [path.suffix for path in tmp_path.iterdir()] == [f".{atomic.GONE}"]
+    filled()
+    atomic.remove(folder)
+    assert list(tmp_path.iterdir()) == []

@@ -164,23 +164,3 @@ def test_events_that_a_power_cut_took_after_they_had_arrived_are_delivered_once_
     assert again.events_path.stat().st_size > len(text)
     assert again.delivery == Delivery("uri", "run", 0, ["a refusal"])
     assert [event["step"] for _, event in again.read(again.delivery.sent)] == [0, *range(1, 9)]
-
-
-def test_a_cleared_outbox_is_gone_whole_wherever_the_process_dies_and_so_is_that_of_an_earlier_one(
-    tmp_path, monkeypatch
-):
-    def killed(path, ignore_errors=False):
-        if not ignore_errors:
-            raise KeyboardInterrupt
-
-    box = Outbox(tmp_path)
-    box.append("open")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(outbox.os, "getpid", lambda: 7)
-        patched.setattr(outbox.shutil, "rmtree", killed)
-        box.clear()
-    assert not box.root.exists() and outbox.find(tmp_path) == []
-    box.append("open")
-    monkeypatch.setattr(outbox.os, "getpid", lambda: 7)  # a container gives the same few numbers again and again
-    box.clear()
-    assert list(tmp_path.iterdir()) == []
