@@ -251,6 +251,8 @@ def test_what_a_preset_replaces_is_told_but_not_what_the_command_line_sets(tree)
 def test_of_a_preset_only_what_the_command_reads_is_told(tree):
     tree["presets"]["long"] |= {"beta.sp": 1.0, "datasets.a.scaling": "paper"}
     assert config.preset_line(tree, {"preset": "long"}, ("beta",)) == "preset long: beta.sp 1.0 (not 200.0)"
+    assert config.preset_line(tree, {"preset": "long", "beta": {"at": 1000.0}}, ("beta",)) == ""
+    assert config.preset_line(tree, {"preset": "long", "bet": 1}, ("beta",)) == "preset long: beta.sp 1.0 (not 200.0)"
     assert "datasets.a.scaling" in config.preset_line(tree, {"preset": "long"}, ("dataset",))
 
 

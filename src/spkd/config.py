@@ -171,7 +171,8 @@ def preset_line(tree: dict[str, Any], given: dict[str, Any], sections: Sequence[
         useful = ", ".join(name for name, values in used.items() if values or not tree["presets"][name])
         got = f"{preset!r}, which sets none of them"
         raise SpkdError("preset", f"one for the settings that this command reads: {useful}", got, "choose one of those")
-    replaced = {k: v for k, v in used[preset].items() if k not in given and own.get(k) != v}
+    whole = tuple(f"{key}." for key in given)
+    replaced = {k: v for k, v in used[preset].items() if not f"{k}.".startswith(whole) and own.get(k) != v}
     words = ", ".join(f"{key} {dump(value)} (not {dump(own.get(key))})" for key, value in replaced.items())
     return f"preset {preset}: {words}" if words else ""
 
