@@ -140,15 +140,14 @@ def test_simkd_with_two_teachers_is_refused(trained, teachers):
         student.card(made, teachers(made))
 
 
-def test_simkd_of_a_student_that_is_no_wide_resnet_is_refused(trained, teachers, monkeypatch):
-    made = trained.plan("student", **BASELINES["simkd"])
-    own, plain = teachers(made), plan.card(made)
-    other = replace(plain, network_settings={"model": "smallnet", "width": 8})
-    monkeypatch.setattr(plan, "card", lambda _: other)
+def test_simkd_of_a_student_that_is_no_wide_resnet_is_refused_before_a_teacher_is_trained(trained):
+    settings, tree = trained.settings(**BASELINES["simkd"])
+    student.require(settings, tree)
+    tree["networks"][settings.student.network] = {"model": "smallnet", "width": 8}
     with pytest.raises(
         SpkdError, match=r"student\.network: expected a wide_resnet, which reused_classifier is made of, "
     ):
-        student.card(made, own)
+        student.require(settings, tree)
 
 
 def test_an_annealed_student_of_simkd_starts_from_the_scratch_encoder(trained, teachers):

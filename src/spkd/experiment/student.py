@@ -6,6 +6,7 @@ behind a projector); with it, the weights, their card and every result are those
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +36,9 @@ def require(settings: Settings, raw: dict[str, Any]) -> None:
         wanted = objective(distill, raw, n_teachers)
         wanted.shares(n_teachers)
         tap_names, _ = wanted.tapped()
-        if _remade(distill, n_teachers) is None:
+        if (remade := _remade(distill, n_teachers)) is not None:
+            _require_made_of(remade, model.network, raw["networks"][model.network])
+        else:
             _require_layers(model.network, json.dumps(raw["networks"][model.network]), model.view, tuple(tap_names))
 
 
@@ -73,15 +76,19 @@ def _remade(distill: Distill, n_teachers: int) -> str | None:
     return None
 
 
+def _require_made_of(model: str, network: str, entry: Mapping[str, Any]) -> None:
+    """Raise SpkdError where the file of models/ that a loss names cannot be made of the student's network."""
+    wanted = plugin.load("models", model).REMAKES
+    if (own := entry.get("model")) != wanted:
+        do = f"choose a network of `networks` with model {wanted}, or leave the loss out of distill.beta"
+        raise SpkdError("student.network", f"a {wanted}, which {model} is made of", f"{network} ({own})", do)
+
+
 def card(made: Plan, teachers: list[Ancestor]) -> Card:
     """What travels with the weights of this run's network."""
     plain, model = plan.card(made), _remade(made.settings.distill, len(teachers))
     if model is None:
         return plain
-    wanted, own = plugin.load("models", model).REMAKES, plain.network_settings["model"]
-    if own != wanted:
-        do = f"choose a network of `networks` with model {wanted}, or leave the loss out of distill.beta"
-        raise SpkdError("student.network", f"a {wanted}, which {model} is made of", f"{plain.network} ({own})", do)
     channels = teachers[0].network.get_submodule("head").in_features
     return replace(plain, network_settings={**plain.network_settings, "model": model, "teacher_channels": channels})
 
