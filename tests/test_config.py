@@ -295,9 +295,8 @@ def test_the_published_presets_have_the_weights_of_their_data():
     for dataset, preset, lambda_, beta in (("pamap2", "paper", 0.99, 200), ("geneactiv", "paper-geneactiv", 0.7, 700)):
         tree = config.resolve(raw, {"preset": preset, "dataset": dataset})
         config.require_expected(tree, ("dataset", "train"))
-        assert (tree["distill"]["lambda"], tree["distill"]["beta"], tree["train"]["schedule"]) == (
-            lambda_, {"sp": beta}, "paper",
-        )  # fmt: skip
+        distill = tree["distill"]
+        assert (distill["lambda"], distill["beta"]["sp"], tree["train"]["schedule"]) == (lambda_, beta, "paper")
 
 
 def test_presets_that_are_gone_are_missed_by_name(tree):

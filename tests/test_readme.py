@@ -46,7 +46,7 @@ def test_every_command_and_every_key_exists():
             config.resolve(tree, {key: yaml.safe_load(value)})
 
 
-@pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "sample").iterdir()))
+@pytest.mark.parametrize("name", sorted(page.parent.name for page in (ROOT / "sample").glob("*/README.md")))
 def test_the_commands_in_the_readme_of_a_sample_exist(name):
     tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     text = (ROOT / "sample" / name / "README.md").read_text(encoding="utf-8")
