@@ -100,8 +100,13 @@ def test_a_file_that_cannot_be_kept_leaves_no_part_of_it(tmp_path):
 def test_this_process_is_alive_and_its_pid_with_another_start_time_is_not():
     me = outbox.this_process()
     assert outbox.is_alive(me)
-    assert not outbox.is_alive({**me, "started_s": me["started_s"] - 10})
-    assert not outbox.is_alive({**me, "started_s": me["started_s"] + 10})
+    for later_s in (-10, 10):
+        assert not outbox.is_alive({**me, "started_s": me["started_s"] + later_s, "since_boot": "another"})
+
+
+def test_a_process_is_alive_though_the_clock_was_set_since_it_began():
+    me = outbox.this_process()
+    assert outbox.is_alive({**me, "started_s": me["started_s"] - 3600})
 
 
 def test_a_process_of_another_host_counts_as_alive():

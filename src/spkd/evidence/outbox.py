@@ -24,6 +24,7 @@ from spkd.errors import SpkdError
 
 NAME = "outbox"
 START_TOLERANCE_S = 2.0
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 NPY = b"\x93NUMPY"  # an image is kept as an .npy file, which begins so
 
 
@@ -41,8 +42,16 @@ class Delivery:
 
 
 def this_process() -> dict[str, Any]:
-    """What identifies this process later: host, pid and the start time of that pid [s since 1970]."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started_s": psutil.Process().create_time()}
+    """What identifies this process later: host, pid and its start, by the clock [s since 1970] and since boot."""
+    me = psutil.Process()
+    found = {"host": socket.gethostname(), "pid": me.pid, "started_s": me.create_time()}
+    return {**found, "since_boot": _since_boot(me)}
+
+
+def _since_boot(process: psutil.Process) -> str:
+    """Which boot a process is of, and its seconds since: what no change of the clock moves."""
+    boot = BOOT.read_text(encoding="ascii").strip() if BOOT.is_file() else ""
+    return f"{boot} {process.create_time() - psutil.boot_time():.2f}"
 
 
 def is_alive(process: dict[str, Any]) -> bool:
@@ -55,6 +64,7 @@ def is_alive(process: dict[str, Any]) -> bool:
     try:
         found = psutil.Process(process["pid"])
         same = abs(found.create_time() - process["started_s"]) < START_TOLERANCE_S
+        same = same or process.get("since_boot") == _since_boot(found)  # where the clock was set meanwhile
         return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -44,7 +44,7 @@ def test_a_run_killed_by_sigkill_is_marked_and_delivered_by_the_next_command(her
 def dead_outbox(here, uri, run_id=""):
     """The local copy of a run whose process died before anything was delivered."""
     box = Outbox(here / "runs" / "dead")
-    gone = {**this_process(), "started_s": 1.0}
+    gone = {**this_process(), "started_s": 1.0, "since_boot": ""}
     box.append("open", name="dead", experiment="test", process=gone, tags={})
     box.append("metrics", values={"loss": 0.5}, step=0)
     box.close()
@@ -90,7 +90,11 @@ def test_the_folder_of_a_finished_training_goes_with_its_late_upload(here, kind,
     run_id = store.client().create_run("0").info.run_id
     box = Outbox(here / "runs" / "late")
     box.append(
-        "open", name="late", experiment="Default", process={**this_process(), "started_s": 1.0}, tags={"kind": kind}
+        "open",
+        name="late",
+        experiment="Default",
+        process={**this_process(), "started_s": 1.0, "since_boot": ""},
+        tags={"kind": kind},
     )
     box.append("end", status=status)
     box.close()
@@ -240,6 +244,14 @@ def test_upload_sends_what_lies_in_the_folder_that_is_named(here, monkeypatch, c
 def test_minutes_that_are_no_number_are_an_error(here):
     with pytest.raises(SpkdError, match=r"--minutes: expected a number, got 'ten'"):
         clean_up.main([], SimpleNamespace(run=SimpleNamespace(folder="runs")), {}, {"minutes": "ten"})
+
+
+def test_a_run_is_known_to_go_on_though_the_clock_was_set_since_it_began(here):
+    with tracking.open_run("run", here / "runs" / "run", "test") as run:
+        pass
+    host, pid, started_s = tracking.get(run.id).tags["process"].rsplit(":", 2)
+    tracking.retag(run.id, {"process": f"{host}:{pid}:{float(started_s) - 3600}"})
+    assert tracking.is_alive(tracking.get(run.id).tags)
 
 
 def test_clean_up_marks_runs_whose_process_and_local_copy_are_gone(here):

@@ -90,7 +90,7 @@ def open_run(
 def _writer(process: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """The tags by which a later command finds out whether anybody still writes to a run, and where."""
     who = f"{process['host']}:{process['pid']}:{process['started_s']:.2f}"
-    return {"process": who, "outbox": str(folder.absolute())}
+    return {"process": who, "process.since_boot": process["since_boot"], "outbox": str(folder.absolute())}
 
 
 def _point(box: Outbox, made: MlflowClient, uri: str, run_id: str) -> None:

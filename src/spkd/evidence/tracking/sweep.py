@@ -163,7 +163,8 @@ def is_alive(tags: Mapping[str, str]) -> bool:
     if "process" not in tags:
         return False
     host, pid, started_s = tags["process"].rsplit(":", 2)
-    return outboxes.is_alive({"host": host, "pid": int(pid), "started_s": float(started_s)})
+    known = {"host": host, "pid": int(pid), "started_s": float(started_s)}
+    return outboxes.is_alive({**known, "since_boot": tags.get("process.since_boot")})
 
 
 def adopt(run_ids: Iterable[str], parent: str) -> None:
