@@ -1,10 +1,12 @@
 """The comparison page: what it holds, by hand-made records; nothing of a run reaches it unescaped."""
 
 import base64
+import contextlib
 import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,6 +149,25 @@ def test_the_table_names_every_data_set_of_its_runs_once(capsys):
     runs = [run("a", k, tags={"data.dataset": name}) for k, name in enumerate(["pamap2", "chest", "pamap2"])]
     compare.tell(runs)
     assert "\npamap2 | chest: accuracy on test subjects" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("origins", "origin"), [
+    (("simulated", "UCI 231"), "simulated"), (("UCI 231", "UCI 287"), "recorded"),
+])  # fmt: skip
+def test_one_simulated_run_makes_a_comparison_simulated(tmp_path, monkeypatch, capsys, origins, origin):
+    runs, given = [run("a", k, tags={"data.origin": one}) for k, one in enumerate(origins)], []
+    compare.tell(runs)
+    assert (document.SIMULATED in capsys.readouterr().out) is (origin == "simulated")
+    made = SimpleNamespace(id="c", params=lambda tree: None, text=lambda text, name: None)
+    monkeypatch.setattr(compare.tracking, "sweep", lambda folder: [])
+    monkeypatch.setattr(compare.tracking, "forget", lambda folder: None)
+    opened = contextlib.nullcontext(made)
+    monkeypatch.setattr(compare.tracking, "open_run", lambda *words, tags, fresh: given.append(tags) or opened)
+    settings = SimpleNamespace(
+        compare=SimpleNamespace(out=str(tmp_path / "c.html")), tracking=SimpleNamespace(experiment="e")
+    )
+    compare.write("page", runs, settings, {"compare": {}}, tmp_path)
+    assert [tags["data.origin"] for tags in given] == [origin]
 
 
 def test_a_run_that_recorded_nothing_but_a_result_still_has_its_row():
