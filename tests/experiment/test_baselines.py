@@ -150,6 +150,13 @@ def test_simkd_of_a_student_that_is_no_wide_resnet_is_refused_before_a_teacher_i
         student.require(settings, tree)
 
 
+def test_simkd_of_a_teacher_without_a_linear_head_is_refused(trained, teachers):
+    made = trained.plan("student", **BASELINES["simkd"])
+    own = [replace(teachers(made)[0], network=torch.nn.Identity())]
+    with pytest.raises(SpkdError, match="teacher gaf-wrn16-1: expected a linear layer `head`, .* got NoneType"):
+        student.card(made, own)
+
+
 def test_an_annealed_student_of_simkd_starts_from_the_scratch_encoder(trained, teachers):
     made = trained.plan("student", **BASELINES["simkd"])
     scratch = lineage.load(made, trained.scratch, "init", trained.folder / "scratch")

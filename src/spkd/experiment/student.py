@@ -89,8 +89,13 @@ def card(made: Plan, teachers: list[Ancestor]) -> Card:
     plain, model = plan.card(made), _remade(made.settings.distill, len(teachers))
     if model is None:
         return plain
-    channels = teachers[0].network.get_submodule("head").in_features
-    return replace(plain, network_settings={**plain.network_settings, "model": model, "teacher_channels": channels})
+    head = getattr(teachers[0].network, "head", None)
+    if not isinstance(head, torch.nn.Linear):
+        do = "call its classifier so, choose another teacher, or leave the loss out of distill.beta"
+        expected = "a linear layer `head`, which the student keeps"
+        raise SpkdError(f"teacher {teachers[0].name}", expected, type(head).__name__, do)
+    more = {"model": model, "teacher_channels": head.in_features}
+    return replace(plain, network_settings={**plain.network_settings, **more})
 
 
 def network(made: Plan, teachers: list[Ancestor], scratch: Ancestor | None) -> torch.nn.Module:
