@@ -74,9 +74,8 @@ class SpCriterion:
             return
         for t in self.of_teacher:
             if why := features.is_dead(teacher[t]):
-                raise SpkdError(
-                    "detect.distill.teacher", "a trained teacher", why, "give the weights of a trained detector"
-                )
+                do = "train a plain `detect` for longer, which is then the latest, or name trained weights or run:<id>"
+                raise SpkdError("detect.distill.teacher", "a trained teacher", why, do)
         self.checked = True
 
 
