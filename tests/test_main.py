@@ -48,6 +48,11 @@ def test_help_says_value_meaning_and_unit(capsys):
     assert "0.0001" in line and "L2 penalty" in line
 
 
+def test_help_explains_an_empty_mapping_once(capsys):
+    front.main(["yolo-versions", "--help"])
+    assert capsys.readouterr().out.count("COCO JSON per split") == 1
+
+
 def test_help_imports_no_torch():
     code = "import sys; from spkd.__main__ import main; main(['distill', '--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0

@@ -57,7 +57,7 @@ def _settings(sections: tuple[str, ...], path: Path) -> list[str]:
         sections = (*sections, *(f"datasets.{tree['dataset']}.{part}" for part in ("split", "scaling")))
     for section in sections:
         found = {section: config.at(tree, section)}
-        if section in comments and isinstance(found[section], dict):
+        if section in comments and found[section] and isinstance(found[section], dict):
             lines.append(f"\n{section}: {comments[section]}")
         if section == "tables":  # what each is about; params.yaml holds their definitions
             shown = [(f"tables.{name}", "", config.at(found, f"tables.{name}.about")) for name in found[section]]
