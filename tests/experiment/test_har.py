@@ -242,6 +242,7 @@ def test_a_finished_run_leaves_no_folder(trained, student):
     ({"distill__teachers": ["signal:wrn28-1", "persistence:wrn16-1"]}, "a prepared view, got none"),
     ({"distill__teachers": ["signal:wrn28-1", "persistence:wrn16-1"], "train__noise": 0.1}, "train.noise: expected 0"),
     ({"distill__teachers": ["signal:wrn28-1"], "student__view": "persistence"}, "a prepared view, got none"),
+    ({"distill__teachers": ["signal:wrn28-1"], "student__view": "gaf", "views__gaf__size": 9999}, "gaf.size: "),
 ])  # fmt: skip
 def test_no_teacher_is_trained_for_a_run_whose_views_cannot_be_drawn(trained, changes, message):
     with pytest.raises(SpkdError, match=message):

@@ -180,10 +180,11 @@ def _named(teachers: list[Ancestor]) -> list[Ancestor]:
 
 def _draw_all(made: Plan) -> None:
     """Raise SpkdError where a view of the run could not be drawn later: after a network trained first, for hours."""
+    window = torch.zeros(1, len(made.windows.channels), made.windows.length, device=made.device)
     models = [made.model, *filter(None, map(lineage.wanted, made.settings.distill.teachers))]
     for view in dict.fromkeys(model.view for model in models):
         lineage.check_view(made, view)
-        plan.render(made, view, made.raw["views"][view])
+        plan.render(made, view, made.raw["views"][view])(window, torch.zeros(1, dtype=torch.int64, device=made.device))
 
 
 def _train_first(made: Plan, run: tracking.Run, reference: str) -> str:
