@@ -51,7 +51,8 @@ def test_a_bar_stands_where_the_work_does_and_is_closed(now, monkeypatch):
     shown.update = lambda by: setattr(shown, "n", shown.n + by)
     shown.set_postfix_str = lambda text, refresh: None
     shown.close = lambda: closed.append(shown.n)
-    monkeypatch.setattr(meter, "bar", lambda **words: shown)
+    monkeypatch.setattr(meter, "tqdm", lambda **words: shown)
+    monkeypatch.setattr(meter.sys.stderr, "isatty", lambda: True, raising=False)
     stood = []
     with meter.Work("a", {"asked": 4}) as work:
         for _ in range(4):

@@ -15,7 +15,7 @@ from requests import Session
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.outbox import Delivery, Outbox
-from spkd.evidence.tracking import delivery, store
+from spkd.evidence.tracking import delivery, facts, store
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_files_that_a_power_cut_took_are_left_out_by_name_and_hold_up_nothing(he
     box.path_of(table).unlink()
     made = store.client()
     other = made.create_run(made.get_run(run.id).info.experiment_id).info.run_id
-    box.delivery = delivery.Delivery(box.delivery.uri, other)
+    box.delivery = Delivery(box.delivery.uri, other)
     delivery.deliver(box, made)
     assert box.pending() == 0
     named = [*("image maps~a", "image maps~b", "file per_class.json", "model net")]
@@ -234,7 +234,7 @@ def test_senders_side_by_side_look_as_often_together_as_one_alone(here, monkeypa
 def test_more_refusals_than_a_tag_holds_stop_no_delivery(here):
     made = store.client()
     state = Delivery(store.uri(), made.create_run("0").info.run_id, 0, ["x" * 9000])
-    delivery._refused(made, state, "one more")
+    facts._refused(made, state, "one more")
     assert len(made.get_run(state.run_id).data.tags["tracking.refused"]) == 5000
 
 
@@ -252,8 +252,8 @@ def test_small_facts_travel_in_batches(here):
 
 
 def test_more_facts_than_one_call_takes_all_arrive(here, monkeypatch):
-    monkeypatch.setattr(delivery, "MAX_METRICS", 3)
-    monkeypatch.setattr(delivery, "MAX_OTHERS", 2)
+    monkeypatch.setattr(facts, "MAX_METRICS", 3)
+    monkeypatch.setattr(facts, "MAX_OTHERS", 2)
     send, sizes = MlflowClient.log_batch, {"metrics": [], "params": [], "tags": []}
 
     def counted(client, run_id, **facts):
