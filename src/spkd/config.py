@@ -198,7 +198,7 @@ def require_expected(resolved: dict[str, Any], sections: Sequence[str]) -> None:
 
 def require_read(given: dict[str, Any], tree: dict[str, Any], sections: Sequence[str], command: str) -> None:
     """Raise SpkdError where the command line sets what the command, of these sections, does not read."""
-    if unread := sorted(set(given) - set(_read(given, sections))):
+    if unread := sorted(set(given) - set(_read(given, sections, f"datasets.{tree['dataset']}"))):
         known = [key for name in sections for key, _ in leaves({name: at(tree, name)})]
         expected = f"a setting that it reads, of {', '.join(sections)}" if sections else "no setting: it reads none"
         last = unread[0].rpartition(".")[2]
@@ -207,9 +207,9 @@ def require_read(given: dict[str, Any], tree: dict[str, Any], sections: Sequence
         raise SpkdError("command line", expected, unread[0], do)
 
 
-def _read(values: dict[str, Any], sections: Sequence[str]) -> dict[str, Any]:
-    """Those of a preset's keys that lie in sections which a command reads."""
-    read = tuple(f"{name}." for name in (*sections, *(["datasets"] if "dataset" in sections else [])))
+def _read(values: dict[str, Any], sections: Sequence[str], data: str = "datasets") -> dict[str, Any]:
+    """Those of the keys in sections which a command reads. data: what it reads as well where it reads `dataset`."""
+    read = tuple(f"{name}." for name in (*sections, *([data] if "dataset" in sections else [])))
     return {key: value for key, value in values.items() if f"{key}.".startswith(read)}
 
 
