@@ -26,14 +26,18 @@ def call(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize(
-    ("word", "allowed"), [("true", True), ("True", True), ("no", False), ("1", False), ("", False)]
-)
+@pytest.mark.parametrize(("word", "allowed"), [("true", True), ("True", True), ("false", False), ("FALSE", False)])
 @pytest.mark.parametrize("name", ["build", "here", "trust"])
 def test_only_the_word_true_allows_what_a_user_must_agree_to(call, name, word, allowed):
     _, (_, _, _, choices) = call({name: word})
     names = ("build", "here", "trust")
     assert {other: getattr(choices, other) for other in names} == {other: other == name and allowed for other in names}
+
+
+@pytest.mark.parametrize("word", ["yes", "1", ""])
+def test_a_word_that_neither_agrees_nor_refuses_is_asked_for_again(call, word):
+    with pytest.raises(SpkdError, match=f"--here: expected true or false, got '{word}'"):
+        call({"here": word})
 
 
 def test_nothing_is_allowed_where_nothing_is_said(call):

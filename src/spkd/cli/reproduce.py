@@ -32,7 +32,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     if source == "none":
         raise SpkdError("command line", "a run id or a bundle file", "none", "spkd reproduce <run id | file.zip>")
     tracking.sweep(Path(settings.run.folder))
-    yes = {key: options.get(key, "").lower() == "true" for key in ("build", "here", "trust")}
+    yes = {key: _is_true(key, options.get(key, "false")) for key in ("build", "here", "trust")}
     machine: dict[str, Any] = {"device": options["device"]} if "device" in options else {}
     if "threads" in options:
         if not options["threads"].isdecimal():
@@ -44,6 +44,12 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     print(judge.markdown(verdict, f"reproduce {source}"))
     print(f"{verdict.status} (level {verdict.level}): {verdict.reason}", flush=True)
     return judge.EXIT_STATUS[verdict.status]
+
+
+def _is_true(option: str, word: str) -> bool:
+    if word.lower() not in ("true", "false"):
+        raise SpkdError(f"--{option}", "true or false", repr(word), f"--{option} true, or leave it out")
+    return word.lower() == "true"
 
 
 def check_teacher(weights: Path) -> None:

@@ -140,7 +140,7 @@ def _receive_all(remote: Remote, part: BinaryIO, tries: int, pause_s: float, unp
             most = max(most, _length(part))
             if failures >= tries:
                 got = f"{failures} failures in a row; the last: {' '.join(str(why).split())[:200]}"
-                do = f"start again later: {_length(part)} bytes are kept and the rest will be added"
+                do = f"start again later: {_length(part)} bytes are kept, the rest is added if the server can"
                 raise SpkdError(remote.url, f"{remote.size or 'all'} bytes", got, do) from None
         except (
             requests.RequestException

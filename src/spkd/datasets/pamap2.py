@@ -53,7 +53,7 @@ class Windows(Section):
     source: Literal["raw", "uci"]
     rule: Literal["sound", "paper"]
     keep_every: Count
-    length: Annotated[int, Field(ge=2)]
+    length: Annotated[int, Field(ge=2, le=2**62)]
     step: Count
     max_gap_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
