@@ -16,6 +16,7 @@ ROW = {"what": "a step, times faster than", "peer": "nothing", "target": ">= 1x"
 # Of the others, which import a peer or MLflow, importing alone takes seconds.
 LIGHT = (
     "coco_conversion", "distillation", "gpu", "growth", "kept_memory", "out_of_core", "pamap2", "side_by_side",
+    "waiting_threads",
 )  # fmt: skip
 
 

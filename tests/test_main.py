@@ -131,6 +131,19 @@ def test_a_preset_for_other_trainings_stops_before_anything_runs(command, preset
     assert f"got '{preset}', which sets none of them" in said and useful in said
 
 
+@pytest.mark.parametrize(("given", "spins"), [
+    ({}, front.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+])  # fmt: skip
+def test_threads_wait_awake_for_microseconds_unless_the_user_says_how(given, spins, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert front.main(["--version"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 def test_words_that_a_command_does_not_take_are_refused(capsys):
     assert front.main(["windows"]) == 2
     assert "dataset" in capsys.readouterr().err
