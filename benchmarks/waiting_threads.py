@@ -1,9 +1,8 @@
 """A small student's epoch by all cores, whose threads wait awake for some microseconds, as every command has it.
 
-Beside threads that sleep at once (OMP_WAIT_POLICY=PASSIVE), and beside the library's own way where nothing else runs;
-where one other process a core is busy, its threads, awake for a millisecond at every wait, did not end in minutes. Wall
-clock, WRN16-1, 2048 windows, batch 128. How threads wait is fixed for a process's life, so each side is a process of
-its own, and they take turns.
+Beside threads that sleep at once (OMP_WAIT_POLICY=PASSIVE), and beside the library's own way where nothing else runs
+(beside other work it may take minutes). Wall clock, WRN16-1, 2048 windows, batch 128. How threads wait is fixed for a
+process's life, so each side is a process of its own, and they take turns.
 
     python benchmarks/waiting_threads.py [rounds]
 """
