@@ -17,8 +17,8 @@ from spkd import __version__, config, plugin
 from spkd.errors import SpkdError
 from spkd.settings import Settings
 
-# Rounds that an OpenMP thread waits awake before it sleeps, some microseconds. Asleep at once, two threads train a small
-# student at half the speed; the library's own 300,000 cost a machine with other work many times what they gain.
+# Rounds that an OpenMP thread waits awake before it sleeps: some microseconds. Asleep at once, two threads train a
+# small student at half the speed; the library's own 300,000 cost a machine with other work many times what they gain.
 SPINS = "3000"
 
 
