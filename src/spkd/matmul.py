@@ -33,7 +33,7 @@ def dense(matrix: Tensor) -> Tensor:
 
 @cache
 def slow_mkl() -> bool:
-    """Whether this is a processor of AMD's, on which torch's own products, small ones too, are slow."""
+    """Whether this is a processor of AMD's, on which torch's own products are slow."""
     return CPU.is_file() and "AuthenticAMD" in CPU.read_text(errors="replace")
 
 
