@@ -12,6 +12,7 @@ from spkd import config
 from spkd.cli import table as command
 from spkd.errors import SpkdError
 from spkd.evidence.outbox import Outbox
+from spkd.evidence.reports import blocks
 from spkd.evidence.tracking import RunInfo
 from spkd.executor import Outcome
 from spkd.experiment import cells, plan, table_report, table_run
@@ -276,6 +277,20 @@ def test_a_record_of_the_report_has_the_windows_and_the_validation_accuracy_of_i
     assert [facts.items() <= r.context.items() for r in found] == [True] * 4
     assert {r.results.get("validation/val_accuracy") for r in found} <= {0.25, None}
     assert 0.25 in {r.results.get("validation/val_accuracy") for r in found}
+
+
+def test_a_report_of_folds_that_are_random_draws_has_the_corrected_variance(board, monkeypatch):
+    monkeypatch.setattr(table_report.tracking, "history", lambda run_id, key: [])
+    rule = {"rule": "subject_fractions", "train_fraction": 0.7, "test_fraction": 0.25, "validation_subjects": 1}
+    chest = {"chest": {**board.raw["datasets"]["chest"], "split": rule}}
+    definition = {**TABLE, "folds": [0, 1, 2], "baseline": "scratch"}
+    raw = {**board.raw, "datasets": {**board.raw["datasets"], **chest}, "tables": {"t": definition}}
+    drawn = cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, board.places)
+    executor = Pretended()
+    executor.complete(drawn)
+    records = table_report.rows(drawn, cells.survey(drawn, executor.runs), {})
+    assert {r.status for r in records} == {"done"}
+    assert "Nadeau, Bengio" in blocks.against(records, table_report.describe(drawn)).note
 
 
 def test_time_left_is_the_median_of_finished_cells_over_the_workers(board):

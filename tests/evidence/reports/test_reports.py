@@ -330,7 +330,7 @@ def drawn(accuracies, rule):
     """Rows scratch and KD over five folds; KD is better by the accuracies given."""
     split = {"rule": rule, "validation_subjects": 1}
     split |= {"train_fraction": 0.7, "test_fraction": 0.25} if rule == "subject_fractions" else {}
-    settings = {f"dataset.gene.split.{key}": value for key, value in split.items()}
+    settings = {f"dataset.gene.split.{key}": str(value) for key, value in split.items()}  # texts, as of a table's cells
     more = {"settings": settings, "context": {"data.subjects": "6"}}
     found = [record("scratch", f, 0, 0.5, **more) for f in range(5)]
     return found + [record("KD", f, 0, 0.5 + gap, **more) for f, gap in enumerate(accuracies)]

@@ -7,7 +7,6 @@ Accuracies are fractions 0-1 here and percent only where they are written down.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -31,8 +30,9 @@ SMALLEST_SPREAD = 1e-9
 class Record:
     """One cell of one row. results: {"headline/accuracy": 0-1, ...}, empty where it is not done.
 
-    windows: how many test windows. settings, context: flat; context is data, code and machine. curve: (epoch, test
-    accuracy) pairs. rule: what the headline is. origin: "simulated" or the source of the recordings.
+    windows: how many test windows. settings, context: flat, dotted key -> text; context is data, code and machine.
+    curve: (epoch, test accuracy) pairs. rule: what the headline is. origin: "simulated" or where the recordings are
+    from.
     """
 
     row: str
@@ -45,7 +45,7 @@ class Record:
     results: dict[str, float] = field(default_factory=dict)
     windows: int = 0
     seconds: float = 0.0
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
     curve: list[tuple[int, float]] = field(default_factory=list)
     rule: str = ""
@@ -167,9 +167,9 @@ def overlap(records: Sequence[Record]) -> float:
     for r in records:
         split = {key.split(".split.")[1]: value for key, value in r.settings.items() if ".split." in key}
         if split.get("rule") == "subject_fractions":
-            n = int(r.context["data.subjects"])
-            held_out = int(split["validation_subjects"])
-            tested, trained = math.ceil(split["test_fraction"] * n), math.floor(split["train_fraction"] * n) - held_out
+            n, held_out = int(r.context["data.subjects"]), int(split["validation_subjects"])
+            test_share, train_share = float(split["test_fraction"]), float(split["train_fraction"])
+            tested, trained = math.ceil(test_share * n), math.floor(train_share * n) - held_out
             found.append(tested / max(1, trained))
     return max(found)
 
