@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from spkd.data import scaling
+from spkd.data import prepared, scaling
 from spkd.errors import SpkdError
 from spkd.evidence import outbox, provenance, tracking
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking.reading import get
 from spkd.experiment import har, lineage, plan, record, run_report
 from spkd.training import loop
+from spkd.views import persistence
 
 
 @pytest.fixture(scope="module")
@@ -394,6 +395,27 @@ def test_the_latency_is_the_shortest_of_all_times_whatever_else_the_machine_does
     )
     monkeypatch.setattr(run_report, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert run_report.measured_cost(made, task)["latency_ms"] == pytest.approx(2.0)
+
+
+def test_the_latency_of_a_view_that_is_stored_holds_the_time_to_prepare_its_window(
+    new_project, waves, tmp_path, monkeypatch
+):
+    own = new_project(tmp_path, waves)
+    windows, settings = own.plan("student").windows, persistence.Settings(**own.settings()[1]["views"]["persistence"])
+    stored, folder = persistence.prepare(windows, settings), tmp_path / "data" / "views" / "chest" / "persistence"
+    prepared.save(folder, windows, stored, "persistence", settings.model_dump())
+    made = own.plan("teacher", teacher__view="persistence", views__persistence__size=16)
+    task, _ = har.assemble(made, SimpleNamespace(), [], None)
+    now, asked = [0.0], []
+
+    def prepare(one, settings):
+        now[0] += 0.003
+        asked.append((one.windows(np.arange(len(one))), settings.size))
+
+    monkeypatch.setattr(persistence, "prepare", prepare)
+    monkeypatch.setattr(run_report, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    assert run_report.measured_cost(made, task)["latency_ms"] == pytest.approx(3.0)
+    assert all((one == windows.windows(made.split.test[:1])).all() and size == 16 for one, size in asked)
 
 
 @pytest.fixture

@@ -6,11 +6,14 @@ It tells what outcome.py decided and changes none of it: source.py leaves this f
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from spkd import config, plugin
+from spkd.data import disturb
 from spkd.evidence import figures, simulated, tracking
 from spkd.experiment import plan, record
 from spkd.experiment.lineage import Ancestor
@@ -88,13 +91,15 @@ def measured_cost(made: Plan, task: step.Task) -> dict[str, float]:
     """parameters, macs of one window, bytes of the weights, latency_ms (of one window, view included).
 
     latency_ms: the shortest of LATENCY_RUNS, since other programs lengthen a time and nothing shortens it. It stays a
-    wall time of this machine at this moment.
+    wall time of this machine at this moment. What a view stores of the window is computed anew: whoever uses the
+    network on a new window has to.
     """
-    row = task.test[:1]
+    row, prepare = task.test[:1], _prepares(made)
     task.network.eval()
     seconds = []
     for _ in range(LATENCY_RUNS):
         started = time.perf_counter()
+        prepare()
         rendered = task.render(task.windows.batch(row), row)
         task.network(rendered)
         if made.device.type == "cuda":
@@ -106,6 +111,16 @@ def measured_cost(made: Plan, task: step.Task) -> dict[str, float]:
         "bytes": cost.state_bytes(task.network),
         "latency_ms": 1000 * min(seconds),
     }
+
+
+def _prepares(made: Plan) -> Callable[[], object]:
+    """What computes of the first test window what the network's view stores; nothing where it stores nothing."""
+    view = plugin.load("views", made.model.view)
+    if not hasattr(view, "prepare"):
+        return lambda: None
+    rows, settings = made.split.test[:1], config.part("views", made.model.view, made.raw)
+    window = disturb.as_set(made.windows.windows(rows), made.windows, rows)
+    return lambda: view.prepare(window, settings)
 
 
 def page(
