@@ -331,6 +331,17 @@ def test_heart_rate_is_carried_forward_and_0_before_the_first():
         assert found.signal[:, 0].tolist() == [0, 80, 80, 80, 90, 90]
 
 
+@pytest.mark.parametrize("rule", ["sound", "paper"])
+def test_rows_of_an_old_heart_rate_are_counted_where_they_have_a_class(rule):
+    rows, report = table([0] * 2 + [4] * 98), Report()
+    rows[[0, 1, 2, *range(11, 70)], 2] = np.nan  # one labelled row before the first reading; then 0.01 to 0.59 s old
+    pamap2.recording(dat(rows), settings(rule=rule, max_gap_s=0.5).windows, report)
+    assert report.notes["rows_whose_heart_rate_was_read_more_than_0.5_s_before_or_never"] == 1 + 9
+    fresh = Report()
+    pamap2.recording(dat(table([4] * 100)), settings(rule=rule, max_gap_s=0.5).windows, fresh)
+    assert not any("heart_rate" in name for name in fresh.notes)
+
+
 def test_paper_rule_writes_0_for_a_drop_out_and_counts_it():
     rows, report = table([4] * 20), Report()
     rows[5:15, 4] = np.nan

@@ -2,7 +2,8 @@
 
 One contract: `read` gives one Recording a subject, without NaN, at 100 / keep_every Hz, and counts every row it leaves
 out. Rule `sound` interpolates short drop-outs and breaks the recording at long ones; rule `paper` writes 0 and joins
-the bouts, as the published line does.
+the bouts, as the published line does. The heart rate, read a few times a second, is carried forward by either rule;
+rows that have an old one are counted.
 """
 
 import hashlib
@@ -110,6 +111,7 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
     _note(report, "time_jumps", int(stretch[-1]))
     if np.isnan(rows.signal[0]).all():
         report.drop(NEVER_READ, f"{file.where}: {CHANNELS[0]}")
+    age_s = seconds_since_reading(rows.signal[0], rows.time_s)
     rows.signal[0] = carry_forward(rows.signal[0])
     whole = np.ones(len(label), dtype=bool)
     if chosen.rule == "paper":
@@ -121,6 +123,8 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
     lost = int((~whole & (label != UNLABELLED)).sum())  # rows without a class are counted by their activity
     report.drop(f"row in a drop-out longer than {chosen.max_gap_s:g} s", file.where, lost)
     kept = np.flatnonzero(whole & (label != UNLABELLED))
+    if old := int((age_s[kept] > chosen.max_gap_s + 0.5 / RATE_HZ).sum()):
+        _note(report, f"rows_whose_heart_rate_was_read_more_than_{chosen.max_gap_s:g}_s_before_or_never", old)
     segment, place = segments(kept, stretch[kept], label[kept])
     thinned = np.arange(len(kept)) if chosen.rule == "paper" else place
     taken = thinned % chosen.keep_every == 0
@@ -165,8 +169,22 @@ def _note(report: Report, name: str, n: int) -> None:
 
 def carry_forward(series: np.ndarray) -> np.ndarray:
     """The series with each NaN replaced by the reading before it; 0 before the first."""
-    last = np.maximum.accumulate(np.where(np.isnan(series), -1, np.arange(len(series))))
-    return np.where(last < 0, series.dtype.type(0), series[np.maximum(last, 0)])
+    last = _last_reading(series)
+    carried: np.ndarray = np.where(last < 0, series.dtype.type(0), series[np.maximum(last, 0)])
+    return carried
+
+
+def seconds_since_reading(series: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+    """(n,) how old the value is that `carry_forward` gives each row; infinite before the first reading."""
+    last = _last_reading(series)
+    age_s: np.ndarray = np.where(last < 0, np.inf, time_s - time_s[np.maximum(last, 0)])
+    return age_s
+
+
+def _last_reading(series: np.ndarray) -> np.ndarray:
+    """(n,) the number of the last row with a reading, up to each row; -1 before the first."""
+    last: np.ndarray = np.maximum.accumulate(np.where(np.isnan(series), -1, np.arange(len(series))))
+    return last
 
 
 def _interpolate(rows: Rows, stretch: np.ndarray, max_gap_s: float, where: str, report: Report) -> np.ndarray:
