@@ -1,4 +1,3 @@
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,6 @@ import pytest
 from PIL import Image
 
 import spkd.detect  # noqa: F401 - before any test imports ultralytics, whose settings it makes private
-
-os.environ["YOLO_OFFLINE"] = "true"
 
 
 def draw_scene(path: Path, boxes: list[tuple[int, float, float, float, float]], size: int = 64, seed: int = 0) -> None:

@@ -35,7 +35,7 @@ from spkd.settings import Settings
 REPO = Path(__file__).parents[2]
 
 
-ENVIRON = {**os.environ, "PYTHONPATH": str(REPO / "src"), "YOLO_OFFLINE": "true", "OMP_NUM_THREADS": "1"}
+ENVIRON = {**os.environ, "PYTHONPATH": str(REPO / "src"), "OMP_NUM_THREADS": "1"}
 
 
 def command(data: Path, model: Path, settings: dict[str, Any]) -> list[str]:
@@ -322,6 +322,13 @@ def test_ultralytics_settings_are_private_and_its_trackers_off() -> None:
     hermetic.quiet()
     assert "spkd-ultralytics-" in str(USER_CONFIG_DIR)
     assert not any(settings[key] for key in ("mlflow", "dvc", "sync", "wandb", "comet", "clearml"))
+
+
+def test_no_address_is_looked_up_where_ultralytics_is_imported() -> None:
+    words = "import socket, spkd.detect; socket.getaddrinfo = None; import ultralytics.utils as u; print(u.ONLINE)"
+    environ = {key: value for key, value in ENVIRON.items() if not key.startswith("YOLO_")}
+    done = subprocess.run([sys.executable, "-c", words], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_no_font_is_asked_of_the_web_by_a_check_or_a_plot(data_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
