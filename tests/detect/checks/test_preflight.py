@@ -172,6 +172,13 @@ def test_images_shared_by_train_and_val_are_noted_where_all_are_and_refused_wher
     assert problem.rule == "shared images" and problem.what.startswith("8 of 9") and "5 more" in problem.examples[-1]
 
 
+def test_one_folder_for_train_and_val_is_no_leak_where_an_image_of_it_is_damaged(data_set: Path) -> None:
+    (data_set.parent / "images/train/train000.jpg").write_bytes(b"no image")
+    data_set.write_text(data_set.read_text().replace("val: images/val", "val: images/train"))
+    report = check(data_set)
+    assert {problem.rule for problem in report.problems} == {"corrupt"} and report.same_as_train == ["val"]
+
+
 def test_validation_images_that_are_a_part_of_those_of_train_are_refused(data_set: Path) -> None:
     root = data_set.parent
     (root / "val.txt").write_text("".join(f"{path}\n" for path in sorted((root / "images/train").iterdir())[:4]))

@@ -212,7 +212,7 @@ def _labels(report: Report, split: Split, max_missing: float, max_background: fl
     before = len(report.problems)
     _dropped(report, split)
     _rows(report, split, max_duplicates)
-    kept = n - len(split.corrupt)
+    kept = _n_kept(split)
     empty, none_left = split.backgrounds, split.backgrounds == kept
     if kept and (none_left or empty > max_background * kept) and len(report.problems) == before:
         named = "" if split.classes is None else f" of detect.train.classes {split.classes}"
@@ -228,13 +228,18 @@ def _shared(report: Report, name: str) -> None:
     """Images of `train` in another split: all of them may be meant (said so), some of them are a leak."""
     train, split = report.splits["train"], report.splits[name]
     twice = overlap.shared(train, split)
-    if twice and len(twice) == len(split.seen) == len(train.seen):
+    if twice and len(twice) == _n_kept(split) == _n_kept(train):
         what, do = "its images are those of train: results on them are no test", "name other images for a real test"
         report.notes.append(Problem(name, SAME_IMAGES, what, do))
     elif twice:
-        what = f"{len(twice)} of {len(split.seen)} images are in train too: results on them are no test"
+        what = f"{len(twice)} of {_n_kept(split)} images are in train too: results on them are no test"
         do = f"keep each image, with its label file, in one of {train.path[0]} and {split.path[0]}"
         report.problems.append(Problem(name, "shared images", what, do, _files(twice)))
+
+
+def _n_kept(split: Split) -> int:
+    """Images that ultralytics does not drop."""
+    return len(split.seen) - len(split.corrupt)
 
 
 def _touch(missing: list[Seen]) -> str:
