@@ -223,6 +223,7 @@ def test_where_links_are_impossible_images_are_copied(source, monkeypatch):
     [
         (json.dumps(TREE)[:-40], "a whole JSON of .* fetch or export the file again"),
         ("", "a whole JSON of 0 bytes"),
+        ("\ufeff" + json.dumps(TREE), "UTF-8 without a byte order mark, got JSON is malformed"),
         ("[]", "top level: expected `object`, got `array`"),
         ({"images": [], "annotations": []}, "expected the key `categories`"),
         ({**TREE, "categories": []}, "categories: expected at least one"),
@@ -230,7 +231,7 @@ def test_where_links_are_impossible_images_are_copied(source, monkeypatch):
         (changed(annotations__1__bbox=None), r"annotations\[1\] \(id 2\): expected the key `bbox`"),
         (changed(annotations__1__image_id=None), r"annotations\[1\] \(id 2\): expected the key `image_id`"),
         (changed(annotations__1__bbox=[1, 2, "3", 4]), r"bbox\[2\] \(id 2\): expected `float`, got `str`"),
-        (changed(annotations__1__bbox=[1, 2, 3]), r"annotations\[1\]\.bbox \(id 2\): expected `array` of length 4"),
+        (changed(annotations__1__bbox=[1, 2, 3]), r"bbox \(id 2\): expected `array` of length 4, got another;"),
         (changed(annotations__1__bbox=[1, 2, None, 4]), r"bbox\[2\] \(id 2\): expected `float`, got `null`"),
         (changed(annotations__1__bbox=[1, 2, float("nan"), 4]), r"annotations\[1\] \(id 2\): .*got NaN or Infinity"),
         (changed(annotations__1__category_id=12), r"annotation id 2 \(annotations\[1\].*a category_id of .*got 12"),

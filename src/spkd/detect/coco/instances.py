@@ -152,8 +152,9 @@ def _decode(path: Path, kind: type[Any]) -> Any:
         nan = _nan_record(raw)
         if nan:
             raise SpkdError(f"{path}: {nan}", "finite numbers", "NaN or Infinity", "correct or remove it") from None
-        do = "fetch or export the file again: it is cut short or damaged"
-        raise SpkdError(path, f"a whole JSON of {len(raw)} bytes", str(error), do) from None
+        do = "fetch or export the file again: it is cut short, damaged, or of another encoding"
+        expected = f"a whole JSON of {len(raw)} bytes, UTF-8 without a byte order mark"
+        raise SpkdError(path, expected, str(error), do) from None
 
 
 def _explain(path: Path, raw: bytes, message: str) -> tuple[str, str, str]:
@@ -172,13 +173,13 @@ def _explain(path: Path, raw: bytes, message: str) -> tuple[str, str, str]:
         expected, got = f"the key {problem.rpartition(' ')[2]}", "none (a captions or keypoints file has no such key)"
     if problem == "Number out of range":  # as of 1e999
         expected, got = "a number", "one too large for 64 bits"
-    return where, expected.removeprefix("Expected "), got or problem
+    return where, expected.removeprefix("Expected "), got or "another"
 
 
 def _nan_record(raw: bytes) -> str | None:
     """The first image or annotation with a NaN or Infinity (which JSON does not know and Python writes), or None."""
     try:
-        tree = json.loads(raw, parse_constant=float)
+        tree = json.loads(raw.decode("utf-8"), parse_constant=float)
     except (ValueError, RecursionError):
         return None
     for kind in ("images", "annotations") if isinstance(tree, dict) else ():
