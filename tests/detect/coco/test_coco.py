@@ -202,7 +202,7 @@ def test_a_log_hears_of_the_minutes_that_many_images_take(source, monkeypatch, c
 def test_a_jpeg_that_ultralytics_would_rewrite_is_copied_not_linked(source, name):
     """ultralytics saves a JPEG without end marker anew, in place: through a hard link it would change the original."""
     jpeg = (source / "train" / "a.jpg").rename(source / "train" / name)
-    jpeg.write_bytes(jpeg.read_bytes()[:-2])
+    jpeg.write_bytes(jpeg.read_bytes() + b"\0\0")
     write(source, changed(images__0__file_name=name))
     _, out = convert(source)
     assert not (out / "images/train" / name).samefile(jpeg)
@@ -281,6 +281,16 @@ def test_damaged_images_can_be_left_out_and_are_counted(source):
     assert split["drops"]["image left out"]["n"] == 2
     assert (split["images"], split["backgrounds"]) == (1, 0)
     assert files(out / "labels") == ["train/a.txt"]
+
+
+def test_a_jpeg_that_was_cut_short_is_unreadable(source):
+    jpeg = source / "train" / "a.jpg"
+    Image.effect_noise((200, 100), 50).save(jpeg)
+    jpeg.write_bytes(jpeg.read_bytes()[:2000])
+    with pytest.raises(SpkdError, match=r"image id 7 \(a\.jpg, image file is truncated.*got image unreadable"):
+        convert(source)
+    report, _ = convert(source, damaged_images="drop")
+    assert report["splits"]["train"]["images_dropped"]["image unreadable"]["n"] == 1
 
 
 def test_of_several_images_of_one_damage_the_first_is_named(source):

@@ -59,6 +59,8 @@ def _problems(found: Instances, folder: Path) -> Iterator[tuple[int, str]]:
             with Image.open(folder / name) as image:
                 sideways = image.getexif().get(ORIENTATION) in SIDEWAYS and image.format not in UPRIGHT
                 size = image.size[::-1] if sideways else image.size
+                if image.format == "JPEG" and not ends(folder / name):
+                    image.load()  # as ultralytics does there, which drops what was cut short
         except FileNotFoundError:
             yield row, "image missing on disk"
         except DAMAGE as error:
