@@ -369,6 +369,16 @@ def test_training_on_the_validation_images_is_a_tag_and_a_word(
     assert run.logged["tags"]["data.same_as_train"] == "val" and "are no test" in capsys.readouterr().out
 
 
+def test_of_the_files_beside_the_data_only_the_converters_report_is_kept(
+    make_job: Callable[..., Job], make_set: Any
+) -> None:
+    job, run = make_job(data=make_set()), Recorder()
+    for name in ("conversion.json", "instances_train2017.json"):  # the latter is as large as 0.5 GB
+        (job.data.parent / name).write_text('{"origin": "unknown"}')
+    yolo.log_data(job, yolo.look(job), run)  # type: ignore[arg-type]
+    assert run.logged["files"] == {"data/preflight.json", "data/conversion.json", "data/data.yaml"}
+
+
 def test_a_data_set_that_would_be_misread_stops_before_training(make_job: Callable[..., Job], make_set: Any) -> None:
     job, run = make_job(data=make_set(images="{}2017", labels="labels/{}2017")), Recorder()
     with pytest.raises(SpkdError, match="mkdir -p"):

@@ -15,7 +15,7 @@ from ultralytics.utils.plotting import plot_results
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from spkd import atomic, memory, seeding
-from spkd.detect import continued, evaluate, follow, hardware, hermetic, networks, spkd_trainer
+from spkd.detect import coco, continued, evaluate, follow, hardware, hermetic, networks, spkd_trainer
 from spkd.detect.checks import preflight, sheet
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
@@ -137,8 +137,8 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
             run.image(f"data/{name}", sheet.draw(split.trained, report.names), step=0)
     counts = {name: {"images": len(s.seen), "objects": s.objects().total()} for name, s in report.splits.items()}
     run.dataset(job.data_name, report.digest(), str(job.data), counts)
-    for beside in sorted(job.data.parent.glob("*.json")):
-        run.file(beside, f"data/{beside.name}")
+    if (conversion := job.data.parent / coco.REPORT).is_file():
+        run.file(conversion, f"data/{coco.REPORT}")
     run.file(job.data, "data/data.yaml")
     for note in report.notes:
         print(f"note: {note}")
