@@ -446,11 +446,20 @@ def test_the_optimizers_are_those_of_ultralytics() -> None:
     assert hermetic.train_arguments({"optimizer": "sgd"}) == {"optimizer": "sgd"}
 
 
+def test_layers_to_freeze_are_those_of_the_network_and_others_which_ultralytics_passes_over_are_refused() -> None:
+    for freeze in (None, 0, 22, [], [0, 22]):
+        hermetic.require_layers(freeze, 23)
+    for freeze in (-1, 23, [23], "10", "backbone", ["model.0"], 10.0, True):
+        with pytest.raises(SpkdError, match=r"detect\.train\.freeze: expected a number"):
+            hermetic.require_layers(freeze, 23)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"model": "words.pt"}, "params.yaml: detect.model: expected a detection network"),
         ({"train": "{optimizer: foo}"}, "detect.train.optimizer"),
+        ({"train": "{freeze: 23}"}, r"detect\.train\.freeze: expected a number .*, below 23, got 23"),
         ({"distill.method": "sp", "distill.teacher": "words.pt"}, "detect.distill.teacher: expected a detection netw"),
         ({"distill.method": "sp", "distill.teacher": "yolov8n.yaml"}, "detect.distill.teacher: expected a teacher"),
         ({"data": "broken.yaml"}, "broken.yaml: expected a mapping"),

@@ -124,3 +124,15 @@ def _of_an_optimizer(given: Mapping[str, Any]) -> None:
             do = "name one in detect.train.optimizer (SGD, AdamW, ...), or leave this out"
             raise SpkdError(f"params.yaml: detect.train.{name}", "an optimizer that uses it",
                             f"{given[name]!r} with optimizer auto, which chooses its own", do)  # fmt: skip
+
+
+def require_layers(freeze: Any, n_layers: int) -> None:
+    """Raise SpkdError where `detect.train.freeze` names no layers of a network: ultralytics would freeze none of them.
+
+    freeze: how many layers from the first on, or a list of their numbers; None = none. The head must not be frozen so.
+    """
+    given = freeze if isinstance(freeze, list) else [freeze]
+    if freeze is not None and any(type(layer) is not int or not 0 <= layer < n_layers for layer in given):
+        expected = f"a number of layers from the first on, or a list of layers, below {n_layers}"
+        do = "correct it, or leave it out to train all layers"
+        raise SpkdError("params.yaml: detect.train.freeze", expected, repr(freeze), do)

@@ -36,7 +36,8 @@ def look(job: Job) -> preflight.Report:
     """
     hermetic.quiet()
     hermetic.train_arguments(job.extra)
-    networks.build(job.model, "detect.model")
+    model = networks.build(job.model, "detect.model")
+    hermetic.require_layers(job.extra.get("freeze"), len(model.model))
     return preflight.check(job.data, job.annotations, **job.limits, classes=job.extra.get("classes"))
 
 
