@@ -1,6 +1,7 @@
 """A network that travels as tensors and a description, without pickle."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,20 @@ def test_a_network_comes_back_from_its_tensors_and_its_description(carried: Any,
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(again(image)[0], model(image)[0])
+
+
+def test_weights_that_the_disk_does_not_hold_are_an_error_that_names_their_file(carried: Any, tmp_path: Path) -> None:
+    model, tensors, _ = carried
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"'.*kept\.safetensors'$"):
+            networks.keep(model, tmp_path / "kept.safetensors")
+        with pytest.raises(OSError, match=r"'.*again\.pt'$"):
+            networks.restored(tensors, tmp_path / "again.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in tmp_path.iterdir()} == {tensors.name}
 
 
 @pytest.mark.parametrize(

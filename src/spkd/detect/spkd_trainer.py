@@ -79,7 +79,8 @@ class SpkdTrainer(DetectionTrainer):
             content = continued.checkpoint(path)
             if content["train_args"].pop(GUARD, None):  # workers of multi-GPU training get the clean copy
                 clean = path.with_name("resume.pt")
-                torch.save(content, clean)
+                with networks.written(clean) as new:
+                    torch.save(content, new)
                 self.args.resume = str(clean)
         super().check_resume(overrides)
 
