@@ -581,6 +581,23 @@ def test_training_arguments_of_a_detection_run_replace_those_of_the_code(repo, d
     assert made["detect"]["train"] == {"lr0": 0.01} and made["detect"]["epochs"] == DETECT["epochs"]
 
 
+def test_a_detector_finds_the_data_and_the_network_of_the_project_that_its_commit_lacks(tmp_path):
+    project, code = tmp_path / "project", tmp_path / "code"
+    there = ("own/data.yaml", "data/coco/data.yaml", "nets/tiny.yaml", "nets/committed.yaml")
+    for file in (*(project / name for name in there), code / "nets" / "committed.yaml", tmp_path / "out.yaml"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(file))
+    annotations = {"val": "own/not there.json", "train": "../out.yaml"}
+    for data, model in (("own/data.yaml", "nets/tiny.yaml"), ("data/coco/data.yaml", "nets/committed.yaml")):
+        tree = {"detect": {"data": data, "model": model, "annotations": annotations}}
+        shutil.rmtree(code / "data", ignore_errors=True)
+        assert repetition.data(SimpleNamespace(command="detect"), project, code, Path(), tree) is None
+        assert (code / data).read_text() == str(project / data)
+    assert (code / "nets" / "tiny.yaml").samefile(project / "nets" / "tiny.yaml")
+    assert (code / "nets" / "committed.yaml").read_text() == str(code / "nets" / "committed.yaml")
+    assert sorted(path.name for path in code.iterdir()) == ["data", "nets", "own"]
+
+
 def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
     changed = repo.folder / "params.yaml"
     text = changed.read_text()

@@ -197,6 +197,9 @@ def data(recorded: Recorded, project: Path, code: Path, python: Path, tree: dict
             _borrow(project, code)
         else:
             checkout.repro(code, python, ["coco"])
+        detect = tree["detect"]
+        for name in (detect["data"], detect["model"], *detect["annotations"].values()):
+            _lend(project, code, Path(name))
         return None
     name, wanted = recorded.dataset, recorded.tags["data.digest"]
     views = _stored_views(recorded, tree)
@@ -243,6 +246,13 @@ def _borrow(project: Path, code: Path) -> None:
     (code / "data").mkdir()
     for folder in (project / "data").iterdir():
         (code / "data" / folder.name).symlink_to(folder, target_is_directory=folder.is_dir())
+
+
+def _lend(project: Path, code: Path, name: Path) -> None:
+    """Let the checkout find a data set or network of the project that is not in its commit: a link where that ends."""
+    missing = next((at for at in [*reversed(name.parents), name] if not (code / at).exists()), None)
+    if missing and ".." not in name.parts and (project / missing).exists():
+        (code / missing).symlink_to((project / missing).absolute())
 
 
 @contextmanager
