@@ -1,6 +1,7 @@
 """The order of work, and what counts as done, with runs and an executor that are only pretended."""
 
 import contextlib
+import json
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from spkd import config
 from spkd.cli import table as command
 from spkd.errors import SpkdError
+from spkd.evidence import tracking
 from spkd.evidence.outbox import Outbox
 from spkd.evidence.reports import blocks
 from spkd.evidence.tracking import RunInfo
@@ -421,6 +423,33 @@ def test_the_command_ends_with_1_and_a_report_where_cells_are_missing(board, sto
         failing.started
         and "0 of 4 cells of the rows done, 4 not" in (board.places.project / "results/tables/t/report.md").read_text()
     )
+
+
+@pytest.mark.parametrize(("executor", "asked"), [("local", [3]), ("ray", [])])
+def test_the_command_hands_on_its_settings_and_ends_with_1_where_one_cell_is_missing(
+    board, store, monkeypatch, executor, asked
+):
+    given, threads = [], []
+    states = [SimpleNamespace(status=status) for status in ("done", "missing", "done")]
+    monkeypatch.setattr(command.executor, "opened", lambda *words: contextlib.nullcontext(given.append(words)))
+    monkeypatch.setattr(command.seeding, "require_threads", threads.append)
+    monkeypatch.setattr(command.table_run, "complete", lambda board, workers, parent, *words, **more: given.append(
+        (parent, *words, more)))  # fmt: skip
+    monkeypatch.setattr(command.table_run, "standing", lambda board: dict(enumerate(states)))
+    monkeypatch.setattr(command.table_run, "gather", lambda *words: None)
+    monkeypatch.setattr(command.table_run, "status_text", lambda board, states, at_once: f"{at_once} at once")
+    monkeypatch.setattr(command.table_report, "write", lambda *words: "report.md")
+    monkeypatch.chdir(board.places.project)
+    own = {"executor": executor, "workers": 2, "side_by_side": 4, "gpu_share": 0.5, "retries": 7}
+    words = {"table.name": "t", "run.threads": 3, **{f"table.{key}": value for key, value in own.items()}}
+    assert command.main([], {**board.raw, "tables": {"t": TABLE}}, words) == 1
+    parent = given[1][0]
+    assert given == [(executor, command.cells.run, 2, 0.5), (parent, 7, 8, {"side_by_side": 4})]
+    assert threads == asked
+    assert json.loads(tracking.artifact(parent, "table.json").read_text()) == {"definition": TABLE, "given": words}
+    assert not (board.places.runs / "tables" / "t").exists()
+    states[1].status = "done"
+    assert command.main([], {**board.raw, "tables": {"t": TABLE}}, words) == 0
 
 
 @pytest.mark.parametrize(
