@@ -28,6 +28,7 @@ from spkd.detect import continued, evaluate, follow, hardware, hermetic, network
 from spkd.detect.checks import preflight
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
+from spkd.evidence import tracking
 from spkd.evidence.provenance import state_sha256
 from spkd.evidence.reproduction import portable
 from spkd.settings import Settings
@@ -566,6 +567,34 @@ def test_the_threads_on_record_are_those_that_a_cpu_trains_with(
     assert (session.flags["threads"], job.plan.threads) == (recorded, recorded)
 
 
+def test_a_detector_has_a_folder_by_the_settings_that_it_reads_and_hands_them_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Job, tracked.Session]] = []
+    swept: list[Path] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracked, "run", lambda job, session, _: told.append((job, session)) or ("id", {}))
+    monkeypatch.setattr(stored, "begun", lambda job: job)
+    monkeypatch.setattr(tracking, "sweep", swept.append)
+    params, before = (REPO / "params.yaml").read_text(), torch.get_num_threads()
+    assert (auto := "  device: auto           # auto, cpu, cuda or") in params
+    for text, words in (
+        (params, ["--run.tf32", "true"]),
+        (params, ["--detect.model", "run:0123456789"]),
+        (params.replace(auto, auto.replace("auto ", "cpu ", 1)), []),
+        (params, []),
+    ):
+        (tmp_path / "params.yaml").write_text(text)
+        main_run("detect", ["--detect.device", "cpu", "--run.threads", "1", *words])
+    torch.set_num_threads(before)
+    tf32, begun, other_device, plain = (job for job, _ in told)
+    assert other_device.folder == plain.folder and plain.folder.parent == tmp_path / "runs" / "detect"
+    assert tf32.folder != plain.folder and (tf32.plan.tf32, plain.plan.tf32) == (True, False)
+    assert begun.folder.name.startswith("run-0123456789-")  # no colon, which some file systems do not take
+    assert {session.flags["deterministic_algorithms"] for _, session in told} == {"warn_only"}
+    assert swept == [Path("runs")] * 4
+
+
 def test_one_gpu_has_one_name_in_ultralytics_and_one_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -578,6 +607,15 @@ def test_a_folder_of_another_job_is_refused(done: Any) -> None:
     job = done[0]
     with pytest.raises(SpkdError, match="one of another job"):
         train(replace(job, epochs=9), Recorder())
+
+
+def test_a_training_of_which_no_note_says_whose_it_is_is_refused_and_not_erased(make_job: Callable[..., Job]) -> None:
+    job = make_job()
+    assert not yolo.continues(job, yolo.look(job))
+    (job.train_folder / "weights").mkdir(parents=True)
+    (job.train_folder / "weights" / "last.pt").touch()
+    with pytest.raises(SpkdError, match="one that an earlier version of this program began; .* rm -r"):
+        yolo.continues(job, yolo.look(job))
 
 
 @pytest.mark.parametrize("change", ["labels", "names"])

@@ -48,7 +48,7 @@ def continues(job: Job, report: preflight.Report) -> bool:
     """
     note, wanted = job.folder / NOTE, _note(job, report)
     known = json.loads(note.read_text("utf-8")) if note.is_file() else {}
-    if known == wanted or not known or not any(job.folder.rglob("last.pt")):
+    if known == wanted or not any(job.folder.rglob("last.pt")):
         return bool(known == wanted)
     other = [key for key in wanted if known.get(key) != wanted[key]]
     expected, got = "the folder of this very job", f"one of another job ({', '.join(other)} differ)"
