@@ -293,6 +293,21 @@ def test_patience_is_over_by_the_checkpoints_own_count(tmp_path: Path, best_epoc
     assert continued.is_over(tmp_path / "last.pt") == over
 
 
+def test_the_page_says_what_was_trained_how_long_and_whether_the_data_are_simulated(
+    make_job: Callable[..., Job], make_set: Any
+) -> None:
+    job = make_job(data=make_set("mine"))
+    numbers, code = {"mAP50": 0.5, "epochs": 2}, {"commit": "c0ffee", "dirty": True}
+    page = tracked.describe(job, numbers, code)
+    assert "SPKD (object, P3, P4, P5, gain 20.0, batch 4) from `teacher.pt`" in page and "| mAP50 | 0.5 |" in page
+    assert "\n\n2 epochs at 64 px, batch 4.\n\n" in page and "`git checkout c0ffee` and code.patch" in page
+    assert "Simulated" not in page and "(unknown)" in page
+    (job.data.parent / "conversion.json").write_text('{"origin": "simulated"}')
+    page = tracked.describe(replace(job, epochs=9), numbers, {**code, "dirty": False})
+    assert "2 epochs of 9 (no better one in 100: detect.train.patience) at 64 px" in page
+    assert "**Simulated data.**" in page and "`git checkout c0ffee`, `dvc repro coco`" in page
+
+
 @pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])
 def test_the_headline_says_which_epoch_was_taken(done: Any, own: dict[str, Any], rule: str) -> None:
     job, logged, numbers = done
@@ -601,6 +616,9 @@ def test_one_gpu_has_one_name_in_ultralytics_and_one_in_torch(monkeypatch: pytes
     for wanted, indices, first in (("auto", "0", 0), ("cuda", "0", 0), ("cuda:1", "1", 1), ("0,1", "0,1", 0)):
         assert hardware.device(wanted, "x") == indices
         assert hardware.first(indices) == torch.device("cuda", first)
+    for wanted in ("2", "0,2", "cuda:2"):
+        with pytest.raises(SpkdError, match="expected GPU indices below 2"):
+            hardware.device(wanted, "x")
 
 
 def test_a_folder_of_another_job_is_refused(done: Any) -> None:
@@ -812,6 +830,9 @@ def test_a_teacher_of_other_classes_or_data_is_never_silent(
     assert tags["teacher.detector.classes"] == "same" and tags["teacher.detector.data.digest"] == "0" * 32
     assert "from other images or labels" in capsys.readouterr().out
     run.tags["data.digest"] = report.digest()
+    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
+    assert capsys.readouterr().out == ""
+    run.tags["data.digest"] = "unknown"
     tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
     assert capsys.readouterr().out == ""
     agnostic = replace(job, extra={**job.extra, "single_cls": True})
