@@ -281,3 +281,18 @@ def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_se
     pooled = features.under_boxes(chosen.images, chosen.boxes, chosen.box_image)[chosen.object_order]
     share = (pooled.argmax(1) == torch.tensor([colours[c] for c in chosen.object_class.tolist()])).float().mean()
     assert share >= 0.8  # a later rectangle may lie over an earlier one
+
+
+def test_images_of_the_probe_are_compared_flattened_where_training_compares_them_so(
+    data_set: Path, tiny_teacher: Path
+) -> None:
+    split = preflight.check(data_set, {}, 0, 1, 0).splits["train"]
+    labels = [{"im_file": s.image, "cls": s.rows[:, :1], "bboxes": s.rows[:, 1:]} for s in split.seen]  # type: ignore[index]
+    model, found = networks.load(tiny_teacher), probe.choose(labels, 4, 6, 64)
+    maps = {mode: probe.maps(model, found, ["P3"], mode) for mode in features.MODES}
+    with torch.no_grad():
+        flat = features.of(model(found.images))[0].flatten(1)
+    assert torch.allclose(torch.from_numpy(maps["batch"]["image/P3"]), flat @ flat.T)
+    for mode in ("pooled", "object"):  # centred: the rows of the map add up to nothing
+        centred = torch.from_numpy(maps[mode]["image/P3"])
+        assert centred.sum(1).abs().max() < 1e-4 * centred.abs().max()

@@ -481,6 +481,7 @@ def test_an_image_is_found_by_its_folders_and_only_then_by_its_bare_name() -> No
     images = ["/x/images/train/b/1.jpg", "/x/images/train/a/1.jpg", "images/train/c/2.png", "/flat/3.jpg", "/e/4.webp"]
     assert match.rows(images, files) == [1, 0, 2, 3, 4]
     assert match.rows(["/x/1.jpg"], ["a/1.jpg", "1.jpg"]) == [1]
+    assert match.rows(["/x/images/val/a/1.jpg"], ["b/images/1.jpg", "a/images/1.jpg"]) == [1]  # as it is converted
     assert match.rows(["/x/images/train/1.jpg", "/x/images/train/c/1.jpg", "/x/5.jpg"], files) == [-1, -1, -1]
 
 
