@@ -24,7 +24,19 @@ import torch
 from spkd import config
 from spkd.__main__ import run as main_run
 from spkd.cli import detect as detect_command
-from spkd.detect import continued, evaluate, follow, hardware, hermetic, networks, spkd_trainer, stored, tracked, yolo
+from spkd.detect import (
+    continued,
+    evaluate,
+    follow,
+    hardware,
+    hermetic,
+    networks,
+    probe,
+    spkd_trainer,
+    stored,
+    tracked,
+    yolo,
+)
 from spkd.detect.checks import preflight
 from spkd.detect.plan import Job, Plan
 from spkd.errors import SpkdError
@@ -306,6 +318,7 @@ def test_the_page_says_what_was_trained_how_long_and_whether_the_data_are_simula
     page = tracked.describe(replace(job, epochs=9), numbers, {**code, "dirty": False})
     assert "2 epochs of 9 (no better one in 100: detect.train.patience) at 64 px" in page
     assert "**Simulated data.**" in page and "`git checkout c0ffee`, `dvc repro coco`" in page
+    assert replace(job, data=Path("data.yaml")).title == "data yolov8n-tiny <- sp object t0"
 
 
 @pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])
@@ -850,6 +863,13 @@ def test_a_teacher_that_is_trained_first_logs_every_setting_that_its_repetition_
     session = tracked.Session("x", {"detect": {"distill": {"method": "sp", "gain": 30.0}}}, {})
     tracked._trained_first(job, session, None, yolo.look(job))  # type: ignore[arg-type]
     assert logged == [{"detect": {"distill": {"method": "none", "gain": 30.0}}}]
+
+
+def test_a_single_object_has_no_map_to_show(tmp_path: Path) -> None:
+    maps = {"image/P3": np.eye(2, dtype=np.float32), "object/P3": np.eye(1, dtype=np.float32)}
+    classes: Any = SimpleNamespace(image_class=np.arange(2), object_class=np.arange(1))
+    probe.save(tmp_path / "00001.npz", maps, {}, classes)
+    assert list(follow._shown(tmp_path / "00001.npz")) == ["image"]
 
 
 def test_what_workers_write_is_logged_while_they_run(tmp_path: Path) -> None:
