@@ -317,7 +317,8 @@ def test_the_page_says_what_was_trained_how_long_and_whether_the_data_are_simula
     (job.data.parent / "conversion.json").write_text('{"origin": "simulated"}')
     page = tracked.describe(replace(job, epochs=9), numbers, {**code, "dirty": False})
     assert "2 epochs of 9 (no better one in 100: detect.train.patience) at 64 px" in page
-    assert "**Simulated data.**" in page and "`git checkout c0ffee`, `dvc repro coco`" in page
+    assert "**Simulated data.**" in page and "`git checkout c0ffee`, `spkd detect`" in page
+    assert "`dvc repro coco`" in tracked.describe(replace(job, data=Path("data/coco/data.yaml")), numbers, code)
     assert replace(job, data=Path("data.yaml")).title == "data yolov8n-tiny <- sp object t0"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from spkd import atomic
-from spkd.detect import networks, stored, yolo
+from spkd.detect import coco, networks, stored, yolo
 from spkd.detect.checks import preflight
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
@@ -182,13 +182,14 @@ def describe(job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) ->
     origin = preflight.recorded_origin(job.data)
     warning = "> **Simulated data.** The numbers show that the software works, nothing about photographs."
     rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in numbers.items())
+    made = "`dvc repro coco`, " if job.data.parent.resolve() == coco.OUT.resolve() else ""
     parts = [
         f"{job.title}: `{Path(job.model).name}` on `{job.data}` ({origin}), {how}.",
         f"{_epochs(job, int(numbers['epochs']))} at {job.imgsz} px, batch {job.batch}.",
         *([warning] if origin == "simulated" else []),
         f"Headline: {yolo.headline(job)}.",
         f"| | |\n|---|---|\n{rows}",
-        f"Repeat: `git checkout {code['commit']}`{' and code.patch' if code['dirty'] else ''}, `dvc repro coco`, "
+        f"Repeat: `git checkout {code['commit']}`{' and code.patch' if code['dirty'] else ''}, {made}"
         "`spkd detect` with the settings of `settings.json`.",
     ]
     return "\n\n".join(parts) + "\n"
