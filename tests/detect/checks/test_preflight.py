@@ -218,10 +218,12 @@ def test_another_image_of_the_same_name_size_and_time_is_not_shared(data_set: Pa
         ("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.4 0.1 0.4 0.4", "boxes (5 columns) or polygons"),
         ("0.5 0.5 0.5 0.2 0.2", "whole number"),
         ("cat 0.5 0.5 0.2 0.2", "five numbers"),
+        ("0 0.5 0.5 0.2 0.2\n1 0.5", "the one that is longer or shorter"),
+        ("\udcff", "as UTF-8 text"),
     ],
 )
 def test_rows_that_make_ultralytics_drop_the_image_are_refused(data_set: Path, row: str, remedy: str) -> None:
-    (data_set.parent / "labels/train/train000.txt").write_text(row + "\n")
+    (data_set.parent / "labels/train/train000.txt").write_text(row + "\n", errors="surrogateescape")
     problem = only(check(data_set))
     assert problem.rule == "corrupt" and remedy in problem.do and problem.examples[0].endswith("train000.jpg")
 

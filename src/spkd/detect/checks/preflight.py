@@ -35,6 +35,8 @@ WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
     "mix segment and detection": "one file holds either boxes (5 columns) or polygons, never both; " + RECONVERT,
     "non-integer class": "the first column is the class index, a whole number; " + RECONVERT,
     "could not convert": "a row must be five numbers; correct or delete it",
+    "codec can't decode": "save the label file as UTF-8 text",
+    "inhomogeneous": "every row must be five numbers; correct or delete the one that is longer or shorter",
 }
 SAME_IMAGES = "same images"
 UNREADABLE = "replace the image by an undamaged copy, or remove it with its label file"
