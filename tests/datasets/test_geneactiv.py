@@ -650,6 +650,13 @@ def test_intervals_and_files_without_each_other_are_counted(devices: Path) -> No
     }
 
 
+def test_where_a_class_has_no_sample_the_message_says_what_was_dropped(devices: Path) -> None:
+    (devices / "intervals.csv").write_text("subject,start,end,label\n55,2024-05-06 10:00:01,2024-05-06 10:00:05,1\n")
+    message = r"none of class 1, 2; dropped: 2 x device file without labelled intervals, first .*wrist\.bin; 1 x interval w"
+    with pytest.raises(SpkdError, match=message):
+        read(devices, [1, 2])
+
+
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.bin", fixed_bin(subject="5").replace(b"x gain:25600", b"x gain:0"), "a rate and gains above 0"),
     ("a.csv", csv_text(subject="5").replace(",-0.5,1,", ",bad,1,", 1).encode(), r"a\.csv:\d+: expected"),

@@ -43,6 +43,11 @@ class Report:
             self.drops[reason] += n
             self.first_seen.setdefault(reason, where)
 
+    def __str__(self) -> str:
+        """What was dropped, in words, for the message of an error that it may explain."""
+        drops = [f"{n} x {reason}, first {self.first_seen[reason]}" for reason, n in self.drops.items()]
+        return "; ".join(drops) or "nothing"
+
 
 @dataclass(frozen=True)
 class Recordings:

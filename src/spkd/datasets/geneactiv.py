@@ -76,9 +76,8 @@ def read(folder: Path, settings: Settings) -> Recordings:
     windows, report = settings.windows, Report()
     index = {number: k for k, number in enumerate(windows.classes)}
     if len(index) != len(windows.classes):
-        raise SpkdError(
-            "datasets.geneactiv.windows.classes", "each class once", windows.classes, "delete the repeated one"
-        )
+        where = "datasets.geneactiv.windows.classes"
+        raise SpkdError(where, "each class once", windows.classes, "delete the repeated one")
     if windows.step < windows.length:
         expected = f"at least {windows.length}, the length: full windows that do not overlap"
         raise SpkdError("datasets.geneactiv.windows.step", expected, windows.step, f"set it to {windows.length}")
@@ -95,8 +94,9 @@ def read(folder: Path, settings: Settings) -> Recordings:
     seen = {windows.classes[k] for k in np.unique(np.concatenate(labels))} if labels else set()
     absent = [number for number in windows.classes if number not in seen]
     if absent:
-        do = f"put the recordings into {folder} or list the classes you have in datasets.geneactiv.windows.classes"
-        raise SpkdError(folder, "samples of every listed class", f"none of class {', '.join(map(str, absent))}", do)
+        got = f"none of class {', '.join(map(str, absent))}; dropped: {report}"
+        do = "put the recordings there or list the classes you have in datasets.geneactiv.windows.classes"
+        raise SpkdError(folder, "samples of every listed class", got, do)
     origin = "simulated" if (folder / "SIMULATED").exists() else "the lab's recordings"
     classes = [f"class {number}" for number in windows.classes]
     return Recordings(items, CHANNELS, classes, RATE_HZ, origin, LICENCE, CITATION, report)
