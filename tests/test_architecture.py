@@ -17,6 +17,7 @@ GROUND = {
     "memory",
     "meter",
     "plugin",
+    "raw_import",
     "seeding",
     "settings",
     "yaml_loader",

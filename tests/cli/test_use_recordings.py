@@ -1,12 +1,15 @@
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from spkd.cli import use_recordings
+from spkd import config
+from spkd.cli import convert_coco, use_recordings, windows
 from spkd.errors import SpkdError
 
+ROOT = Path(__file__).parents[2]
 TREE = {"datasets": {"chest": {}, "pamap2": {}}}
 
 
@@ -57,3 +60,14 @@ def test_an_address_needs_dvcs_package_for_its_kind(project, monkeypatch, where,
     monkeypatch.setattr(use_recordings.importlib.util, "find_spec", lambda name: asked.append(name) or True)
     assert imported(where) == where
     assert asked == ([package] if package else [])
+
+
+@pytest.mark.parametrize(("source", "copy"), [("", ""), (", md5: b", ", md5: a")])
+def test_nothing_is_prepared_of_recordings_that_were_not_imported(project, source, copy):
+    """`dvc exp run` notes changed recordings as imported and leaves data/raw as it was, whatever is in it."""
+    tree = config.read(ROOT / "params.yaml")
+    Path("data.dvc").write_text(f"deps: [{{path: lab{source}}}]\nouts: [{{path: data/raw{copy}}}]\n")
+    with pytest.raises(SpkdError, match=r"expected data prepared from lab, .*dvc repro windows@chest"):
+        windows.main(["chest"], None, tree)
+    with pytest.raises(SpkdError, match=r"expected data prepared from lab, .*dvc repro coco"):
+        convert_coco.main([], SimpleNamespace(coco=SimpleNamespace(source="raw")), tree, {})

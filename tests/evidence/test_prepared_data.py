@@ -77,3 +77,6 @@ def test_recordings_that_were_named_and_not_imported_yet_make_prepared_data_stal
     prepared_data.check_fresh(folder, fetched, fetched, tmp_path)  # which are not from there
     (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab, md5: a}]\nouts: [{path: data/raw, md5: a}]\n")
     prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)
+    (tmp_path / "data.dvc").write_text("deps: [{path: /mnt/lab, md5: b}]\nouts: [{path: data/raw, md5: a}]\n")
+    with pytest.raises(SpkdError, match=r"other files in data/raw: .*dvc repro --force data.dvc`, then `dvc repro w"):
+        prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)

@@ -8,6 +8,7 @@ folder that holds one image folder per split. --split names the split of a singl
 from pathlib import Path
 from typing import Any
 
+from spkd import raw_import
 from spkd.detect import coco
 from spkd.errors import SpkdError
 from spkd.settings import Settings
@@ -38,6 +39,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         origin = "simulated" if marked else annotations.resolve().name
     else:
         source = settings.coco.source
+        if source == "raw":
+            raw_import.check(coco.OUT, "dvc repro coco")
         if source == "raw" and not coco.RAW.is_dir() and not (coco.OUT / coco.REPORT).is_file():
             why = "no folder coco in the recordings that data.dvc imports"
             coco.leave_out(coco.OUT, why)

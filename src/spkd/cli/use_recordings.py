@@ -8,11 +8,11 @@ import yaml
 
 from spkd import atomic
 from spkd.errors import SpkdError
+from spkd.raw_import import IMPORT
 from spkd.settings import Settings
 
 SECTIONS = ()
 POSITIONAL = {"where": "a folder that holds a folder per data set, or an address that DVC reads, such as s3://lab/raw"}
-IMPORT = Path("data.dvc")
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from spkd import config, plugin
+from spkd import config, plugin, raw_import
 from spkd.data import windowing, windowset
 from spkd.settings import Settings
 
@@ -17,6 +17,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     part = config.part("datasets", name, tree)
     chosen = part.windows
     folder = Path("data/raw" if chosen.source == "raw" else "data/fetched") / name
+    if chosen.source == "raw":
+        raw_import.check(folder, f"dvc repro windows@{name}")
     if chosen.source == "raw" and folder.parent.is_dir() and not folder.is_dir():
         why = f"no folder {name} in the recordings that data.dvc imports"
         windowset.leave_out(Path("data/windows") / name, why)

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spkd import config
+from spkd import config, raw_import
 from spkd.errors import SpkdError
 
 DVC_LOCK = Path("dvc.lock")
-IMPORT = Path("data.dvc")
 
 
 def lineage(folder: Path, repo: Path = Path()) -> tuple[str | None, str]:
@@ -36,11 +35,12 @@ def check_fresh(folder: Path, used: Mapping[str, Any], settings: Mapping[str, An
 
     folder: relative to repo, e.g. data/windows/pamap2. used: the settings that its manifest names. settings: the
     current `datasets.<name>.windows`. Code is compared with the md5 that DVC recorded of each single file. Raw data are
-    left to `dvc repro`, but for recordings that `spkd use-recordings` named and nothing has imported yet.
+    left to `dvc repro`, but for recordings that were not imported as `data.dvc` says (`raw_import`).
     """
-    do = f"run `dvc repro windows@{folder.name}`"
-    if settings.get("source", "raw") == "raw" and (named := _not_imported(repo / IMPORT)):
-        raise SpkdError(folder, f"data prepared from {named}, which {IMPORT} names", "data from before that", do)
+    command = f"dvc repro windows@{folder.name}"
+    do = f"run `{command}`"
+    if settings.get("source", "raw") == "raw":
+        raw_import.check(folder, command, repo)
     changed = [key for key in sorted({*used, *settings}) if used.get(key) != settings.get(key)]
     if changed:
         now = ", ".join(f"{key} = {settings.get(key, 'absent')}" for key in changed)
@@ -61,13 +61,6 @@ def check_code(folder: Path, do: str, repo: Path = Path()) -> None:
             raise SpkdError(
                 folder, "data prepared with the code that is here", f"{dependency['path']} changed since", do
             )
-
-
-def _not_imported(path: Path) -> str | None:
-    """Where data.dvc says that recordings are, if `dvc repro` has not brought them from there yet."""
-    stage = (config.parse(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None) or {}
-    outs, deps = stage.get("outs"), stage.get("deps")
-    return str(deps[0].get("path")) if outs and deps and "md5" not in outs[0] else None
 
 
 def _changed(path: Path, dependency: Mapping[str, Any]) -> bool:
