@@ -652,7 +652,9 @@ def test_intervals_and_files_without_each_other_are_counted(devices: Path) -> No
 
 def test_where_a_class_has_no_sample_the_message_says_what_was_dropped(devices: Path) -> None:
     (devices / "intervals.csv").write_text("subject,start,end,label\n55,2024-05-06 10:00:01,2024-05-06 10:00:05,1\n")
-    message = r"none of class 1, 2; dropped: 2 x device file without labelled intervals, first .*wrist\.bin; 1 x interval w"
+    message = (
+        r"none of class 1, 2; dropped: 2 x device file without labelled intervals, first .*wrist\.bin; 1 x interval w"
+    )
     with pytest.raises(SpkdError, match=message):
         read(devices, [1, 2])
 

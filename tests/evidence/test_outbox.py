@@ -169,3 +169,15 @@ def test_events_that_a_power_cut_took_after_they_had_arrived_are_delivered_once_
     assert again.events_path.stat().st_size > len(text)
     assert again.delivery == Delivery("uri", "run", 0, ["a refusal"])
     assert [event["step"] for _, event in again.read(again.delivery.sent)] == [0, *range(1, 9)]
+
+
+def test_a_run_pauses_from_its_last_event_to_its_continuation_and_another_run_starts_without(tmp_path):
+    box = Outbox(tmp_path)
+    for kind, run_id, time_ms in [
+        ("open", "a", 1000), ("tags", "", 3000), ("open", "a", 10_000), ("end", "", 11_000), ("open", "b", 90_000),
+        ("tags", "", 91_000), ("open", "b", 90_500), ("tags", "", 92_000), ("open", "b", 93_500),
+    ]:  # fmt: skip
+        box.append(kind, run_id=run_id, time_ms=time_ms)
+        expected = {10_000: 7.0, 11_000: 7.0, 93_500: 1.5}
+        assert box.paused_s() == expected.get(time_ms, 0)
+    box.close()

@@ -311,6 +311,13 @@ def test_time_left_knows_long_cells_from_short_ones_and_that_few_are_left(board,
     assert table_run.left_s(board, states, 8) == pytest.approx(1.0)
 
 
+def test_the_time_that_a_cell_lay_stopped_is_none_that_it_took(board):
+    _, states = Pretended({}).complete(board)
+    run = next(iter(states.values())).run
+    run = replace(run, started_ms=1000, ended_ms=901_000, tags={**run.tags, "paused_s": "890.5"})
+    assert table_run.seconds(run) == 9.5
+
+
 def test_only_runs_that_this_table_made_are_nested_under_its_newest_call(board, monkeypatch):
     adopted = []
     monkeypatch.setattr(table_run.tracking, "adopt", lambda run_ids, parent: adopted.append((run_ids, parent)))

@@ -191,6 +191,16 @@ class Outbox:
                 found = None
         return found
 
+    def paused_s(self) -> float:
+        """How long nobody was at MLflow's run: from the last event before each continuation to that [s]."""
+        paused_ms, run_id, before_ms = 0, None, 0
+        for _, event in self.read():
+            if event["kind"] == "open":
+                same, run_id = event.get("run_id", "") == run_id, event.get("run_id", "")
+                paused_ms = paused_ms + max(0, event["time_ms"] - before_ms) if same else 0
+            before_ms = event["time_ms"]
+        return paused_ms / 1000
+
     @property
     def delivery(self) -> Delivery:
         """How far the events arrived; at nothing where none was recorded, or a power cut took events that had arrived.

@@ -113,8 +113,9 @@ def _one_line(cell: Cell, outcome: Outcome, state: State) -> str:
 
 
 def seconds(run: RunInfo) -> float:
-    """How long a finished run took [s]; 0 where it is not finished."""
-    return max(0, run.ended_ms - run.started_ms) / 1000 if run.ended_ms else 0.0
+    """How long a finished run took [s], without what it lay stopped before it went on; 0 where it is not finished."""
+    took_s = (run.ended_ms - run.started_ms) / 1000 - float(run.tags.get("paused_s", 0))
+    return max(0.0, took_s) if run.ended_ms else 0.0
 
 
 def counts(board: Board, states: Mapping[str, State]) -> dict[str, int]:

@@ -36,9 +36,14 @@ def test_a_run_killed_by_sigkill_is_marked_and_delivered_by_the_next_command(her
     assert info.status == "KILLED" and info.tags["ended"].endswith("died without a word")
     assert tracking.history(run_id, "loss") == [(step, 1.0 / (step + 1)) for step in range(5)]
     assert tracking.sweep(here / "runs") == []
+    gap_s = 0.3
+    time.sleep(gap_s)
     with tracking.open_run("run", here / "runs" / "run", "test") as again:
         again.metrics({"loss": 0.1}, 5)
     assert again.id == run_id and tracking.get(run_id).status == "FINISHED"
+    found = tracking.get(run_id)
+    paused_s, took_s = float(found.tags["paused_s"]), (found.ended_ms - found.started_ms) / 1000
+    assert gap_s <= paused_s <= took_s  # the sweep in between ends no pause
 
 
 def dead_outbox(here, uri, run_id=""):

@@ -82,6 +82,8 @@ def open_run(
         words = texts({**_writer(process, box.folder), **(tags or {})}, TAG_LENGTH)
         place = {"uri": uri, "run_id": run_id}
         box.append("open", name=name, experiment=experiment, process=process, tags=words, **place)
+        if (paused_s := box.paused_s()) > 0:
+            box.append("tags", values={"paused_s": f"{paused_s:.1f}"})
     experiment_id = str(made.get_run(run_id).info.experiment_id)
     store.show_training_runs(made, experiment_id)
     return Run(box, run_id, experiment_id, Sender(box, made))

@@ -69,8 +69,9 @@ def _let_go(box: Outbox, opened: dict[str, Any]) -> None:
 
 def _end(box: Outbox, opened: dict[str, Any]) -> None:
     why = f"process {opened['process']['pid']} of {opened['process']['host']} died without a word"
-    box.append("tags", values={"ended": why})
-    box.append("end", status="KILLED")
+    *_, (_, last) = box.read()
+    box.append("tags", values={"ended": why}, time_ms=last["time_ms"])
+    box.append("end", status="KILLED", time_ms=last["time_ms"])
     box.close()
 
 
