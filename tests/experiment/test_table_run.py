@@ -205,9 +205,22 @@ def test_the_fingerprint_changes_with_teacher_data_and_code(board, monkeypatch):
     monkeypatch.setattr(cells.source, "code_digest", lambda files: "other code")
     assert cells.survey(board, {})[teacher].fingerprint != own
     monkeypatch.undo()
-    digest_before = cells.identity(board, board.cells[teacher])
+    digest_before = cells.identity(board, board.cells[teacher], (), {})
     board.windows["chest"] = SimpleNamespace(digest="other data")
-    assert digest(cells.identity(board, board.cells[teacher])) != digest(digest_before)
+    assert digest(cells.identity(board, board.cells[teacher], (), {})) != digest(digest_before)
+
+
+def test_a_survey_looks_once_at_the_files_that_cells_share(board, monkeypatch):
+    raw = {**board.raw, "tables": {"t": {**TABLE, "trials": [0, 1, 2, 3]}}}
+    found = cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, board.places)
+    looks, used = [], cells.source.used
+    monkeypatch.setattr(cells.source, "used", lambda *words, **more: looks.append(words) or used(*words, **more))
+    executor = Pretended({})
+    executor.complete(found)
+    looks.clear()
+    states = cells.survey(found, executor.runs)
+    assert len({state.fingerprint for state in states.values()}) == len(found.cells) == 9
+    assert len(looks) == 3  # those of teachers, of scratch students, and of students with a teacher
 
 
 def test_the_fingerprint_changes_with_the_weights_of_a_teacher_that_is_named_by_its_model(board, monkeypatch):

@@ -85,10 +85,17 @@ def dataset_of(cell: Cell) -> str:
     return str(next(iter(cell.relevant["dataset"])))
 
 
-def identity(board: Board, cell: Cell, others: Iterable[str] = ()) -> list[Any]:
-    """What a cell is apart from the weights of its teachers: settings, data, code. others: teachers named by run."""
-    files = source.used(cell.relevant, board.raw["networks"], more=lineage.parts(others))
-    return [plan.deciding(cell.relevant), board.windows[dataset_of(cell)].digest, source.code_digest(files)]
+def identity(board: Board, cell: Cell, others: Iterable[str], code: dict[frozenset[str], str]) -> list[Any]:
+    """What a cell is apart from the weights of its teachers: settings, data, code.
+
+    others: teachers named by run. code: digests by the names that decide which files are used; filled here, as hundreds
+    of cells use the same files, and looking at each for every cell takes longer than a small training.
+    """
+    more = lineage.parts(others)
+    names = frozenset(table.words(cell.relevant) | more)
+    if names not in code:
+        code[names] = source.code_digest(source.used(cell.relevant, board.raw["networks"], more=more))
+    return [plan.deciding(cell.relevant), board.windows[dataset_of(cell)].digest, code[names]]
 
 
 def index() -> dict[str, list[RunInfo]]:
@@ -104,6 +111,7 @@ def survey(
 ) -> dict[str, State]:
     """The state of every cell. runs: by fingerprint. alive: whether the process that a run's tags name still runs."""
     states: dict[str, State] = {}
+    code: dict[frozenset[str], str] = {}
     for key, cell in board.cells.items():
         others = lineage.outside(cell.relevant.get("distill", {}))
         before = [states[needed] for needed in cell.needs.values()]
@@ -113,7 +121,7 @@ def survey(
             continue
         weights = {name: _weights(states[needed].run) for name, needed in cell.needs.items()}
         weights |= {name: _weights(tracking.get(run_id)) for name, run_id in others.items()}
-        fingerprint = table.digest([*identity(board, cell, others.values()), weights])
+        fingerprint = table.digest([*identity(board, cell, others.values(), code), weights])
         states[key] = _state(fingerprint, runs.get(fingerprint, []), alive)
     return states
 
