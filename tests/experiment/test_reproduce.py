@@ -396,6 +396,14 @@ def test_another_lock_is_not_built_without_consent_and_its_size_is_said(repo, tm
     assert lock_file.installed_bytes(lock) > 20_000_000
 
 
+def test_data_that_dvc_cannot_rebuild_are_an_error_with_the_reason_that_dvc_has(tmp_path):
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    stage = "deps: [{path: /nowhere/lab}]\nouts: [{path: raw}]\n"
+    (tmp_path / "raw.dvc").write_text(stage)
+    with pytest.raises(SpkdError, match=r"^dvc repro raw\.dvc: .*'/nowhere/lab' does not exist; bring the recordings"):
+        checkout.repro(tmp_path, Path(sys.executable), ["raw.dvc"])
+
+
 def test_a_bundle_that_brings_code_is_not_run_without_consent(repo, forged, tmp_path):
     path = forged(lambda folder: (folder / "artifacts" / "code.patch").write_text("diff --git a/x b/x\n"))
     with pytest.raises(SpkdError, match="--trust true"):

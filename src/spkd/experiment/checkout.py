@@ -76,29 +76,33 @@ def interpreter(lock: Path, environments: Path, build: bool, here: bool) -> Path
         raise SpkdError("lock", "the locked versions installed", "; ".join(wrong[:3]), do)
     if not (target / "installed").exists():
         print(f"building the recorded environment: {size}", flush=True)
-        _run([sys.executable, "-m", "venv", "--clear", str(target)], lock.parent, {})
+        do = "mend that and try again, or run in this environment with --here true"
+        _run([sys.executable, "-m", "venv", "--clear", str(target)], lock.parent, {}, do)
         python = str(target / "bin" / "python")
-        _run([python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)], lock.parent, {})
+        _run([python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)], lock.parent, {}, do)
         (target / "installed").touch()
     return target / "bin" / "python"
 
 
-def _run(command: Sequence[str], folder: Path, environ: dict[str, str]) -> None:
+def _run(command: Sequence[str], folder: Path, environ: dict[str, str], do: str) -> None:
+    """Run `python -m ...`. Raises SpkdError with the end of what it said, and what to do."""
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **environ}, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         got = " ".join((done.stderr or done.stdout).split())[-600:]
-        raise SpkdError(
-            " ".join(command[-4:]), "success", got, f"run it by hand in a worktree of that commit ({folder})"
-        )
+        raise SpkdError(" ".join(command[2:]), "success", got or f"exit status {done.returncode}", do)
 
 
 def repro(code: Path, python: Path, stages: Sequence[str]) -> None:
     """Rebuild prepared data in a checkout with its own code. Raises SpkdError with the end of DVC's messages."""
-    command = [str(python), "-m", "dvc", "repro", "--quiet", *stages]
+    command = [str(python), "-m", "dvc", "repro", *stages]  # not --quiet, which hides why it failed
     print(f"rebuilding data: dvc repro {' '.join(stages)}", flush=True)
-    _run(command, code, inside(code, python))
+    do = (
+        "bring the recordings to where data.dvc of that commit has them; or `spkd use-recordings` where you have them, "
+        "and prepare the same windows here with its settings"
+    )
+    _run(command, code, inside(code, python), do)
 
 
 def inside(code: Path, python: Path) -> dict[str, str]:
