@@ -4,6 +4,7 @@ import re
 import signal
 import sqlite3
 from contextlib import closing
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -558,6 +559,17 @@ def test_a_new_store_elsewhere_keeps_the_artifacts_of_its_first_experiment_besid
     made = store.client(f"sqlite:///{tmp_path}/lab/mlflow.db")
     location = made.get_experiment_by_name("Default").artifact_location
     assert location.removeprefix("file://") == f"{tmp_path}/lab/mlruns/0"
+
+
+@pytest.mark.parametrize("name", ["연구 2", "a%20b"])
+def test_a_store_is_one_file_however_its_address_spells_the_folder(tmp_path, name):
+    """`mlflow run` names the store of this folder by an address with escapes, and spkd by none where there is no %."""
+    path = tmp_path / name / "mlflow.db"
+    given = f"sqlite:///{tmp_path}/{quote(name)}/mlflow.db"
+    assert store.database(given) == store.database(store.absolute(given)) == path
+    run_id = store.client(given).create_run("0").info.run_id
+    assert store.client(store.absolute(given)).get_run(run_id).info.run_id == run_id
+    assert sorted(p.name for p in path.parent.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
 @pytest.mark.parametrize("damage", ["a text file", "cut short", "cut within its first page"])

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from filelock import FileLock
 
@@ -47,15 +48,20 @@ def uri() -> str:
 
 
 def database(tracking_uri: str) -> Path | None:
-    """The file of a SQLite URI, absolute; None for a server."""
+    """The file of a SQLite URI, absolute; None for a server. `mlflow run` writes a space in its path as %20."""
     prefix = "sqlite:///"
-    return Path(tracking_uri.removeprefix(prefix)).absolute() if tracking_uri.startswith(prefix) else None
+    return Path(unquote(tracking_uri.removeprefix(prefix))).absolute() if tracking_uri.startswith(prefix) else None
 
 
 def absolute(tracking_uri: str) -> str:
     """The same store, named so that another working folder finds it."""
     path = database(tracking_uri)
-    return f"sqlite:///{path}" if path else tracking_uri
+    return _address(path) if path else tracking_uri
+
+
+def _address(path: Path) -> str:
+    """The URI of a SQLite file. Only what would be read as an escape is one: MLflow makes a folder of any other."""
+    return f"sqlite:///{str(path).replace('%', '%25')}"
 
 
 def shown(text: str) -> str:
@@ -137,7 +143,7 @@ def _make(path: Path, artifacts: Path) -> None:
         warnings.simplefilter("ignore")
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # warns when it is imported
 
-        SqlAlchemyStore(f"sqlite:///{new}", str(artifacts)).engine.dispose()
+        SqlAlchemyStore(_address(new), str(artifacts)).engine.dispose()
     new.replace(path)
 
 
