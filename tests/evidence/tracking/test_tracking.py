@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
@@ -570,6 +571,31 @@ def test_a_store_is_one_file_however_its_address_spells_the_folder(tmp_path, nam
     run_id = store.client(given).create_run("0").info.run_id
     assert store.client(store.absolute(given)).get_run(run_id).info.run_id == run_id
     assert sorted(p.name for p in path.parent.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_artifacts_are_beside_a_store_that_was_moved_or_copied_with_its_folder(here, monkeypatch, capsys):
+    with open_run(here) as first:
+        first.text("weights", "a.txt")
+    with tracking.open_run("b", here / "runs" / "b", "second") as second:
+        second.text("weights", "a.txt")
+    with open_run(here, "left behind") as other:  # as one that was written there after the move
+        other.text("weights", "a.txt")
+    for name, how in (("copied", shutil.copytree), ("moved", shutil.move)):
+        folder = here.parent / f"{here.name}-{name}"
+        how(here, folder)
+        if name == "copied":
+            shutil.rmtree(folder / f"mlruns/test/{other.id}")
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        assert tracking.artifact(first.id, "a.txt") == folder / f"mlruns/test/{first.id}/artifacts/a.txt"
+        assert tracking.artifact(second.id, "a.txt").is_relative_to(folder)
+        home = here if name == "copied" else folder
+        assert tracking.artifact(other.id, "a.txt") == home / f"mlruns/test/{other.id}/artifacts/a.txt"
+        assert capsys.readouterr().err.count("mlflow.db was moved") == 1
+        with open_run(folder, name) as run:
+            run.text("more", "b.txt")
+        assert tracking.artifact(run.id, "b.txt").is_relative_to(folder) and not capsys.readouterr().err
+    assert not here.exists()
 
 
 @pytest.mark.parametrize("damage", ["a text file", "cut short", "cut within its first page"])

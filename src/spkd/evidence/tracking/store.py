@@ -4,10 +4,12 @@ Contract: no process opens a SQLite store that is being created (several at once
 keeps MLflow quiet, hermetic and bounded in time, before it is imported.
 """
 
+import functools
 import logging
 import os
 import re
 import sqlite3
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -36,6 +38,10 @@ REFUSALS = {
     "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "MALFORMED_REQUEST",
     "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE",
 }  # fmt: skip
+PATHS = (  # where MLflow's tables hold those of artifacts
+    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)  # fmt: skip
 NOT_IN_A_NAME = re.compile(r"[^\w\-.: /]", re.ASCII)
 
 for _noisy in ("alembic", "mlflow", "urllib3"):
@@ -128,6 +134,7 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
     with exclusive(tracking_uri):
         if not _is_whole(path):
             _make(path.resolve(), path.parent / "mlruns")
+        _follow(path)
     return _connect(tracking_uri)
 
 
@@ -145,6 +152,31 @@ def _make(path: Path, artifacts: Path) -> None:
 
         SqlAlchemyStore(_address(new), str(artifacts)).engine.dispose()
     new.replace(path)
+
+
+@functools.cache
+def _follow(path: Path) -> None:
+    """Let a SQLite store that was moved or copied with its folder have its artifacts beside it again, and say so.
+
+    MLflow keeps whole paths: it would miss all weights, and write new ones where the folder was. Once a process.
+    """
+    new = path.parent / "mlruns"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        locations = [text for (text,) in connection.execute("SELECT artifact_location FROM experiments")]
+        parts = [location.rpartition("/mlruns/") for location in locations]
+        before = {f"{root}{found}" for root, found, name in parts if found and (new / name).is_dir()}
+        for old in sorted(before):
+            if Path(old).is_dir() and Path(old).samefile(new):
+                continue
+            print(f"{path} was moved: artifacts are looked for in {new}, no longer in {old}", file=sys.stderr)
+            for table, column in PATHS:
+                rows = connection.execute(f"SELECT rowid, {column} FROM {table}").fetchall()  # noqa: S608 - names above
+                for row, text in rows:
+                    if (text or "").startswith(old):
+                        moved = f"{new}/{text.removeprefix(old)}"
+                        if Path(moved).exists() or not Path(text).exists():  # else written there since the move
+                            change = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"  # noqa: S608 - names above
+                            connection.execute(change, (moved, row))
 
 
 def _connect(tracking_uri: str) -> MlflowClient:
