@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 LOG_EVERY_S = 15.0
 SILENT_S = 60.0  # a log says at least this often that work of minutes goes on
+BAR = "{desc}: {percentage:3.0f}%{postfix} |{bar}|"  # a narrow terminal cuts off the end of a line: there is the bar
 Item = TypeVar("Item")
 
 
@@ -60,8 +61,7 @@ class Work(Shown):
         """totals: pieces of each kind that there are to do."""
         self.title, self.left, self.paces = title, dict(totals), dict.fromkeys(totals, (0.0, 0))
         self.started = self.last = self.said = time.monotonic()
-        shown = "{desc}: {percentage:3.0f}%|{bar}|{postfix}"
-        super().__init__(desc=title, total=100, bar_format=shown, leave=False, delay=2.0)
+        super().__init__(desc=title, total=100, bar_format=BAR, leave=False, delay=2.0)
 
     def did(self, kind: str, n: int = 1) -> None:
         """n pieces of a kind took the time since the last call."""

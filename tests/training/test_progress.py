@@ -4,6 +4,7 @@ import io
 from types import SimpleNamespace
 
 import pytest
+from tqdm import tqdm
 
 from spkd import meter
 from spkd.training import progress
@@ -40,3 +41,15 @@ def test_a_long_epoch_is_heard_of_every_minute(now):
         "net: 40.0% of 4 epochs  10 windows/s  4 min left",  # 60 of 300 s
         "net: 55.0% of 4 epochs  10 windows/s  3 min left",
     ]
+
+
+def test_a_bar_of_80_columns_shows_the_time_left_and_how_good_the_network_is(now, monkeypatch):
+    drawn = io.StringIO()
+    monkeypatch.setattr(now.log, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(meter, "tqdm", lambda **shown: tqdm(**shown, file=drawn, ncols=80, mininterval=0))
+    with progress.Progress("pamap2 s101 wrn16-1 <- gaf:wrn16-3 kd sp t0", 10, 48, 0) as shown:
+        now.s += 10
+        shown.step(48)
+        shown.epoch(1, 0.25, 0.5, 480.0)
+    line = drawn.getvalue().split("\r")[-1].strip()
+    assert line == "pamap2 s101 wrn16-1 <- gaf:wrn16-3 kd sp t0:  10%, 2 min left, val accuracy 0.50"

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from spkd.meter import SILENT_S, Shown, spoken
+from spkd.meter import BAR, SILENT_S, Shown, spoken
 
 QUIET_S = 5.0  # epochs that follow each other faster share a line
 
@@ -16,13 +16,14 @@ class Progress(Shown):
         self.title, self.epochs, self.windows = title, epochs, windows
         self.total, self.first = epochs * windows, done * windows
         self.seen, self.started = self.first, time.monotonic()
-        self.said = self.started - QUIET_S
-        super().__init__(desc=title, total=self.total, initial=self.first, unit="window", unit_scale=True)
+        self.said, self.result = self.started - QUIET_S, ""
+        super().__init__(desc=title, total=self.total, initial=self.first, bar_format=BAR)
 
     def step(self, n_windows: int) -> None:
         """n more windows went through."""
         self.seen += n_windows
         if self.bar is not None:
+            self.bar.set_postfix_str(self._left() + self.result, refresh=False)
             self.bar.update(n_windows)
         elif time.monotonic() - self.said >= SILENT_S:
             rate = (self.seen - self.first) / (time.monotonic() - self.started)
@@ -30,15 +31,21 @@ class Progress(Shown):
 
     def epoch(self, epoch: int, loss: float, accuracy: float | None, windows_per_s: float) -> None:
         """One more epoch is done: epoch counts from 1; accuracy is on validation subjects, in [0, 1], None = none."""
+        validated = "" if accuracy is None else f"val accuracy {accuracy:.3f}"
         if self.bar is not None:
-            shown: dict[str, object] = {"epoch": f"{epoch}/{self.epochs}", "loss": f"{loss:.4f}"}
-            self.bar.set_postfix(shown if accuracy is None else {**shown, "val_accuracy": f"{accuracy:.3f}"})
+            told = (validated, f"loss {loss:.4f}", f"epoch {epoch}/{self.epochs}", f"{windows_per_s:.0f} windows/s")
+            self.result = "".join(f", {one}" for one in told if one)
+            self.bar.set_postfix_str(self._left() + self.result)
         elif epoch == self.epochs or time.monotonic() - self.said >= QUIET_S:
-            validated = "" if accuracy is None else f"val accuracy {accuracy:.3f}  "
+            validated = validated and f"{validated}  "
             self._say(f"epoch {epoch}/{self.epochs}  loss {loss:.4f}  {validated}{windows_per_s:.0f} windows/s")
 
     def _say(self, what: str) -> None:
-        """A line in the log, with the time left at the pace so far, evaluation included."""
+        """A line in the log."""
         self.said = time.monotonic()
-        left = (self.said - self.started) / max(self.seen - self.first, 1) * (self.total - self.seen)
-        print(f"{self.title}: {what}  {spoken(left)} left", file=sys.stderr, flush=True)
+        print(f"{self.title}: {what}  {self._left()}", file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        """The time left at the pace so far, evaluation included."""
+        pace = (time.monotonic() - self.started) / max(self.seen - self.first, 1)
+        return f"{spoken(pace * (self.total - self.seen))} left"
