@@ -53,6 +53,22 @@ def test_help_explains_an_empty_mapping_once(capsys):
     assert capsys.readouterr().out.count("COCO JSON per split") == 1
 
 
+def test_help_says_what_a_group_of_settings_is(capsys):
+    for command, meaning in (("distill", "losses.dist: relations of the logits"), ("yolo-versions", "published COCO")):
+        front.main([command, "--help"])
+        assert capsys.readouterr().out.count(meaning) == 1
+
+
+def test_help_fits_a_terminal_and_breaks_no_word(capsys, monkeypatch):
+    front.main(["distill", "--help"])
+    whole = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    front.main(["distill", "--help"])
+    fitted = capsys.readouterr().out
+    assert fitted.split() == whole.split() and max(map(len, fitted.splitlines())) <= 80
+
+
 def test_help_imports_no_torch():
     code = "import sys; from spkd.__main__ import main; main(['distill', '--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0

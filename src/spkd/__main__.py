@@ -7,8 +7,10 @@ import contextlib
 import gc
 import itertools
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,19 +58,37 @@ def _settings(sections: tuple[str, ...], path: Path) -> list[str]:
         there = f"see this help in a project's folder ({path} is missing)"
         return ["", f"It reads the settings {', '.join(sections)}: {there}."]
     tree, comments = config.resolve(config.read(path), {}, path), config.comments(path)
-    lines = [] if sections[0] in comments else [""]
+    lines = [""]
     if "train" in sections:
         sections = (*sections, *(f"datasets.{tree['dataset']}.{part}" for part in ("split", "scaling")))
     for section in sections:
         found = {section: config.at(tree, section)}
         if section in comments and found[section] and isinstance(found[section], dict):
-            lines.append(f"\n{section}: {comments[section]}")
+            lines += ["", f"{section}: {comments[section]}"][not lines[-1] :]
         if section == "tables":  # what each is about; params.yaml holds their definitions
             shown = [(f"tables.{name}", "", config.at(found, f"tables.{name}.about")) for name in found[section]]
         else:
             shown = [(key, config.dump(value), comments.get(key, "")) for key, value in config.leaves(found)]
-        lines += [f"  --{key} {value}".ljust(52) + f" {meaning}" for key, value, meaning in shown]
+        told = {section}
+        for key, value, meaning in shown:
+            for group in [g for g in comments if key.startswith(f"{g}.") and g not in told]:
+                lines += [f"  {group}: {comments[group]}"] * (comments[group] != meaning)
+                told.add(group)
+            lines.append(f"  --{key} {value}".ljust(52) + f" {meaning}")
     return [*lines, "", f"Values shown are those of {path} with preset {tree.get('preset')!r} over them."]
+
+
+def _fitted(text: str) -> str:
+    """The text, on a terminal broken between words, with what goes on further in; whole lines for a pipe or a file."""
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    further = " " * (53 if width > 106 else 8)
+    broken = []
+    for line in text.split("\n"):
+        inside = further if line.startswith(" ") else ""
+        broken += textwrap.wrap(line, width, subsequent_indent=inside, break_on_hyphens=False) or [""]
+    return "\n".join(broken)
 
 
 def split_words(words: list[str], options: Collection[str]) -> tuple[list[str], dict[str, str], dict[str, Any]]:
@@ -92,7 +112,7 @@ def run(command: str, words: list[str]) -> int:
     if "--help" in words or "-h" in words:
         parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
         file = next((after for word, after in itertools.pairwise(parts) if word == "--params"), config.PARAMS)
-        print(explain(name, Path(file)))
+        print(_fitted(explain(name, Path(file))))
         return 0
     plain, own, given = split_words(words, ("params", *constants.get("OPTIONS", {})))
     allowed = constants.get("POSITIONAL", {})
@@ -149,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         if words[0] in ("--help", "-h", "help"):
             if words[1:]:
                 return run(words[1], ["--help"])
-            print(overview())
+            print(_fitted(overview()))
             return 0
         return run(words[0], words[1:])
     except SpkdError as error:
