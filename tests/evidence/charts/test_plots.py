@@ -79,6 +79,16 @@ def test_the_letters_of_curves_that_end_alike_all_stay_in_the_drawing(n, end):
     assert all(14 <= y <= chart.height - 20 for y in found.values())
 
 
+def test_the_letter_of_a_curve_stands_where_it_ends():
+    short, long = series(0, [(1, 0.5), (3, 0.6)]), series(1, [(1, 0.5), (10, 0.6)])
+    found = re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)" class="letter"', str(plots.lines("loss", "epoch", [short, long]))
+    )
+    (x, y), (end, same) = found
+    assert y == same and float(end) == plots.WIDTH - plots.RIGHT + 5
+    assert float(x) == pytest.approx(plots.LEFT + 2 / 9 * (plots.WIDTH - plots.LEFT - plots.RIGHT) + 5, abs=0.06)
+
+
 def test_the_letters_of_points_at_one_cost_do_not_cover_each_other():
     drawn = [Series(k, f"run {k}", LETTERS[k], "#112233", "", [(1000.0, 0.9 + k * 1e-3)]) for k in range(8)]
     drawn.append(Series(8, "run 8", "Z", "#112233", "", [(9000.0, 0.903)]))

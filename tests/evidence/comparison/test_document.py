@@ -201,8 +201,9 @@ def test_a_long_value_keeps_its_identity():
     assert one != other
 
 
-def pixels(svg):
-    data = re.findall(r"base64,([^\"]+)", svg)
+def pixels(svg, before=r'height="[\d.]+"'):
+    """Images of maps; those of scales stand behind another attribute."""
+    data = re.findall(before + r' href="data:image/png;base64,([^"]+)', svg)
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(d))).convert("RGB")) for d in data]
 
 
@@ -229,11 +230,10 @@ def test_the_ends_of_a_narrow_scale_are_told_apart():
     product = np.eye(4) + 0.1
     maps = [{3: {"g": Map(LABELS, {"student": p})}} for p in (product, product + 4e-4 * LABELS)]
     html = map_cards.section(shown(record(maps=maps[0]), record("b", 1, maps=maps[1])))
-    ends = re.findall(r"<span>(-?[\d.e-]+)</span><span>(-?[\d.e-]+)</span>", html)
-    assert len(ends) == 2
-    assert all(float(high) > float(low) for high, low in ends)
-    high, low = (float(end) for end in ends[1])
-    assert -low == high == pytest.approx(float(f"{high:.3g}")) and 1e-5 < high < 1e-3
+    ticks = [re.findall(r'class="tick">([^<]+)<', part) for part in html.split('<div class="scale ')[1:]]
+    assert len(ticks) == 2
+    assert all(len(found) == len(set(found)) > 1 for found in ticks)
+    assert all(float(one[1:]) < 1e-3 for one in ticks[1] if one != "0")
 
 
 BLOCKS = np.kron(np.eye(2), np.ones((2, 2)))  # its map: 0.707 within a class, 0 between
@@ -265,8 +265,8 @@ def test_the_last_maps_are_shown_first_and_the_others_are_a_choice():
 
 def test_the_high_end_of_a_scale_is_on_top():
     html = map_cards.section(shown(record()))
-    colours = re.findall(r"linear-gradient\((#\w+),[^)]*?(#\w+)\)", html)
-    assert colours[0] == ("#fde724", "#440154")  # viridis
+    scale = pixels(html, 'preserveAspectRatio="none"')[0][:, 0].tolist()
+    assert (scale[0], scale[-1]) == ([253, 231, 36], [68, 1, 84])  # viridis
 
 
 def test_a_teacher_of_two_students_is_drawn_once_and_names_them():
@@ -317,10 +317,10 @@ def test_people_of_other_data_sets_are_others_under_the_same_name():
     assert "s1 (8/4)" in same
 
 
-def test_more_than_the_first_runs_share_is_blue_and_less_is_red():
+def test_more_than_the_first_runs_share_is_red_and_less_is_blue_as_in_the_maps():
     html = sections.confusions(shown(record(), record("b", 1, confusion=np.array([[1, 3], [0, 4]]))))
     found = re.findall(r'fill="#(..)..(..)"><title>true sit, predicted (\w+): (-?50)<', html)
-    more = {(what, change): int(blue, 16) > int(red, 16) for red, blue, what, change in found}
+    more = {(what, change): int(red, 16) > int(blue, 16) for red, blue, what, change in found}
     assert more == {("sit", "-50"): False, ("walk", "50"): True}
 
 

@@ -20,7 +20,7 @@ STYLE = f"""
 svg text{{font-family:inherit}}
 svg .title{{font-size:13px;font-weight:600;fill:{INK}}}
 svg .tick{{font-size:11px;fill:{SOFT}}}
-svg .letter{{font-size:12px;font-weight:700}}
+svg .letter{{font-size:12px;font-weight:700;stroke:#fff;stroke-width:2;stroke-linejoin:round;paint-order:stroke}}
 svg .grid{{stroke:#eceff3;fill:none}}
 svg .edge{{stroke:#b6bdc9;fill:none}}
 svg .line{{fill:none;stroke-width:1.8;stroke-linejoin:round}}
@@ -181,15 +181,15 @@ def lines(title: str, below: str, series: Sequence[Series], chosen: float | None
     across = axis([x for _, points in drawn for x, _ in points], LEFT, WIDTH - RIGHT, pad=0.0)
     across = replace(across, whole=True)
     up = axis([y for _, points in drawn for _, y in points], HEIGHT - BOTTOM, TOP)
-    ends = apart([up.at(points[-1][1]) for _, points in drawn], LETTER_PX, 0.0, HEIGHT - BOTTOM)
+    ends = [(across.at(points[-1][0]), up.at(points[-1][1])) for _, points in drawn]
     parts = []
     if chosen is not None and across.low <= chosen <= across.high:
         note = f"<title>{esc(below)} {chosen:g}, chosen</title>"
         parts.append(f'<path d="M{across.at(chosen):.1f} {TOP}V{HEIGHT - BOTTOM}" class="chosen">{note}</path>')
-    for (s, points), end in zip(drawn, ends, strict=True):
+    for (s, points), (x, _), y in zip(drawn, ends, _beside(ends), strict=True):
         parts.append(f'<g class="r{s.number}"><title>{esc(s.name)}</title>')
         parts.append(_curve(s, points, across, up, (title, below)))
-        parts.append(letter(WIDTH - RIGHT + 5, end + 4, s) + "</g>")
+        parts.append(letter(x + 5, y + 4, s) + "</g>")
     return frame(across, up, title, below, "".join(parts))
 
 
@@ -259,8 +259,8 @@ def scatter(title: str, below: str, series: Sequence[Series]) -> Chart | None:
     path = f"M{across.at(front[0][0]):.1f} {up.at(front[0][1]):.1f}"
     path += "".join(f"H{across.at(x):.1f}V{up.at(y):.1f}" for x, y in front[1:]) + f"H{WIDTH - RIGHT}"
     parts = [f'<path d="{path}" class="front"/>']
-    heights = _beside_points([across.at(x) for x, _ in points], [up.at(y) for _, y in points])
-    for s, (x, y), height in zip(series, points, heights, strict=True):
+    places = [(across.at(x), up.at(y)) for x, y in points]
+    for s, (x, y), height in zip(series, points, _beside(places), strict=True):
         note = esc(f"{s.name}\n{y:.4g}, {below} {x:.4g}")
         circle = f'<circle cx="{across.at(x):.1f}" cy="{up.at(y):.1f}" r="5.5" fill="{s.colour}"/>'
         parts.append(f'<g class="r{s.number}"><title>{note}</title>{circle}')
@@ -268,15 +268,15 @@ def scatter(title: str, below: str, series: Sequence[Series]) -> Chart | None:
     return frame(across, up, f"{title} against {below}", below, "".join(parts))
 
 
-def _beside_points(across: Sequence[float], up: Sequence[float]) -> list[float]:
+def _beside(places: Sequence[tuple[float, float]]) -> list[float]:
     """Heights of the letters beside points: apart, where points are so near across that their letters would meet."""
-    heights, columns = list(up), list[list[int]]()
-    for k in sorted(range(len(across)), key=lambda k: across[k]):
-        if columns and across[k] - across[columns[-1][0]] < WIDE_PX:
+    heights, columns = [y for _, y in places], list[list[int]]()
+    for k in sorted(range(len(places)), key=lambda k: places[k][0]):
+        if columns and places[k][0] - places[columns[-1][0]][0] < WIDE_PX:
             columns[-1].append(k)
         else:
             columns.append([k])
     for column in columns:
-        for k, height in zip(column, apart([up[k] for k in column], LETTER_PX, 0.0, HEIGHT - BOTTOM), strict=True):
+        for k, height in zip(column, apart([heights[k] for k in column], LETTER_PX, 0.0, HEIGHT - BOTTOM), strict=True):
             heights[k] = height
     return heights

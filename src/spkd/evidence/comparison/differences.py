@@ -37,7 +37,8 @@ def _part(name: str, facts: Facts, shown: Sequence[Entry]) -> str:
         return f'<h3>{esc(name)}</h3><p class="quiet">Not recorded.</p>'
     equal = len(keys) - len(unequal)
     button = f"<button data-all>show all {len(keys)}</button>" if equal else ""
-    told = f"{len(unequal)} of {len(keys)} differ" if unequal else f"all {len(keys)} are equal"
+    equal_told = f"all {len(keys)} are equal" if len(shown) > 1 else ""
+    told = f"{len(unequal)} of {len(keys)} differ" if unequal else equal_told
     head = f"<h3>{esc(name)} <span class='quiet'>{told}</span> {button}</h3>"
     names = "".join(f'<th class="r{e.number}" style="color:{e.colour}">{e.letter}</th>' for e in shown)
     rows = [_row(key, columns, shown, key in set(unequal)) for key in keys]

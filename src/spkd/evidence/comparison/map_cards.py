@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spkd.evidence import similarity
-from spkd.evidence.charts import colours, heatmaps, plots
-from spkd.evidence.charts.colours import Limits
+from spkd.evidence.charts import heatmaps
+from spkd.evidence.charts.heatmaps import colour_bar
 from spkd.evidence.charts.text import esc
 from spkd.evidence.comparison.record import Entry, Map
 
@@ -61,7 +61,7 @@ def _block(group: Sequence[Entry]) -> str:
         f'<div class="bar"><label>epoch <select data-steps>{options}</select></label>'
         f'<label><input type="checkbox" data-class="diffs"> difference to {esc(first.letter)}</label>'
         '<span class="quiet">sorted by class; each row of a map is scaled to length 1, as the SP loss does; '
-        "one colour scale a row</span></div>"
+        "one colour scale a row; difference: red = more alike, blue = less</span></div>"
     )
     parts = [f'<div class="maps">{bar}']
     for step in choice:
@@ -116,8 +116,9 @@ def _row(layer: str, parts: Sequence[tuple[Entry, Map, int]], name_steps: bool, 
     signed = similarity.symmetric(differences) if differences else None
     names = heatmaps.row_names(labels, parts[0][0].record.classes, SIDE)
     lines = [f'<div class="layer"><div class="side"><b>{esc(layer)}</b>{names or ""}</div>']
-    lines.append(_scale(limits, heatmaps.MAP_COLOURS, "map"))
-    lines.append(_scale(signed, heatmaps.DIFFERENCE_COLOURS, "diff") if signed else "")
+    lines.append(f'<div class="scale map">{colour_bar(limits, heatmaps.MAP_COLOURS, SIDE)}</div>')
+    if signed:
+        lines.append(f'<div class="scale diff">{colour_bar(signed, heatmaps.DIFFERENCE_COLOURS, SIDE)}</div>')
     lines.append('<div class="cards">')
     for k, (card, entries) in enumerate(zip(shown, maps, strict=True)):
         pictures = str(heatmaps.square(entries, limits, card.title, labels, SIDE, signed=False))
@@ -140,10 +141,3 @@ def _card(card: Card, pictures: str) -> str:
         hide = f" r{card.entry.number}"
     numbers = "".join(f"<div>{esc(line)}</div>" for line in card.numbers)
     return f'<figure class="card{hide}"><figcaption>{head}</figcaption>{pictures}<small>{numbers}</small></figure>'
-
-
-def _scale(limits: Limits, colour_map: str, kind: str) -> str:
-    gradient = ",".join(colours.shades(np.linspace(1, 0, 9), (0, 1), colour_map))
-    low, high = plots.labels(limits)
-    ends = f"<span>{high}</span><span>{low}</span>"
-    return f'<div class="scale {kind}"><i style="background:linear-gradient({gradient})"></i><div>{ends}</div></div>'

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spkd.evidence.charts import colours, named_rows, plots
+from spkd.evidence.charts.heatmaps import DIFFERENCE_COLOURS
 from spkd.evidence.charts.named_rows import shares
 from spkd.evidence.charts.plots import Series
 from spkd.evidence.charts.text import esc
@@ -116,8 +117,8 @@ def confusions(shown: Sequence[Entry]) -> str:
     same = [e for e in having if list(e.record.classes) == list(first.record.classes)]
     switch = (
         f'<div class="bar"><label><input type="checkbox" data-class="diffs"> difference to {first.letter}</label>'
-        '<span class="quiet">of the kept weights; rows: truth, columns: predicted, in % of the true class; '
-        "difference in points, blue = more, red = less</span></div>"
+        '<span class="quiet">of the kept weights; rows: truth, columns: predicted, in % of the true class, white 0 to '
+        "dark blue 100; difference in points, red = more, blue = less</span></div>"
     )
     notes = []
     if len(same) < len(having):
@@ -139,7 +140,7 @@ def _confusion(entry: Entry, first: Entry | None) -> str:
     if first is not None and first.record.confusion is not None:
         change = own - shares(first.record.confusion)
         title = f"{entry.name} minus {first.letter}"
-        drawn = _cells(change, -100, 100, "RdBu", names, title, change)
+        drawn = _cells(change, -100, 100, DIFFERENCE_COLOURS, names, title, change)
         pictures += f'<div class="diff">{drawn}</div>'
     else:
         pictures += '<div class="diff"><p class="quiet">other classes</p></div>'

@@ -72,10 +72,8 @@ button:hover{background:var(--wash)}
 svg.map,svg.diff{display:block}
 .diff,.diffs .map{display:none!important}
 .diffs .diff{display:block!important}
-.scale{flex:0 0 46px;display:flex;gap:4px;margin-top:50px;height:150px}
-.diffs .scale.diff{display:flex!important}
-.scale i{width:12px}
-.scale div{display:flex;flex-direction:column;justify-content:space-between;font-size:11px;color:var(--soft)}
+div.scale{flex:0 0 58px;margin-top:50px}
+svg.scale{overflow:visible}
 @media print{nav{position:static}}
 """
 )
