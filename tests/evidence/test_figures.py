@@ -91,7 +91,8 @@ def test_curves_put_the_splits_of_a_quantity_into_one_plot():
     assert texts(drawn, "title") == ["loss", "accuracy", "loss/kd"]
     charts = [c for c in ElementTree.fromstring(drawn).iter(f"{SVG}svg") if c.get("class") == "chart"]
     strokes = [[p.get("stroke") for p in c.iter(f"{SVG}path") if p.get("class") == "line"] for c in charts]
-    assert strokes == [[figures.SPLITS["train"], figures.SPLITS["val"]], [figures.SPLITS["val"]], [figures.OTHER]]
+    (train, _), (val, _), _ = figures.SPLITS.values()
+    assert strokes == [[train, val], [val], [figures.OTHER]]
     assert [sum(p.get("class") == "chosen" for p in c.iter(f"{SVG}path")) for c in charts] == [1, 0, 1]
     assert {"train", "val", "epoch 1, chosen"} <= set(texts(drawn)) and "test" not in texts(drawn)
     assert {"train/loss\nloss 0.5, epoch 1", "val/loss\nloss 2, epoch 0"} <= set(notes(drawn))
@@ -112,3 +113,9 @@ def test_quantities_without_a_finite_value_are_named():
     assert "Without a finite value: loss." in texts(drawn)
     assert texts(drawn, "title") == ["f1"]
     assert "Without a finite value: everything." in texts(figures.curves({}, "run", "uci"))
+
+
+def test_the_splits_are_told_apart_without_colours():
+    drawn = figures.curves({f"{split}/loss": [(1, 1.0), (2, 0.5)] for split in figures.SPLITS}, "run", "uci")
+    curves = re.findall(r'class="line" stroke="[^"]+"( stroke-dasharray="[^"]+")?', drawn)
+    assert len(set(curves)) == 3

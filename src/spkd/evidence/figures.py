@@ -14,7 +14,11 @@ from spkd.evidence.charts.heatmaps import colour_bar
 from spkd.evidence.charts.plots import Chart, Series
 
 FULL, WEAK, OTHER = "#3b6ea5", "#b9cbe0", "#6a7383"
-SPLITS = {"train": "#2563a8", "val": "#c2571a", "test": "#2b8a4b"}
+SPLITS = {
+    "train": ("#2563a8", ""),
+    "val": ("#c2571a", "6 3"),
+    "test": ("#2b8a4b", "2 3"),
+}
 ABREAST = 2
 Points = Sequence[tuple[int, float]]
 
@@ -79,12 +83,12 @@ def curves(history: Mapping[str, Points], title: str, origin: str, chosen: int |
     for key, points in sorted(history.items(), key=lambda item: item[0].partition("/")[0] not in SPLITS):
         split, _, quantity = key.partition("/")
         known = split in SPLITS
-        series = Series(len(quantities), key, "", SPLITS.get(split, OTHER), "", points)
+        series = Series(len(quantities), key, "", *SPLITS.get(split, (OTHER, "")), points)
         quantities.setdefault(quantity if known else key, []).append(series)
     drawn = {name: plots.lines(name, "epoch", series, chosen) for name, series in quantities.items()}
     shown = [chart for chart in drawn.values() if chart is not None]
     splits = {key.partition("/")[0] for key in history}
-    entries = [(split, colour, "") for split, colour in SPLITS.items() if split in splits]
+    entries = [(split, *look) for split, look in SPLITS.items() if split in splits]
     entries += [] if chosen is None else [(f"epoch {chosen}, chosen", "#444", "5 3")]
     rows = [[plots.legend(entries)]] if entries else []
     rows += [shown[k : k + ABREAST] for k in range(0, len(shown), ABREAST)]
