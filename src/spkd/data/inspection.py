@@ -111,8 +111,9 @@ def figure(windows: WindowSet) -> Figure:
         place.tick_params(labelbottom=True)
     if few:
         axes[0].legend(fontsize=6, loc="upper right")
-    words = [_title(windows), "" if few else "each channel scaled: blue -3, red +3 standard deviations"]
-    drawn.suptitle("\n".join(word for word in words if word), fontsize=9)
+    recorded = "as recorded, units in the channels' names; each class on a scale of its own"
+    words = recorded if few else "each channel scaled: blue -3, red +3 standard deviations"
+    drawn.suptitle(f"{_title(windows)}\n{words}", fontsize=9)
     return drawn
 
 

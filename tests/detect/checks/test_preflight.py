@@ -559,6 +559,8 @@ def test_a_box_of_the_contact_sheet_stands_where_its_row_says(tmp_path: Path, tu
     down, across = np.nonzero((picture == colour).all(2))
     assert (across.min() - 2, across.max() - 2) == (24, 72)
     assert (down.min() - 26, down.max() - 26) == (12, 36)
+    korean, numbered = (sheet.draw([seen], {1: name}, columns=1, rows=1, side=100) for name in ("\uc0ac\ub78c", "1"))
+    assert (korean == numbered).all()  # the font of the sheet has no Hangul
 
 
 def test_images_with_objects_come_first_in_the_contact_sheet(data_set: Path) -> None:

@@ -37,8 +37,9 @@ def _cell(one: Seen, names: dict[int, str], side: int) -> Image.Image:
         colour = COLOURS[int(c) % len(COLOURS)]
         pen.rectangle([float(v) for v in box], outline=colour, width=2)
         at, name = (float(box[0]) + 2, float(box[1]) + 1), names.get(int(c), str(int(c)))
-        pen.rectangle(pen.textbbox(at, name, font=font), fill="#202020")
-        pen.text(at, name, fill=colour, font=font)
+        told = name if name.isascii() else str(int(c))  # the font has no Hangul: a number says more than boxes
+        pen.rectangle(pen.textbbox(at, told, font=font), fill="#202020")
+        pen.text(at, told, fill="white", font=font)
     return cell
 
 
