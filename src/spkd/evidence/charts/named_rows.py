@@ -31,7 +31,7 @@ def bars(
     across = Axis(0.0, 1.0, left, BARS_WIDTH - BARS_RIGHT)
     top = 8 + (16 if mean else 0)
     bottom = top + sum(THICK * len(rows) + gap for _, rows in groups)
-    under = _under(across, top - 4, bottom, below) if below else ""
+    under = scale_below(across, top - 4, bottom, below) if below else ""
     drawn, told = [], []
     y = float(top)
     for name, rows in groups:
@@ -63,7 +63,8 @@ def _mean(name: str, value: float, across: Axis, top: float, bottom: float) -> s
     return f'<path d="M{x} {top:g}V{bottom:g}" class="chosen"/>{words}'
 
 
-def _under(across: Axis, top: float, bottom: float, below: str) -> str:
+def scale_below(across: Axis, top: float, bottom: float, below: str) -> str:
+    """Lines at round per cents of an axis of fractions, from top to bottom, their numbers, and what the axis is."""
     parts = []
     for tick in across.ticks:
         x = f"{across.at(tick):.1f}"

@@ -15,14 +15,14 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 26, 14, 36
 LETTER_PX, WIDE_PX = 12.0, 10.0
 MOST_POINTS = 300
 MOST_HOVERED = 60
-INK, SOFT = "#1c2330", "#6a7383"
+INK, SOFT = "var(--ink,#1c2330)", "var(--soft,#6a7383)"  # a page may set them, and the others, for a dark theme
 STYLE = f"""
 svg text{{font-family:inherit}}
 svg .title{{font-size:13px;font-weight:600;fill:{INK}}}
 svg .tick{{font-size:11px;fill:{SOFT}}}
-svg .letter{{font-size:12px;font-weight:700;stroke:#fff;stroke-width:2;stroke-linejoin:round;paint-order:stroke}}
-svg .grid{{stroke:#eceff3;fill:none}}
-svg .edge{{stroke:#b6bdc9;fill:none}}
+svg .letter{{font-size:12px;font-weight:700;stroke:var(--paper,#fff);stroke-width:2;paint-order:stroke}}
+svg .grid{{stroke:var(--grid,#eceff3);fill:none}}
+svg .edge{{stroke:var(--edge,#b6bdc9);fill:none}}
 svg .line{{fill:none;stroke-width:1.8;stroke-linejoin:round}}
 svg .hover{{fill:transparent}}
 svg .hover:hover{{fill:#0002}}
@@ -149,16 +149,16 @@ def frame(across: Axis, up: Axis, title: str, below: str, inside: str) -> Chart:
     lines = [f'<text x="{LEFT}" y="12" class="title">{esc(title)}</text><g transform="translate(0 18)">']
     for value, words in zip(up.ticks, labels(up.ticks), strict=True):
         y = f"{up.at(value):.1f}"
-        lines.append(f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" class="grid"/>')
+        lines.append(f'<path d="M{LEFT} {y}H{across.end}" class="grid"/>')
         lines.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" class="tick" text-anchor="end">{words}</text>')
     for value, words in zip(across.ticks, labels(across.ticks), strict=True):
         x = f"{across.at(value):.1f}"
-        lines.append(f'<path d="M{x} {HEIGHT - BOTTOM}v4" class="edge"/>')
-        lines.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" class="tick" text-anchor="middle">{words}</text>')
-    lines.append(f'<path d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}" class="edge"/>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    lines.append(f'<text x="{middle}" y="{HEIGHT - 3}" class="tick" text-anchor="middle">{esc(below)}</text>')
-    return Chart("chart", title, WIDTH, HEIGHT + 18, "".join([*lines, inside, "</g>"]), fluid=True)
+        lines.append(f'<path d="M{x} {up.start}v4" class="edge"/>')
+        lines.append(f'<text x="{x}" y="{up.start + 16}" class="tick" text-anchor="middle">{words}</text>')
+    lines.append(f'<path d="M{LEFT} {up.start}H{across.end}" class="edge"/>')
+    middle, height = (LEFT + across.end) / 2, up.start + BOTTOM
+    lines.append(f'<text x="{middle}" y="{height - 3}" class="tick" text-anchor="middle">{esc(below)}</text>')
+    return Chart("chart", title, across.end + RIGHT, height + 18, "".join([*lines, inside, "</g>"]), fluid=True)
 
 
 def thinned(points: Sequence[tuple[float, float]], marked: float | None = None) -> list[tuple[float, float]]:
@@ -169,7 +169,10 @@ def thinned(points: Sequence[tuple[float, float]], marked: float | None = None) 
     return [point for k, point in enumerate(finite) if k % step == 0 or k == last or point[0] == marked]
 
 
-def lines(title: str, below: str, series: Sequence[Series], chosen: float | None = None) -> Chart | None:
+def lines(
+    title: str, below: str, series: Sequence[Series], chosen: float | None = None, width: int = WIDTH,
+    height: int = HEIGHT,
+) -> Chart | None:  # fmt: skip
     """Curves over each other, the marked point of each as a dot; None where no point is finite.
 
     below: what runs across, in whole numbers. chosen: where a dashed line stands, if inside.
@@ -178,15 +181,15 @@ def lines(title: str, below: str, series: Sequence[Series], chosen: float | None
     drawn = [(s, points) for s, points in drawn if points]
     if not drawn:
         return None
-    across = axis([x for _, points in drawn for x, _ in points], LEFT, WIDTH - RIGHT, pad=0.0)
+    across = axis([x for _, points in drawn for x, _ in points], LEFT, width - RIGHT, pad=0.0)
     across = replace(across, whole=True)
-    up = axis([y for _, points in drawn for _, y in points], HEIGHT - BOTTOM, TOP)
+    up = axis([y for _, points in drawn for _, y in points], height - BOTTOM, TOP)
     ends = [(across.at(points[-1][0]), up.at(points[-1][1])) for _, points in drawn]
     parts = []
     if chosen is not None and across.low <= chosen <= across.high:
         note = f"<title>{esc(below)} {chosen:g}, chosen</title>"
-        parts.append(f'<path d="M{across.at(chosen):.1f} {TOP}V{HEIGHT - BOTTOM}" class="chosen">{note}</path>')
-    for (s, points), (x, _), y in zip(drawn, ends, _beside(ends), strict=True):
+        parts.append(f'<path d="M{across.at(chosen):.1f} {TOP}V{up.start}" class="chosen">{note}</path>')
+    for (s, points), (x, _), y in zip(drawn, ends, _beside(ends, up.start), strict=True):
         parts.append(f'<g class="r{s.number}"><title>{esc(s.name)}</title>')
         parts.append(_curve(s, points, across, up, (title, below)))
         parts.append(letter(x + 5, y + 4, s) + "</g>")
@@ -260,7 +263,7 @@ def scatter(title: str, below: str, series: Sequence[Series]) -> Chart | None:
     path += "".join(f"H{across.at(x):.1f}V{up.at(y):.1f}" for x, y in front[1:]) + f"H{WIDTH - RIGHT}"
     parts = [f'<path d="{path}" class="front"/>']
     places = [(across.at(x), up.at(y)) for x, y in points]
-    for s, (x, y), height in zip(series, points, _beside(places), strict=True):
+    for s, (x, y), height in zip(series, points, _beside(places, up.start), strict=True):
         note = esc(f"{s.name}\n{y:.4g}, {below} {x:.4g}")
         circle = f'<circle cx="{across.at(x):.1f}" cy="{up.at(y):.1f}" r="5.5" fill="{s.colour}"/>'
         parts.append(f'<g class="r{s.number}"><title>{note}</title>{circle}')
@@ -268,7 +271,7 @@ def scatter(title: str, below: str, series: Sequence[Series]) -> Chart | None:
     return frame(across, up, f"{title} against {below}", below, "".join(parts))
 
 
-def _beside(places: Sequence[tuple[float, float]]) -> list[float]:
+def _beside(places: Sequence[tuple[float, float]], bottom: float) -> list[float]:
     """Heights of the letters beside points: apart, where points are so near across that their letters would meet."""
     heights, columns = [y for _, y in places], list[list[int]]()
     for k in sorted(range(len(places)), key=lambda k: places[k][0]):
@@ -277,6 +280,6 @@ def _beside(places: Sequence[tuple[float, float]]) -> list[float]:
         else:
             columns.append([k])
     for column in columns:
-        for k, height in zip(column, apart([heights[k] for k in column], LETTER_PX, 0.0, HEIGHT - BOTTOM), strict=True):
+        for k, height in zip(column, apart([heights[k] for k in column], LETTER_PX, 0.0, bottom), strict=True):
             heights[k] = height
     return heights

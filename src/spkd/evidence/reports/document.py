@@ -7,14 +7,17 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
+from spkd.evidence.charts import plots as charts
 from spkd.evidence.reports import blocks, plots
 from spkd.evidence.reports.blocks import About, Block
 from spkd.evidence.reports.findings import Record
 
-STYLE = """
+STYLE = (
+    f"""{charts.STYLE}"""
+    + """
 :root{--ink:#1d2733;--soft:#66727f;--line:#d9dfe5;--paper:#fff;--band:#f4f6f8;--loud:#b3261e}
 @media (prefers-color-scheme:dark){:root{--ink:#e5eaf0;--soft:#9aa7b4;--line:#36414d;--paper:#151b22;--band:#1e262f;
---loud:#ff9c92}}
+--loud:#ff9c92;--grid:#36414d;--edge:#66727f}}
 *{box-sizing:border-box}body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
 margin:0 auto;max-width:1500px;padding:24px}h1{font-size:26px;margin:0 0 8px}h2{font-size:18px;margin:32px 0 6px}
 p{margin:4px 0;max-width:110ch}.note{color:var(--soft)}.loud{color:var(--loud);font-weight:600}
@@ -24,10 +27,12 @@ th,td{padding:5px 10px;text-align:right;white-space:nowrap;border-bottom:1px sol
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}
 th{position:sticky;top:0;background:var(--band)!important;cursor:pointer;z-index:1}th:hover{text-decoration:underline}
 th[data-up="1"]::after{content:" \\2191"}th[data-up="0"]::after{content:" \\2193"}
-tr:hover td{background:var(--band)}svg{max-width:100%;height:auto}svg text{fill:var(--ink);font:12px system-ui}
+tr:hover td{background:var(--band)}svg{max-width:100%;height:auto}.chart{width:884px}
+.mean{stroke:var(--ink);stroke-width:2.5}
 .legend label{margin-right:14px;white-space:nowrap;cursor:pointer}.maps{display:flex;flex-wrap:wrap;gap:16px}
 figure{margin:0;max-width:680px}figure img{width:100%;border:1px solid var(--line);border-radius:6px}
 """
+)
 SCRIPT = """
 document.querySelectorAll('th').forEach(function(th){th.tabIndex=0;function sort(){
  var table=th.closest('table'),body=table.tBodies[0],k=th.cellIndex,up=th.dataset.up==='1'?0:1;
@@ -38,7 +43,7 @@ document.querySelectorAll('th').forEach(function(th){th.tabIndex=0;function sort
  }).forEach(function(r){body.appendChild(r)})}
  th.onclick=sort;th.onkeydown=function(e){if(e.key==='Enter')sort()}});
 document.querySelectorAll('.legend input').forEach(function(box){box.onchange=function(){
- document.querySelectorAll('[data-row="'+box.value+'"]').forEach(function(g){g.style.display=box.checked?'':'none'})}});
+ document.querySelectorAll('.r'+box.value).forEach(function(g){g.style.display=box.checked?'':'none'})}});
 """
 
 
