@@ -86,7 +86,7 @@ def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
     if tested:
         opened = _tell(results, tested, names, settings, tree, here, {**flags, "device": str(device)}, odd)
         shutil.rmtree(here.runs / TESTED, ignore_errors=True)
-        print(f"curves: plots/robustness.png of run {opened}")
+        print(f"curves: plots/robustness.svg of run {opened}")
     if tested and (left_out := len(runs) - len(tested)):
         print(f"{left_out} of {len(runs)} runs could not be tested: the reasons are above", file=sys.stderr)
     if odd:
@@ -173,7 +173,7 @@ def _tell(
         opened.params({"robustness": tree["robustness"], "run": tree["run"]})
         provenance.tell(opened, flags, here.project)
         opened.table("robustness", columns(results))
-        opened.figure(robustness.figure(found, simulated), "plots/robustness.png")
+        opened.text(robustness.figure(found, tags["data.origin"]), "plots/robustness.svg")
         opened.text(text, "robustness.md")
         opened.note(text)
     tracking.forget(folder)

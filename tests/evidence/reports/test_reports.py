@@ -72,10 +72,10 @@ def test_every_result_stands_below_its_own_head():
 
 
 def test_every_fold_has_its_own_column_below_its_subjects(two_folds):
-    block = blocks.per_fold(two_folds, About("t", ""))
+    block = blocks.per_fold(two_folds)
     assert block.columns == ["row", "fold 0 (101) %", "fold 1 (102) %"]
     assert block.rows == [["scratch", "55.00 ± 7.07 (n=2)", "80.00 ± 14.14 (n=2)"]]
-    assert blocks.per_fold(two_folds[::-1], About("t", "")) == block
+    assert blocks.per_fold(two_folds[::-1]) == block
     titles = [block.title for block in blocks.blocks(two_folds, About("t", ""))]
     assert titles[:3] == ["Summary", "Over folds", "Per fold"]
     assert "Per fold" not in [block.title for block in blocks.blocks(two_folds[::2], About("t", ""))]

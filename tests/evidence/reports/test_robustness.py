@@ -1,4 +1,4 @@
-import io
+import re
 
 import pytest
 
@@ -27,17 +27,27 @@ def test_the_table_shows_mean_and_spread_and_what_was_recorded():
 def test_simulated_data_are_named_in_text_and_figure():
     found = report.collected(ROWS)
     assert "Simulated data" in report.markdown(found, {"net a": 0.5, "net b": 0.9}, 2, simulated=True)
-    assert "SIMULATED" in report.figure(found, simulated=True).get_suptitle()
-    assert "SIMULATED" not in report.figure(found, simulated=False).get_suptitle()
+    assert "SIMULATED" in report.figure(found, "simulated")
+    assert "SIMULATED" not in report.figure(found, "recorded")
 
 
-def test_the_figure_has_a_line_for_every_run_at_its_means():
-    figure = report.figure(report.collected(ROWS), simulated=False)
-    (axes,) = figure.axes
-    assert [line.get_ydata().tolist() for line in axes.lines] == [
-        pytest.approx([50.0, 50.0]),
-        pytest.approx([90.0, 80.0]),
+def test_the_figure_has_a_line_and_a_band_for_every_run_at_its_means_on_one_scale():
+    second = [(run, "gain", level, accuracy / 2) for run, _, level, accuracy in ROWS]
+    text = report.figure(report.collected([*ROWS, *second]), "recorded")
+    ticks = [
+        {int(t): float(y) for y, t in re.findall(r'y="([\d.]+)" dy="4" class="tick" text-anchor="end">(\d+)<', part)}
+        for part in text.split('class="chart"')[1:]
     ]
-    band = axes.collections[0].get_paths()[0].vertices[:, 1]
-    assert (band.min(), band.max()) == pytest.approx((50 - 14.1421, 50 + 14.1421), rel=1e-4)
-    figure.savefig(io.BytesIO(), format="png")
+    assert ticks[0] == ticks[1]
+    pixels = (ticks[0][20] - ticks[0][80]) / 60
+
+    def heights(path):
+        return [100 - (float(y) - (ticks[0][20] - 80 * pixels)) / pixels for y in re.findall(r" ([\d.]+)", path)]
+
+    drawn = re.findall(r'<path d="M([^"]+)" class="line"', text)
+    assert [heights(path) for path in drawn] == [
+        pytest.approx(values, abs=0.2) for values in ([50, 50], [90, 80], [25, 25], [45, 40])
+    ]
+    band = heights(re.search(r'<path d="M([^"]+)Z"', text)[1])
+    assert band == pytest.approx([50, 50 - 14.1421, 50 + 14.1421, 50], abs=0.2)
+    assert ">A: net a<" in text and ">B: net b<" in text

@@ -68,7 +68,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one run. number: of the run. points: (x, y), finite. marked: the x of the point to stress."""
+    """Points of one run. number: of the run. points: (x, y), finite. marked: the x of the point to stress.
+
+    band: (low, high) around each point, or nothing.
+    """
 
     number: int
     name: str
@@ -77,6 +80,7 @@ class Series:
     dash: str
     points: Sequence[tuple[float, float]]
     marked: float | None = None
+    band: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -170,20 +174,21 @@ def thinned(points: Sequence[tuple[float, float]], marked: float | None = None) 
 
 
 def lines(
-    title: str, below: str, series: Sequence[Series], chosen: float | None = None, width: int = WIDTH,
-    height: int = HEIGHT,
+    title: str, below: str, series: Sequence[Series], chosen: float | None = None, *,
+    size: tuple[int, int] = (WIDTH, HEIGHT), whole: bool = True, holds: Sequence[float] = (),
 ) -> Chart | None:  # fmt: skip
     """Curves over each other, the marked point of each as a dot; None where no point is finite.
 
-    below: what runs across, in whole numbers. chosen: where a dashed line stands, if inside.
+    below: what runs across. chosen: where a dashed line stands, if inside. whole: across, in whole numbers only.
+    holds: values that the axis has room for besides.
     """
     drawn = [(s, thinned(s.points, s.marked)) for s in series]
     drawn = [(s, points) for s, points in drawn if points]
     if not drawn:
         return None
-    across = axis([x for _, points in drawn for x, _ in points], LEFT, width - RIGHT, pad=0.0)
-    across = replace(across, whole=True)
-    up = axis([y for _, points in drawn for _, y in points], height - BOTTOM, TOP)
+    across = axis([x for _, points in drawn for x, _ in points], LEFT, size[0] - RIGHT, pad=0.0)
+    across = replace(across, whole=whole)
+    up = axis([*holds, *(y for _, points in drawn for _, y in points)], size[1] - BOTTOM, TOP)
     ends = [(across.at(points[-1][0]), up.at(points[-1][1])) for _, points in drawn]
     parts = []
     if chosen is not None and across.low <= chosen <= across.high:
@@ -197,9 +202,19 @@ def lines(
 
 
 def _curve(s: Series, points: Sequence[tuple[float, float]], across: Axis, up: Axis, names: tuple[str, str]) -> str:
-    place = [f"{across.at(x):.1f} {up.at(y):.1f}" for x, y in points]
+    def laid(these: Sequence[tuple[float, float]]) -> list[tuple[str, str]]:
+        return [(f"{across.at(x):.1f}", f"{up.at(y):.1f}") for x, y in these]
+
+    def path(these: Sequence[tuple[str, str]]) -> str:
+        return "M" + "L".join(" ".join(place) for place in these)
+
     dash = f' stroke-dasharray="{s.dash}"' if s.dash else ""
-    parts = [f'<path d="M{"L".join(place)}" class="line" stroke="{s.colour}"{dash}/>']
+    parts = []
+    if s.band:
+        low, high = (laid([(x, ends[k]) for (x, _), ends in zip(s.points, s.band, strict=True)]) for k in (0, 1))
+        parts.append(f'<path d="{path([*low, *high[::-1]])}Z" fill="{s.colour}" fill-opacity=".13"/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{s.colour}"/>' for x, y in laid(s.points)]
+    parts.append(f'<path d="{path(laid(points))}" class="line" stroke="{s.colour}"{dash}/>')
     for x, y in points if len(points) <= MOST_HOVERED else []:
         note = esc(f"{s.name}\n{names[0]} {y:.4g}, {names[1]} {x:g}")
         parts.append(f'<circle cx="{across.at(x):.1f}" cy="{up.at(y):.1f}" r="6" class="hover">')

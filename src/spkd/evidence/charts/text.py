@@ -28,6 +28,12 @@ def shortened(text: str, most_px: float, size_px: float = 11) -> str:
     return _halves(text, kept)
 
 
+def letter(number: int) -> str:
+    """A ... Z, AA, AB ... for 0, 1 ..."""
+    high, low = divmod(number, 26)
+    return (chr(64 + high) if high else "") + chr(65 + low)
+
+
 def _halves(text: str, kept: int) -> str:
     tail = kept // 2
     return text[: kept - tail].rstrip() + "\u2026" + text[len(text) - tail :].lstrip()

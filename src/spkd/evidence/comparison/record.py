@@ -9,7 +9,7 @@ import numpy as np
 
 from spkd import config
 from spkd.evidence.charts.colours import of_line
-from spkd.evidence.charts.text import without_shared_words
+from spkd.evidence.charts.text import letter, without_shared_words
 from spkd.evidence.selection import is_detector
 from spkd.evidence.tracking.reading import RunInfo
 
@@ -69,8 +69,7 @@ class Entry:
     @property
     def letter(self) -> str:
         """A ... Z, AA, AB ..."""
-        high, low = divmod(self.number, 26)
-        return (chr(64 + high) if high else "") + chr(65 + low)
+        return letter(self.number)
 
     @property
     def colour(self) -> str:

@@ -81,7 +81,7 @@ def blocks(records: Sequence[Record], about: About) -> list[Block]:
     """Every table of the report, the summary first."""
     found = [summary(records, about)]
     if len(findings.folds(records)) > 1:
-        found += [over_folds(records, about), per_fold(records, about)]
+        found += [over_folds(records, about), per_fold(records)]
     if about.baseline in findings.rows(records):
         found.append(against(records, about))
     found.append(differences(records, "settings", "Settings that differ between rows"))
@@ -126,7 +126,7 @@ def over_folds(records: Sequence[Record], about: About) -> Block:
     return block
 
 
-def per_fold(records: Sequence[Record], about: About) -> Block:
+def per_fold(records: Sequence[Record]) -> Block:
     """Every row and fold."""
     every = findings.folds(records)
     subjects = {r.fold: r.subjects for r in records if r.subjects}

@@ -59,7 +59,7 @@ def curves(records: Sequence[Record]) -> list[str]:
         Series(k, row, "", *of_line(k), [(epoch, 100 * value) for epoch, value in points])
         for k, (row, points) in enumerate((row, points) for row, points in means.items() if len(points) > 1)
     ]
-    drawn = plots.lines("test accuracy [%]", "epoch", series, None, *CURVES_SIZE)
+    drawn = plots.lines("test accuracy [%]", "epoch", series, size=CURVES_SIZE)
     if drawn is None:
         return []
     note = "Mean over the cells of a row. Epochs are not chosen by it."

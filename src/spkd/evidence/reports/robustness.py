@@ -1,14 +1,17 @@
-"""Accuracy under disturbances as curves and as markdown tables. Takes plain results; knows no network."""
+"""Accuracy under disturbances as curves (SVG) and as markdown tables. Takes plain results; knows no network."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from spkd.evidence.charts import plots
 from spkd.evidence.charts.colours import of_line
-from spkd.evidence.charts.text import without_shared_words
-from spkd.evidence.simulated import MARK, NOTE
+from spkd.evidence.charts.document import document
+from spkd.evidence.charts.plots import Series
+from spkd.evidence.charts.text import letter, without_shared_words
+from spkd.evidence.simulated import NOTE
 
+ABREAST = 2
 AXES = {
     "noise": "Gaussian noise [training standard deviations]",
     "gain": "spread of the gain around 1",
@@ -32,28 +35,24 @@ def spread(draws: Sequence[float]) -> float:
     return float(np.std(draws, ddof=1)) if len(draws) > 1 else 0.0
 
 
-def figure(found: Draws, simulated: bool) -> Figure:
-    """One plot a kind, one line a run: mean over draws, shaded by their standard deviation."""
-    kinds = list(next(iter(found.values())))
-    drawn = Figure(figsize=(4.2 * len(kinds), 4.0 + 0.22 * len(found)), dpi=110, layout="constrained")
-    drawn.suptitle("test accuracy under disturbance" + (f"  {MARK}" if simulated else ""), fontsize=11)
-    every = drawn.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-    for axes, kind in zip(every, kinds, strict=True):
-        for number, (name, title) in enumerate(zip(found, without_shared_words(list(found)), strict=True)):
-            levels = found[name][kind]
-            x, mean = list(levels), np.array([100 * np.mean(v) for v in levels.values()])
-            sd = np.array([100 * spread(v) for v in levels.values()])
-            colour, dashes = of_line(number)
-            style = (0, tuple(float(d) for d in dashes.split())) if dashes else "-"
-            axes.plot(x, mean, color=colour, marker="o", markersize=3.5, linewidth=1.6, linestyle=style, label=title)
-            axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.13, linewidth=0)
-        axes.set_xlabel(AXES.get(kind, kind), fontsize=9)
-        axes.grid(alpha=0.3)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-    every[0].set_ylabel("accuracy % (band: standard deviation over draws)", fontsize=9)
-    drawn.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, frameon=False, ncols=2)
-    return drawn
+def figure(found: Draws, origin: str) -> str:
+    """An SVG document: a plot a kind, a line a run: mean over draws, its standard deviation as a band.
+
+    origin: of the data; simulated data are said to be so.
+    """
+    series: dict[str, list[Series]] = {}
+    for k, (name, title) in enumerate(zip(found, without_shared_words(list(found)), strict=True)):
+        for kind, levels in found[name].items():
+            points = [(level, 100 * float(np.mean(draws))) for level, draws in levels.items()]
+            around = [100 * spread(draws) for draws in levels.values()]
+            band = [(mean - sd, mean + sd) for (_, mean), sd in zip(points, around, strict=True)]
+            series.setdefault(kind, []).append(Series(k, title, letter(k), *of_line(k), points, band=band))
+    ends = [end for lines in series.values() for s in lines for edges in s.band for end in edges]
+    drawn = [plots.lines(kind, AXES.get(kind, kind), lines, whole=False, holds=ends) for kind, lines in series.items()]
+    shown = [chart for chart in drawn if chart is not None]
+    rows = [shown[k : k + ABREAST] for k in range(0, len(shown), ABREAST)]
+    names = [[plots.legend([(f"{s.letter}: {s.name}", s.colour, s.dash)])] for s in next(iter(series.values()))]
+    return document("test accuracy [%] under disturbance (band: standard deviation over draws)", origin, rows + names)
 
 
 def markdown(found: Draws, recorded: Mapping[str, float], draws: int, simulated: bool) -> str:

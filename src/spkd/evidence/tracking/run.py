@@ -115,7 +115,7 @@ class Run:
         self._box.append("image", key=key, step=step, kept=self._box.keep_bytes(buffer.getvalue(), "image.npy"))
 
     def figure(self, figure: Any, name: str) -> None:
-        """A matplotlib figure as an artifact, e.g. `plots/robustness.png`."""
+        """A matplotlib figure as an artifact, e.g. `plots/accuracy_cost.png`."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format=Path(name).suffix[1:] or "png")
         self._bytes(buffer.getvalue(), name)
