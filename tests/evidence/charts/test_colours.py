@@ -39,8 +39,9 @@ def test_a_shade_is_the_css_colour_of_its_pixel():
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_png_holds_one_pixel_an_entry(broken):
-    entries = np.random.default_rng(0).random((5, 7))
+@pytest.mark.parametrize("shape", [(5, 7), (20, 30)])
+def test_a_png_holds_one_pixel_an_entry(broken, shape):
+    entries = np.random.default_rng(0).random(shape)
     if broken:
         entries[2, 3] = np.nan
     image = Image.open(io.BytesIO(base64.b64decode(colours.png(entries, (0.2, 0.9), "RdBu_r"))))

@@ -79,8 +79,8 @@ def shades(entries: np.ndarray, limits: Limits, name: str) -> np.ndarray:
 
 
 def png(entries: np.ndarray, limits: Limits, name: str) -> str:
-    """A (h, w) map as the base64 text of a PNG, one pixel an entry; of 256 colours where all entries are numbers."""
-    if np.isnan(entries).any():
+    """A (h, w) map as the base64 text of a PNG, one pixel an entry; a large one of numbers has a palette."""
+    if entries.size <= 256 or np.isnan(entries).any():  # of fewer pixels than it has colours, the palette is the most
         image = Image.fromarray(pixels(entries, limits, name))
     else:
         image = Image.fromarray(_places(entries, limits))
