@@ -90,19 +90,20 @@ def cards(parts: Sequence[tuple[Entry, Map, int]], name_steps: bool) -> list[Car
     own = []
     for entry, drawn, step in parts:
         student = drawn.products["student"]
-        within, between = similarity.contrast(student, drawn.labels)
-        numbers = [f"contrast {within - between:.3f}"]
+        numbers = [_contrast(student, drawn.labels)]
         for name, product in drawn.products.items():
             if name != "student":
-                card = teachers.setdefault(product.tobytes(), Card(name, product, None))
-                card.learners.append(entry)
                 numbers.append(f"distance to {name}: {similarity.distance(student, product):.2g}")
-                if not card.numbers:
-                    low, high = similarity.contrast(product, drawn.labels)[::-1]
-                    card.numbers = [f"contrast {high - low:.3f}"]
+                card = Card(name, product, None, numbers=[_contrast(product, drawn.labels)])
+                teachers.setdefault(product.tobytes(), card).learners.append(entry)
         at = f", epoch {step}" if name_steps else ""
         own.append(Card(entry.title + at, student, entry, numbers=numbers))
     return [*teachers.values(), *own]
+
+
+def _contrast(product: np.ndarray, labels: np.ndarray) -> str:
+    within, between = similarity.contrast(product, labels)
+    return f"contrast {within - between:.3f}"
 
 
 def _row(layer: str, parts: Sequence[tuple[Entry, Map, int]], name_steps: bool, first: Entry) -> str:
