@@ -77,7 +77,7 @@ def _weighted_rows(rows: Tensor) -> Tensor:
     An image's row i is the row cos phi times cos phi_i and the row sin phi times -sin phi_i, added: a bag of two rows.
     """
     n, _, size = rows.shape
-    weights = torch.view_as_real(torch.complex(rows[:, 0], -rows[:, 1])).view(-1)
+    weights = torch.stack((rows[:, 0], -rows[:, 1]), dim=-1).view(-1)
     numbers, starts = _bags(n, size)
     return functional.embedding_bag(numbers, rows.view(-1, size), starts, mode="sum", per_sample_weights=weights)
 
