@@ -222,6 +222,16 @@ def test_one_infinite_loss_is_named_by_its_step_though_later_ones_are_finite(
         fit(make_task(), settings, tmp_path / "c")
 
 
+def test_weights_that_the_last_step_of_all_broke_are_no_result(make_task, settings, tmp_path):
+    task, told = make_task(), []
+    only = settings.model_copy(update={"epochs": 1, "batch": 48, "lr": 1e35})  # one step, of a finite loss
+    with pytest.raises(SpkdError, match=r"epoch 1, step 0: .* not finite on validation and test windows; lower train"):
+        loop.fit(task, only, 0, tmp_path / "c", KEY, lambda state: told.append(state.epoch))
+    tensors, plain = checkpoint.load(tmp_path / "c")
+    assert told == [0] and plain["history"] == []
+    assert all(torch.isfinite(t).all() for t in tensors.values())
+
+
 def test_a_checkpoint_of_another_run_is_refused(make_task, settings, tmp_path):
     fit(make_task(), settings, tmp_path / "c")
     with pytest.raises(SpkdError, match="a checkpoint of this run"):

@@ -47,6 +47,14 @@ def refuse_non_finite(task: Task, state: State, path: Path) -> None:
         raise SpkdError(where, "a finite loss", f"{broken} not finite", f"{do}; the last good weights are in {path}")
 
 
+def _refuse_broken(run: "Run", state: State, results: dict[str, dict[str, float]]) -> None:
+    """Raise SpkdError where the network cannot be judged: the last step broke it, and no later one would show that."""
+    if broken := [name for name, found in results.items() if not math.isfinite(found.get("loss", 0.0))]:
+        where = f"{run.task.title}: epoch {state.epoch + 1}, step {state.step - 1}"
+        do = f"lower train.lr; the last good weights are in {run.path}"
+        raise SpkdError(where, "weights with a finite loss", f"not finite on {' and '.join(broken)} windows", do)
+
+
 def _read(sums: dict[str, torch.Tensor]) -> dict[str, float]:
     """The sums as numbers, by one wait for the device."""
     return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)) if sums else {}
@@ -209,6 +217,7 @@ class Learner:
             for rows, (predicted, loss) in zip(self.parts, self.judge(), strict=True)
         ]
         test, validation = found.pop(), found.pop() if found else {}
+        _refuse_broken(self.run, state, {"validation": validation, "test": test})
         means = {name: value / self.n_windows for name, value in _read(state.sums).items() if name != "good_steps"}
         accuracy, rate = means.pop("correct"), self.n_windows / max(state.seconds, 1e-9)
         epoch = Epoch(state.epoch + 1, self.lr, means, accuracy, validation, test, state.seconds, rate)
