@@ -8,6 +8,7 @@ import yaml
 from spkd.errors import SpkdError
 from spkd.evidence import prepared_data
 
+OF_DVC = "b5ae0d324d61fb061c8369f0743e272a"
 WINDOWS = {"source": "raw", "length": 100, "step": 22}
 
 
@@ -62,10 +63,20 @@ def test_data_made_by_other_code_are_stale(tmp_path, text):
         prepared_data.check_fresh(folder, WINDOWS, WINDOWS, tmp_path)
 
 
-def test_data_lineage_is_the_md5_that_dvc_recorded_and_its_lock(tmp_path):
-    md5, lock = prepared_data.lineage(prepared(tmp_path), tmp_path)
-    assert md5 == "b" * 32 + ".dir" and len(md5) == 36
-    assert "windows@toy" in lock
+def test_data_lineage_is_the_md5_that_dvc_recorded_of_what_the_folder_holds(tmp_path, capsys):
+    """The md5 is what `dvc add` gave a folder of these two files."""
+    folder = prepared(tmp_path)
+    (tmp_path / folder / "parts").mkdir()
+    (tmp_path / folder / "parts" / "a.npy").write_bytes(b"bytes\n")
+    (tmp_path / folder / "manifest.json").write_text("{}\n")
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(lock.read_text().replace("b" * 32, OF_DVC))
+    md5, text = prepared_data.lineage(folder, tmp_path)
+    assert md5 == f"{OF_DVC}.dir" and len(md5) == 36
+    assert "windows@toy" in text and capsys.readouterr().out == ""
+    (tmp_path / folder / "manifest.json").write_text('{"step": 44}\n')  # made by hand since, or a lock of other data
+    assert prepared_data.lineage(folder, tmp_path) == (None, text)
+    assert "data/windows/toy is not what dvc.lock records: `dvc repro`" in capsys.readouterr().out
 
 
 def test_recordings_that_were_named_and_not_imported_yet_make_prepared_data_stale(tmp_path):

@@ -1,6 +1,7 @@
 """Whether prepared data still fit settings and code, and what DVC recorded of them. Reads, and writes nothing."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,29 @@ DVC_LOCK = Path("dvc.lock")
 
 
 def lineage(folder: Path, repo: Path = Path()) -> tuple[str | None, str]:
-    """(md5 that dvc.lock has of prepared data, 36 characters, or None where DVC did not make them; the lock's text).
+    """(md5 that dvc.lock has of prepared data, 36 characters, or None; the lock's text, "" where there is none).
 
-    folder: relative to repo, e.g. data/windows/pamap2.
+    None where the folder does not hold what the lock records: DVC did not make it, or the lock is of another state,
+    which is said. folder: relative to repo, e.g. data/windows/pamap2.
     """
     text = (repo / DVC_LOCK).read_text(encoding="utf-8") if (repo / DVC_LOCK).is_file() else ""
     stage = _stage(text, folder)
     md5 = next((out["md5"] for out in stage["outs"] if out["path"] == folder.as_posix()), None) if stage else None
-    return md5, text
+    if md5 is None or md5 == _md5(repo / folder):
+        return md5, text
+    print(f"{folder} is not what {DVC_LOCK} records: `dvc repro` makes them agree; the run goes by its own digest")
+    return None, text
+
+
+def _md5(folder: Path) -> str:
+    """The md5 that DVC gives a folder: of the list of its files with theirs."""
+    found = []
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        found.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
+    listed = json.dumps(sorted(found, key=lambda one: one["relpath"]), sort_keys=True)
+    return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _stage(lock_text: str, folder: Path) -> dict[str, Any] | None:
