@@ -151,6 +151,7 @@ def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[lis
         runs = [known.get(r) or lineage.find(made, r) or _train_first(made, run, r) for r in distill.teachers]
         for reference, run_id in zip(distill.teachers, runs, strict=True):
             print(f"teacher {reference}: run {run_id}", flush=True)
+        _require_each_once(distill.teachers, runs)
         start = None if distill.init == "none" else known.get("init") or lineage.find_scratch(made)
         if distill.init != "none" and start is None:
             start = _train_scratch(made, run)
@@ -167,6 +168,16 @@ def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[lis
         scratch = lineage.load(made, pinned["init"], "init", run.folder / "init")
         lineage.check_shape(made, scratch)
     return teachers, scratch
+
+
+def _require_each_once(references: list[str], runs: list[str]) -> None:
+    """Raise SpkdError where two references, gaf:wrn16-3 and run:<id>, mean the same weights: one would count twice."""
+    found: dict[tuple[str, bool], str] = {}
+    for reference, run_id in zip(references, runs, strict=True):
+        other = found.setdefault((run_id, reference.endswith(lineage.EARLY)), reference)
+        if other != reference:
+            got = f"{other} and {reference}, both run {run_id}"
+            raise SpkdError("distill.teachers", "each teacher once", got, "leave one out; distill.alphas weighs them")
 
 
 def _named(teachers: list[Ancestor]) -> list[Ancestor]:
