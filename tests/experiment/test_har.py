@@ -37,10 +37,11 @@ def test_a_missing_teacher_is_trained_first_as_a_nested_run(trained, student):
 
 
 def test_the_run_says_what_it_is(student):
-    assert student.name == "chest s1 wrn16-1 <- signal:wrn16-1 kd sp t0"
+    assert student.name == "chest 32@32Hz s1 wrn16-1 <- signal:wrn16-1 kd sp t0"
     assert student.status == "FINISHED"
     assert "validation" in student.tags["headline"]
     assert "Simulated data" in student.tags["mlflow.note.content"]
+    assert "| best on TEST: optimistic | " in student.tags["mlflow.note.content"]
     assert (
         f"weights sha256 `{student.tags['teacher.signal-wrn16-1.sha256'][:16]}`" in student.tags["mlflow.note.content"]
     )

@@ -153,12 +153,12 @@ def generator(plan: Plan) -> torch.Generator:
 
 
 def name(plan: Plan) -> str:
-    """A readable run name: data set, test subject, network on its view, teachers, losses, trial."""
+    """A readable run name: data set, window, test subject, network on its view, teachers, losses, trial."""
     settings = plan.settings
     subjects = plan.split.test_subjects
     held_out = f"s{subjects[0]}" if len(subjects) == 1 else f"f{settings.fold}"
     seen = plan.model.network if plan.model.view == "signal" else f"{plan.model.view}:{plan.model.network}"
-    words = [settings.dataset, held_out, seen]
+    words = [settings.dataset, f"{plan.windows.length}@{plan.windows.rate_hz:.3g}Hz", held_out, seen]
     if plan.role == "teacher":
         words.append("teacher")
     else:

@@ -22,6 +22,7 @@ from spkd.training import cost, metrics, step
 from spkd.training.state import Epoch
 
 LATENCY_RUNS = 30
+RESULTS = {"validation": "chosen on validation subjects", "last": "last epoch", "best": "best on TEST: optimistic"}
 
 
 def report(
@@ -131,7 +132,10 @@ def page(
     experiment_id: for links to the teachers' runs.
     """
     shown, rule = epochs["headline"].test, record.HEADLINES[made.settings.train.headline]
-    rows = [f"| {n} | {e.number} | {e.test['accuracy']:.4f} | {e.test['macro_f1']:.4f} |" for n, e in epochs.items()]
+    rows = [
+        f"| {RESULTS.get(n, n)} | {e.number} | {e.test['accuracy']:.4f} | {e.test['macro_f1']:.4f} |"
+        for n, e in epochs.items()
+    ]
     data = {
         "origin": made.origin,
         "data set": f"{made.settings.dataset}, digest `{made.windows.digest}`",
