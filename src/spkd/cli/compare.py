@@ -44,15 +44,21 @@ def tell(runs: list[RunInfo]) -> None:
     detectors = [run for run in runs if selection.is_detector(run)]
     if har:
         subjects = " | ".join(dict.fromkeys(run.tags.get("test_subjects", "?") for run in har))
-        datasets = " | ".join(dict.fromkeys(run.tags.get("data.dataset", "?") for run in har))
-        print(f"\n{datasets}: accuracy on test subjects {subjects}")
+        print(f"\n{plain_text.data(har)}: accuracy on test subjects {subjects}")
         print(plain_text.text(har, plain_text.HAR))
         rules = " | ".join(dict.fromkeys(run.tags.get("headline", "?") for run in har))
         print(f"headline: {rules}. `best on test` looks at the answer: never report it alone.")
+        _tell_differing(har)
     if detectors:
-        print("\ndetection\n" + plain_text.text(detectors, plain_text.DETECTION))
+        print(f"\n{plain_text.data(detectors)}: detection\n" + plain_text.text(detectors, plain_text.DETECTION))
+        _tell_differing(detectors)
     if any(run.simulated for run in runs):
         print(f"\n{document.SIMULATED}")
+
+
+def _tell_differing(runs: list[RunInfo]) -> None:
+    if line := plain_text.differing(runs):
+        print(line)
 
 
 def write(text: str, shown: list[RunInfo], settings: Settings, tree: dict[str, Any], folder: Path) -> None:

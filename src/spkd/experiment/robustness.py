@@ -23,6 +23,7 @@ from spkd.data.scaling import Scaling
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
 from spkd.evidence import machine, provenance, selection, tracking
+from spkd.evidence.comparison import plain_text
 from spkd.evidence.reports import robustness
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import plan, source
@@ -164,7 +165,7 @@ def _tell(
     found = robustness.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
     simulated = any(run.simulated for run in tested)
     recorded = {names[r.run.id]: r.recorded for r in results}
-    text = robustness.markdown(found, recorded, settings.robustness.draws, simulated)
+    text = robustness.markdown(found, recorded, settings.robustness.draws, simulated, plain_text.data(tested))
     text += f"\n{ODD}: {', '.join(odd)}\n" if odd else ""
     tags = {"kind": "robustness", "tested": " ".join(run.id for run in tested)}
     tags["data.origin"] = "simulated" if simulated else "recorded"

@@ -148,7 +148,8 @@ def test_the_repetition_of_a_detector_stands_among_the_detectors(capsys):
 def test_the_table_names_every_data_set_of_its_runs_once(capsys):
     runs = [run("a", k, tags={"data.dataset": name}) for k, name in enumerate(["pamap2", "chest", "pamap2"])]
     compare.tell(runs)
-    assert "\npamap2 | chest: accuracy on test subjects" in capsys.readouterr().out
+    assert "\npamap2, data d | chest, data d: accuracy on test subjects" in capsys.readouterr().out
+    assert "Data: pamap2, data d." in document.page([Record(runs[0])], "t")
 
 
 @pytest.mark.parametrize(("origins", "origin"), [

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -52,3 +53,21 @@ def test_the_csv_has_results_and_costs_as_they_are_and_the_facts_that_were_asked
     kept = {key: str(value) for key, value in METRICS.items() if key != "train/loss"}
     assert {key: first[key] for key in kept} == kept and "train/loss" not in first
     assert (second["kind"], second["cost/macs"], second["best/accuracy"]) == ("", "1.0", "")
+
+
+def test_the_data_are_told_with_window_rate_and_digest():
+    long = {"data.dataset": "gene", "data.window": "1000 samples at 100 Hz", "data.digest": "0123456789"}
+    short = {**long, "data.window": "500 samples at 100 Hz", "data.digest": "abcdefghij"}
+    told = plain_text.data([run({}, **tags) for tags in (long, short, long)])
+    assert told == "gene, 1000 samples at 100 Hz, data 01234567 | gene, 500 samples at 100 Hz, data abcdefgh"
+    assert plain_text.data([run({}, **{"data.name": "coco", "data.digest": "0123456789"})]) == "coco, data 01234567"
+
+
+def test_what_drifted_between_rows_is_told_and_not_what_makes_them_rows():
+    settings = {"cfg/train.batch": "32", "cfg/distill.lambda": "0.7", "cfg/run.seed": "0", "env/gpu": "none"}
+    one = replace(run({}), params=settings, tags={"code.commit": "0123456789"})
+    same = replace(one, params={**settings, "cfg/distill.lambda": "0.9", "cfg/run.seed": "1"})
+    assert plain_text.differing([one, same]) == ""
+    other = replace(one, params={"cfg/train.batch": "64", "env/gpu": "none"}, tags={**one.tags, "code.dirty": "true"})
+    told = "not the same in every row: train.batch 32 | 64; code 01234567 | 01234567 changed"
+    assert plain_text.differing([one, same, other]) == told

@@ -18,15 +18,19 @@ def test_the_spread_is_the_sample_standard_deviation():
 
 
 def test_the_table_shows_mean_and_spread_and_what_was_recorded():
-    text = report.markdown(report.collected(ROWS), {"net a": 0.5, "net b": 0.9}, 2, simulated=False)
+    text = report.markdown(
+        report.collected(ROWS), {"net a": 0.5, "net b": 0.9}, 2, simulated=False, data="toy, 9 samples"
+    )
     assert "| net a | 50.00 | 50.00 | 50.00 ± 14.14 |" in text
     assert "| net b | 90.00 | 90.00 | 80.00 ± 0.00 |" in text
+    assert "Data: toy, 9 samples." in text
     assert "2 draws" in text and "Simulated" not in text
 
 
 def test_simulated_data_are_named_in_text_and_figure():
     found = report.collected(ROWS)
-    assert "Simulated data" in report.markdown(found, {"net a": 0.5, "net b": 0.9}, 2, simulated=True)
+    told = report.markdown(found, {"net a": 0.5, "net b": 0.9}, 2, simulated=True, data="toy, 9 samples")
+    assert "Simulated data" in told
     assert "SIMULATED" in report.figure(found, "simulated")
     assert "SIMULATED" not in report.figure(found, "recorded")
 

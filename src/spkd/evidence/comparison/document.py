@@ -57,7 +57,7 @@ def _har(shown: Sequence[Entry], every: Sequence[Entry]) -> list[tuple[str, str,
     if not shown:
         return []
     return [
-        ("runs", "Runs", sections.overview(shown, plain_text.HAR, every) + _caveats(shown)),
+        ("runs", "Runs", sections.overview(shown, plain_text.HAR, every) + _data(shown) + _caveats(shown)),
         ("cost", "Accuracy against cost", sections.costs(shown, "headline/accuracy", "accuracy %", 100.0)),
         ("curves", "Curves", sections.curves(shown)),
         ("maps", "Similarity maps", map_cards.section(shown)),
@@ -72,12 +72,16 @@ def _detection(shown: Sequence[Entry], every: Sequence[Entry]) -> list[tuple[str
     if not shown:
         return []
     return [
-        ("runs", "Runs", sections.overview(shown, plain_text.DETECTION, every) + _caveats(shown)),
+        ("runs", "Runs", sections.overview(shown, plain_text.DETECTION, every) + _data(shown) + _caveats(shown)),
         ("cost", "mAP against cost", sections.costs(shown, "best/mAP50-95", "mAP50-95", 1.0)),
         ("curves", "Curves", sections.curves(shown)),
         ("maps", "Similarity maps", map_cards.section(shown)),
         ("differences", "What differs", differences.section(shown)),
     ]
+
+
+def _data(shown: Sequence[Entry]) -> str:
+    return f'<p class="quiet">Data: {esc(plain_text.data([e.record.run for e in shown]))}.</p>'
 
 
 def _caveats(shown: Sequence[Entry]) -> str:

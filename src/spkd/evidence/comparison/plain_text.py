@@ -40,6 +40,36 @@ DETECTION: list[Column] = [
 ]
 
 
+# What rows of one table should share, and what of it makes a row what it is.
+SHARED = ("cfg/dataset.", "cfg/train.", "cfg/detect.", "cfg/run.", "env/")
+OWN = ("cfg/run.seed", "cfg/detect.model", "cfg/detect.distill.")
+
+
+def data(runs: Sequence[RunInfo]) -> str:
+    """The data of runs in words, those of each that differs: data set, window with its rate (recordings), digest."""
+    told = []
+    for tags in (run.tags for run in runs):
+        name = tags.get("data.dataset") or tags.get("data.name", "?")
+        window = [tags["data.window"]] if "data.window" in tags else []
+        told.append(", ".join([name, *window, f"data {tags.get('data.digest', '?')[:8]}"]))
+    return " | ".join(dict.fromkeys(told))
+
+
+def differing(runs: Sequence[RunInfo]) -> str:
+    """A line of the settings, machines and code that are not the same in every row; "" where all are."""
+    columns = [
+        {k: v for k, v in run.params.items() if k.startswith(SHARED) and not k.startswith(OWN)}
+        | {"code": run.tags.get("code.commit", "?")[:8] + " changed" * (run.tags.get("code.dirty") == "true")}
+        for run in runs
+    ]
+    found = []
+    for key in sorted({key for column in columns for key in column}):
+        values = dict.fromkeys(column.get(key, "-") for column in columns)
+        if len(values) > 1:
+            found.append(f"{key.removeprefix('cfg/')} {' | '.join(values)}")
+    return f"not the same in every row: {'; '.join(found)}" if found else ""
+
+
 def csv_text(runs: Sequence[RunInfo], keys: Sequence[str]) -> str:
     """Every run as a CSV row: id, name, the given tags and params, and its results and costs; nothing is averaged."""
     results = sorted({k for r in runs for k in r.metrics if k.split("/")[0] in RESULTS})

@@ -55,12 +55,17 @@ def figure(found: Draws, origin: str) -> str:
     return document("test accuracy [%] under disturbance (band: standard deviation over draws)", origin, rows + names)
 
 
-def markdown(found: Draws, recorded: Mapping[str, float], draws: int, simulated: bool) -> str:
-    """A table a kind: mean and sample standard deviation of accuracy [%] at each level. recorded: run -> accuracy."""
+def markdown(found: Draws, recorded: Mapping[str, float], draws: int, simulated: bool, data: str) -> str:
+    """A table a kind: mean and sample standard deviation of accuracy [%] at each level.
+
+    recorded: run -> accuracy. data: which data these are, in words.
+    """
     lines = ["# Test accuracy under disturbance", ""]
     if simulated:
         lines += [NOTE, ""]
     lines += [
+        f"Data: {data}.",
+        "",
         f"Accuracy in %, mean ± sample standard deviation over {draws} draws, the same draws for every run. Level 0 is",
         "undisturbed. Disturbances act on recorded units; scaling, view and class order are those of the weights.",
     ]
