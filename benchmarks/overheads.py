@@ -121,7 +121,7 @@ def tracked(project: Project) -> dict[str, float]:
             before = time.thread_time()
             state = project.fit(task, Path(place), 1, on_epoch)
             fitted = time.thread_time() - before
-            outcome.ending(run, made, task, state, [project.ancestor], code)
+            outcome.ending(run, made, task, state, [project.ancestor], None, code)
         whole, mine = time.process_time() - began, time.thread_time() - here
     return {"whole": whole, "epochs": told, "ends": mine - fitted, "sender": whole - mine}
 

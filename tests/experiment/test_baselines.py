@@ -137,7 +137,7 @@ def test_a_run_without_early_weights_is_refused_with_what_to_do(trained):
 def test_simkd_with_two_teachers_is_refused(trained, teachers):
     made = trained.plan("student", **{**BASELINES["simkd"], "distill__teachers": PAIR})
     with pytest.raises(SpkdError, match=r"distill\.beta\.simkd: expected one teacher"):
-        student.card(made, teachers(made))
+        student.card(made, teachers(made), None)
 
 
 def test_simkd_of_a_student_that_is_no_wide_resnet_is_refused_before_a_teacher_is_trained(trained):
@@ -154,7 +154,7 @@ def test_simkd_of_a_teacher_without_a_linear_head_is_refused(trained, teachers):
     made = trained.plan("student", **BASELINES["simkd"])
     own = [replace(teachers(made)[0], network=torch.nn.Identity())]
     with pytest.raises(SpkdError, match="teacher gaf-wrn16-1: expected a linear layer `head`, .* got NoneType"):
-        student.card(made, own)
+        student.card(made, own, None)
 
 
 def test_an_annealed_student_of_simkd_starts_from_the_scratch_encoder(trained, teachers):

@@ -7,7 +7,7 @@ import yaml
 
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.experiment import har, lineage, plan
+from spkd.experiment import har, lineage, plan, student
 
 
 @pytest.fixture
@@ -43,6 +43,20 @@ def test_a_teacher_that_was_trained_on_who_chooses_the_epoch_here_is_refused(mad
         SpkdError, match=rf"no training on the validation subjects of fold 0, got subject {chooser} among"
     ):
         lineage.check(made, "abc", replace(own, train_subjects=[*own.train_subjects, chooser], validation_subjects=[]))
+
+
+@pytest.mark.parametrize("as_scratch", [False, True])
+def test_a_student_has_seen_whom_its_ancestors_saw(made, as_scratch):
+    """Else a student, made a teacher of another split, would hand on what it was taught about who tests there."""
+    own = plan.card(made)
+    (tester,) = made.split.test_subjects
+    known = replace(own, train_subjects=["elsewhere"], validation_subjects=[tester])
+    ancestor = lineage.Ancestor("t", "r", torch.nn.Module(), known, "")
+    card = student.card(made, *(([], ancestor) if as_scratch else ([ancestor], None)))
+    assert card.train_subjects == [*own.train_subjects, "elsewhere"]
+    with pytest.raises(SpkdError, match=rf"no training on the test .*subject {tester} among"):
+        lineage.check(made, "abc", card)
+    assert student.card(made, [replace(ancestor, card=own)], None) == own
 
 
 def test_a_teacher_may_hold_out_more_validation_subjects_than_its_student_but_not_fewer(trained):

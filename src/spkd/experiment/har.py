@@ -66,6 +66,7 @@ class Begun:
     made: Plan
     task: step.Task
     teachers: list[Ancestor]
+    scratch: Ancestor | None
     witness: record.Witness
     key: str
     code: dict[str, Any]
@@ -77,7 +78,7 @@ class Begun:
 
     def end(self, state: State) -> None:
         """Log what is known after the last epoch."""
-        outcome.ending(self.run, self.made, self.task, state, self.teachers, self.code)
+        outcome.ending(self.run, self.made, self.task, state, self.teachers, self.scratch, self.code)
 
 
 def train(wanted: Wanted) -> str:
@@ -125,7 +126,7 @@ def begun(wanted: Wanted, shared: Shared | None = None) -> Iterator[Begun]:
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
-        yield Begun(run, made, task, teachers, witness, key, began_with)
+        yield Begun(run, made, task, teachers, scratch, witness, key, began_with)
     tracking.forget(folder)
 
 

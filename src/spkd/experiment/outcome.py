@@ -12,14 +12,18 @@ from spkd.experiment.lineage import Ancestor
 from spkd.experiment.plan import Plan
 from spkd.training import step, weights
 from spkd.training.state import Epoch, State, best_epoch
+from spkd.training.weights import Card
 
 WEIGHTS = "weights.safetensors"
 
 
 def ending(
-    run: tracking.Run, made: Plan, task: step.Task, state: State, teachers: list[Ancestor], code: dict[str, Any]
-) -> None:
-    """Log everything that is known after the last epoch. code: what record.beginning returned.
+    run: tracking.Run, made: Plan, task: step.Task, state: State, teachers: list[Ancestor], scratch: Ancestor | None,
+    code: dict[str, Any],
+) -> None:  # fmt: skip
+    """Log everything that is known after the last epoch.
+
+    scratch: the student that it started from. code: what record.beginning returned.
 
     The weights that are kept, and reported on, are those of the last epoch where that is the headline or no subjects
     validate, and those of the epoch chosen on validation subjects otherwise: never those of the best test epoch.
@@ -33,7 +37,7 @@ def ending(
     sha256 = provenance.state_sha256(task.network.state_dict())
     run.tags({"weights.sha256": sha256, "weights.epoch": kept.number})
     run_report.report(run, made, task, state.history, epochs, kept)
-    _keep_weights(run, made, task, sha256, teachers)
+    _keep_weights(run, made, task, sha256, student.card(made, teachers, scratch))
     run_report.describe(run, made, epochs, teachers, code)
 
 
@@ -54,8 +58,8 @@ def results(run: tracking.Run, made: Plan, epochs: dict[str, Epoch]) -> None:
         run.metrics({f"{name}/{key}": value for key, value in numbers.items()}, made.settings.train.epochs)
 
 
-def _keep_weights(run: tracking.Run, made: Plan, task: step.Task, sha256: str, teachers: list[Ancestor]) -> None:
-    card, settings = student.card(made, teachers), made.settings
+def _keep_weights(run: tracking.Run, made: Plan, task: step.Task, sha256: str, card: Card) -> None:
+    settings = made.settings
     path = run.folder / WEIGHTS
     weights.save(path, task.network, card)
     run.json(asdict(card), "model/card.json")

@@ -84,9 +84,18 @@ def _require_made_of(model: str, network: str, entry: Mapping[str, Any]) -> None
         raise SpkdError("student.network", f"a {wanted}, which {model} is made of", f"{network} ({own})", do)
 
 
-def card(made: Plan, teachers: list[Ancestor]) -> Card:
-    """What travels with the weights of this run's network."""
-    plain, model = plan.card(made), _remade(made.settings.distill, len(teachers))
+def card(made: Plan, teachers: list[Ancestor], scratch: Ancestor | None) -> Card:
+    """What travels with the weights of this run's network.
+
+    Whom an ancestor was trained on, or its epoch chosen by, this network knows of too: they count as its own.
+    """
+    own, known = plan.card(made), [a.card for a in (*teachers, scratch) if a is not None]
+    plain = replace(
+        own,
+        train_subjects=_joined([own.train_subjects, *(card.train_subjects for card in known)]),
+        validation_subjects=_joined([own.validation_subjects, *(card.validation_subjects for card in known)]),
+    )
+    model = _remade(made.settings.distill, len(teachers))
     if model is None:
         return plain
     head = getattr(teachers[0].network, "head", None)
@@ -98,9 +107,13 @@ def card(made: Plan, teachers: list[Ancestor]) -> Card:
     return replace(plain, network_settings={**plain.network_settings, **more})
 
 
+def _joined(lists: list[list[str]]) -> list[str]:
+    return list(dict.fromkeys(name for names in lists for name in names))
+
+
 def network(made: Plan, teachers: list[Ancestor], scratch: Ancestor | None) -> torch.nn.Module:
     """The network with its first weights: the seed's, the scratch student's where there is one, the teacher's head."""
-    own, model = card(made, teachers), _remade(made.settings.distill, len(teachers))
+    own, model = card(made, teachers, scratch), _remade(made.settings.distill, len(teachers))
     built = weights.build(own, plan.generator(made))
     if model is None:
         if scratch is not None:

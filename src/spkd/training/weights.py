@@ -16,7 +16,10 @@ from spkd.training import checkpoint
 
 @dataclass(frozen=True)
 class Card:
-    """What a network was trained on and how its input is made. `scaling` is data.scaling.Scaling as a dictionary."""
+    """What a network was trained on and how its input is made. `scaling` is data.scaling.Scaling as a dictionary.
+
+    train_subjects, validation_subjects: those of the networks that it learned from, too.
+    """
 
     network: str
     network_settings: dict[str, Any]
