@@ -191,8 +191,8 @@ def test_a_mistake_that_a_student_would_stumble_over_is_named_before_a_run_is_op
     assert len(tracking.find()) == before and sorted(trained.places.runs.iterdir()) == folders
 
 
-def test_a_teacher_that_two_references_mean_is_refused_as_it_would_count_twice(trained, student):
-    run_id = student.tags["teacher.signal-wrn16-1.run_id"]
+def test_a_teacher_that_two_references_mean_is_refused_as_it_would_count_twice(trained):
+    run_id = tracking.get(trained.student).tags["teacher.signal-wrn16-1.run_id"]
     with pytest.raises(SpkdError, match=rf"each teacher once, got signal:wrn16-1 and run:\w+, both run {run_id}"):
         trained.train("student", distill__teachers=["signal:wrn16-1", f"run:{run_id[:8]}"])
 
