@@ -535,6 +535,7 @@ def test_the_rule_paper_reports_the_best_test_epoch_and_only_the_rule_last_keeps
     assert epochs == {"validation": 1, "last": 2, "best": 2, "headline": headline}
     reported = {name: round(24 * run.metrics[f"{name}/accuracy"]) for name in epochs}
     assert reported == {"validation": 2, "last": 22, "best": 22, "headline": 22}
+    assert run.name.endswith("t0 best-TEST" if rule == "paper" else "t0")
     assert said in run.tags["headline"] and run.tags["weights.epoch"] == str(kept)
     assert seen[0] == seen[1] != seen[2] == seen[3]
     assert run.tags["weights.sha256"] == seen[2 * kept - 1]

@@ -153,7 +153,10 @@ def generator(plan: Plan) -> torch.Generator:
 
 
 def name(plan: Plan) -> str:
-    """A readable run name: data set, window, test subject, network on its view, teachers, losses, trial."""
+    """A readable run name: data set, window, test subject, network on its view, teachers, losses, trial.
+
+    A headline that is chosen on the test subjects is named last, so that it is labelled wherever its run is shown.
+    """
     settings = plan.settings
     subjects = plan.split.test_subjects
     held_out = f"s{subjects[0]}" if len(subjects) == 1 else f"f{settings.fold}"
@@ -163,7 +166,8 @@ def name(plan: Plan) -> str:
         words.append("teacher")
     else:
         words.append(learning(settings.distill))
-    return " ".join([*words, f"t{settings.run.seed}"])
+    chosen_on_test = ["best-TEST"] if settings.train.headline == "paper" else []
+    return " ".join([*words, f"t{settings.run.seed}", *chosen_on_test])
 
 
 def learning(distill: Distill) -> str:
