@@ -62,10 +62,11 @@ def _keep_weights(run: tracking.Run, made: Plan, task: step.Task, sha256: str, c
     settings = made.settings
     path = run.folder / WEIGHTS
     weights.save(path, task.network, card)
-    run.json(asdict(card), "model/card.json")
+    told = asdict(card)
+    run.json(told, "model/card.json")
     name = f"{card.dataset}-{card.view}-{card.network}"
     registered = name if made.role == "teacher" and settings.tracking.register_ else None
     facts = {"sha256": sha256, "fold": settings.fold, "trial": settings.run.seed, "data.digest": card.data_digest}
     row = task.test[:1]
     shape = tuple(task.render(task.windows.batch(row), row).shape[1:])
-    run.model(path, f"{name}-f{settings.fold}-t{settings.run.seed}", registered, facts, task.network, shape)
+    run.model(path, f"{name}-f{settings.fold}-t{settings.run.seed}", registered, facts, task.network, shape, told)

@@ -11,6 +11,8 @@ from spkd.evidence import tracking
 from spkd.evidence.tracking import logged_model, store
 from spkd.models.wide_resnet import WideResNet
 
+CARD = {"classes": ["sit", "walk"], "scaling": {"rule": "training", "mean": [[0.1, -2.5e-17]]}}
+
 
 @pytest.fixture
 def network():
@@ -24,9 +26,10 @@ def network():
 def test_a_network_comes_back_from_its_registered_name_with_the_same_answers(here, network):
     save_file(network.state_dict(), here / "weights.safetensors")
     with tracking.open_run("run", here / "runs" / "run", "test") as run:
-        run.model(here / "weights.safetensors", "net", "chest-net", {"sha256": "f00"}, network, (3, 40))
+        run.model(here / "weights.safetensors", "net", "chest-net", {"sha256": "f00"}, network, (3, 40), CARD)
     mlflow.set_tracking_uri(f"sqlite:///{here / 'mlflow.db'}")
     loaded = mlflow.pytorch.load_model("models:/chest-net/1")
+    assert mlflow.models.get_model_info("models:/chest-net/1").metadata == CARD
     mlflow.set_tracking_uri(None)
     x = torch.randn(7, 3, 40)
     assert torch.equal(loaded(x), network.eval()(x))

@@ -7,7 +7,9 @@ Contract: no pickle, explicit requirements, no inference and no example data: an
 import copy
 import platform
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +19,18 @@ from mlflow.types import Schema, TensorSpec
 DATA = "data"
 
 
-def write(folder: Path, weights: Path, network: torch.nn.Module | None, input_shape: tuple[int, ...] | None) -> None:
+def write(
+    folder: Path, weights: Path, network: torch.nn.Module | None, input_shape: tuple[int, ...] | None,
+    card: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Fill an empty folder with the model. input_shape: of one input without the batch axis, e.g. (channels, samples).
 
+    card: how that input is made and what the outputs mean, which no graph says: the model's `metadata` in MLflow.
     Without network and input_shape the folder holds the weights and an MLmodel that names them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights, folder / weights.name)
-    model = Model()
+    model = Model(metadata=dict(card) if card else None)
     model.add_flavor("safetensors", data=weights.name)
     if network is not None and input_shape is not None:
         _trace(folder / DATA, network, input_shape)

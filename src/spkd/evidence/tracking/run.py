@@ -164,17 +164,19 @@ class Run:
         tags: Mapping[str, Any] | None = None,
         network: "torch.nn.Module | None" = None,
         input_shape: tuple[int, ...] | None = None,
+        card: Mapping[str, Any] | None = None,
     ) -> None:
         """Weights as the artifact `model/<file>`, as a logged model, and as a version of registered_name.
 
         network, input_shape (one input, no batch axis): also kept as a traced graph, for mlflow.pytorch.load_model.
+        card: what that graph takes and gives, as the model's metadata.
         """
         # Here, because torch takes a second that readers of runs need not wait for.
         from spkd.evidence.tracking import logged_model
 
         weights = Path(weights)
         kept = self._box.keep_folder("model")
-        logged_model.write(self._box.path_of(kept), weights, network, input_shape)
+        logged_model.write(self._box.path_of(kept), weights, network, input_shape, card)
         clean = store.clean_name(name).replace("/", "_").replace(":", "_")
         words = texts(tags or {}, TAG_LENGTH)
         self._box.append("model", kept=kept, file=weights.name, name=clean, registered_name=registered_name, tags=words)
