@@ -50,11 +50,18 @@ def _require_layers(network: str, entry: str, view: str, names: tuple[str, ...])
 
 
 def objective(distill: Distill, raw: dict[str, Any], n_teachers: int) -> Objective:
-    """What a run minimises; the plain cross entropy without teachers. raw: the settings tree."""
+    """What a run minimises; the plain cross entropy without teachers. raw: the settings tree.
+
+    Raises SpkdError where the teachers would have no say: such a student is a scratch student, whatever it is called.
+    """
     if not n_teachers:
         return Objective(0.0, [], {}, raw["losses"])
+    weigh = betas(distill, n_teachers)
+    if (not weigh and distill.base * distill.lambda_ == 0) or (distill.alphas and not any(distill.alphas)):
+        got = f"lambda {distill.lambda_:g}, beta {weigh}, alphas {distill.alphas}"
+        raise SpkdError("distill", "weights above 0 for its teachers", got, "raise one, or set distill.teachers []")
     return Objective(
-        distill.lambda_, list(distill.alphas), betas(distill, n_teachers), raw["losses"],
+        distill.lambda_, list(distill.alphas), weigh, raw["losses"],
         distill.base, distill.weighting, raw["weightings"], list(distill.taps),
     )  # fmt: skip
 
