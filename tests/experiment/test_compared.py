@@ -1,5 +1,6 @@
 """What a trained run gives to the comparison, and the command from settings to page."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -155,7 +156,15 @@ def test_the_command_prints_the_table_and_writes_the_page_twice(trained, monkeyp
     assert "accuracy %" in out and "SIMULATED" in out and trained.student[:8] in out
     page = (trained.folder / "compare.html").read_text("utf-8")
     assert page.index("SIMULATED") < page.index("<nav>")
-    assert len((trained.folder / "all.csv").read_text("utf-8").splitlines()) == 3
+    rows = list(csv.DictReader((trained.folder / "all.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == 2
+    for row in rows:
+        assert (row["data.origin"], row["data.dataset"], row["data.window"]) == (
+            "simulated",
+            "chest",
+            "32 samples at 32 Hz",
+        )
+        assert "validation subjects" in row["headline"]
     run = tracking.find("tags.kind = 'compare' AND attributes.run_name = 'compare 2 runs'")[0]
     assert tracking.artifact(run.id, "compare.html").read_text("utf-8") == page
     assert run.tags["compared"] == f"{trained.student} {trained.scratch}"

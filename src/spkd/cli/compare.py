@@ -12,7 +12,10 @@ from spkd.settings import Settings
 
 SECTIONS = ("compare", "dataset", "fold", "tracking.experiment")
 OPTIONS = {"csv": "write every run found into this file, one row each [path]"}
-FACTS = ("kind", "view", "network", "fold", "trial", "data.digest", "weights.sha256", "weights.epoch", "code.commit")
+FACTS = (
+    "kind", "view", "network", "fold", "trial", "test_subjects", "headline", "data.origin", "data.dataset", "data.name",
+    "data.window", "data.digest", "weights.sha256", "weights.epoch", "code.commit", "code.dirty",
+)  # fmt: skip
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
