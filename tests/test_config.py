@@ -53,6 +53,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tree):
         config.resolve(tree, {"preset.long.train.epochs": 3})
 
 
+def test_a_key_that_lacks_its_section_is_taken_for_the_one_it_ends():
+    tree = {"run": {"seed": 0}, "reproduce": {"run_id": "none"}}
+    with pytest.raises(SpkdError, match=r"unknown key 'run_id'; did you mean 'reproduce.run_id'"):
+        config.put(tree, "run_id", "a", "command line")
+
+
 def test_an_unknown_key_in_a_preset_names_the_preset(tree):
     tree["presets"]["long"]["trane.epochs"] = 1
     with pytest.raises(SpkdError, match="presets.long"):

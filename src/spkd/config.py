@@ -92,7 +92,8 @@ def put(tree: dict[str, Any], key: str, value: Any, where: str, file: Path = PAR
         known = [
             k for k in [*(k for k, _ in leaves(tree)), *map(str, tree)] if not k.startswith(("presets.", "tables."))
         ]
-        raise SpkdError(where, f"a key of {file}", f"unknown key {key!r}", plugin.nearest(key, known))
+        short = [k for k in known if k.endswith(f".{key}")]  # what lacks its section alone
+        raise SpkdError(where, f"a key of {file}", f"unknown key {key!r}", plugin.nearest(key, short or known))
     whole = isinstance(value, int) and not isinstance(value, bool)
     # 0 for 0.0 is the same setting, and must look the same to whatever compares settings.
     node[last] = float(value) if whole and isinstance(node.get(last), float) else value
