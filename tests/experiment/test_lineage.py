@@ -45,6 +45,19 @@ def test_a_teacher_that_was_trained_on_who_chooses_the_epoch_here_is_refused(mad
         lineage.check(made, "abc", replace(own, train_subjects=[*own.train_subjects, chooser], validation_subjects=[]))
 
 
+def test_weights_that_are_not_those_that_their_run_recorded_are_refused(trained, tmp_path, monkeypatch):
+    made = trained.plan("student")
+    run_id = lineage.find(made, "signal:wrn16-1")
+    for early in (False, True):
+        assert lineage.load(made, run_id, "t", tmp_path / f"{early}", early).sha256
+    monkeypatch.setattr(lineage.provenance, "state_sha256", lambda state: "0" * 64)
+    for early in (False, True):
+        with pytest.raises(
+            SpkdError, match=rf"run {run_id}: weights: expected sha256 \w{{16}}, as it recorded, got 0+;"
+        ):
+            lineage.load(made, run_id, "t", tmp_path / f"other{early}", early)
+
+
 @pytest.mark.parametrize("as_scratch", [False, True])
 def test_a_student_has_seen_whom_its_ancestors_saw(made, as_scratch):
     """Else a student, made a teacher of another split, would hand on what it was taught about who tests there."""

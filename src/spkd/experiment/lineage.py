@@ -142,14 +142,22 @@ def _recipe(plan: Plan, model: Model, early: bool) -> dict[str, Any]:
 
 
 def load(plan: Plan, run_id: str, name: str, folder: Path, early: bool = False) -> Ancestor:
-    """The weights of a run, or its early-stopped ones, checked against this plan. folder: where to download them."""
-    if early and "weights.early_epoch" not in tracking.get(run_id).tags:
+    """The weights of a run, or its early-stopped ones, checked against this plan. folder: where to download them.
+
+    Raises SpkdError where they do not fit it, or are not those that the run recorded the hash of.
+    """
+    tags = tracking.get(run_id).tags
+    if early and "weights.early_epoch" not in tags:
         do = "train the teacher again with train.early > 0, or leave @early out"
         raise SpkdError(f"run {run_id}", "a teacher that kept its early-stopped weights", "none of them", do)
     path = tracking.artifact(run_id, EARLY_WEIGHTS if early else WEIGHTS, folder)
     network, card = weights.load(path)
     check(plan, run_id, card)
-    return Ancestor(name, run_id, network.to(plan.device), card, provenance.state_sha256(network.state_dict()))
+    sha256 = provenance.state_sha256(network.state_dict())
+    if (recorded := tags.get("weights.early_sha256" if early else "weights.sha256", sha256)) != sha256:
+        do = "its file in the store was changed after the run: bring it back, or train the network again"
+        raise SpkdError(f"run {run_id}: weights", f"sha256 {recorded[:16]}, as it recorded", sha256[:16], do)
+    return Ancestor(name, run_id, network.to(plan.device), card, sha256)
 
 
 def check(plan: Plan, run_id: str, card: Card) -> None:

@@ -137,7 +137,8 @@ class Witness:
         if self.made.role == "teacher" and state.epoch == early_epoch(settings.train.early, settings.train.epochs):
             weights.save(self.run.folder / "early.safetensors", self.task.network, plan.card(self.made))
             self.run.file(self.run.folder / "early.safetensors", EARLY_WEIGHTS)
-            self.run.tags({"weights.early_epoch": state.epoch})
+            sha256 = provenance.state_sha256(self.task.network.state_dict())
+            self.run.tags({"weights.early_epoch": state.epoch, "weights.early_sha256": sha256})
         if state.epoch % settings.tracking.maps_every == 0 or state.epoch == settings.train.epochs:
             self.maps(state.epoch)
 
