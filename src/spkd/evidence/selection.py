@@ -32,9 +32,15 @@ def chosen(words: str) -> list[RunInfo]:
 
 
 def by_id(start: str) -> RunInfo:
-    """The one run whose id begins with these digits, at least 6 of its 32. Raises SpkdError where there is no such."""
+    """The one run whose id begins with these digits, at least 6 of its 32.
+
+    Raises SpkdError where there is no such, or it was deleted: it may be gone at any time.
+    """
     if len(start) == 32:
-        return tracking.get(start)
+        if (run := tracking.get(start)).deleted:
+            do = f"bring it back: mlflow runs restore --run-id {start}"
+            raise SpkdError(f"run {start}", "a run that is there", "one that was deleted", do)
+        return run
     if not ID.fullmatch(start):
         do = "`mlflow ui` and `spkd compare` show ids"
         raise SpkdError("runs", "the id of a run, or its first digits (6 or more)", repr(start), do)

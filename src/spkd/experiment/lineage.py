@@ -52,7 +52,7 @@ def named(reference: str) -> str | None:
     name, _, version = rest.partition("/")
     if kind == "run":
         return selection.by_id(rest).id
-    return tracking.registered(name, version or None) if kind == "model" else None
+    return selection.by_id(tracking.registered(name, version or None)).id if kind == "model" else None
 
 
 def outside(distill: Mapping[str, Any]) -> dict[str, str]:

@@ -502,6 +502,16 @@ def test_digits_that_are_no_run_are_an_error(here, start, named):
         selection.by_id(start)
 
 
+def test_a_run_in_the_trash_is_no_run_to_name(here):
+    made = client().create_run("0").info.run_id
+    assert selection.by_id(made).id == selection.by_id(made[:8]).id == made
+    client().delete_run(made)
+    with pytest.raises(SpkdError, match=rf"one that was deleted; bring it back: mlflow runs restore --run-id {made}"):
+        selection.by_id(made)
+    with pytest.raises(SpkdError, match="none in sqlite"):
+        selection.by_id(made[:8])
+
+
 def test_digits_that_two_runs_begin_with_are_an_error(here, monkeypatch):
     two = [client().create_run("0").info.run_id for _ in range(2)]
     monkeypatch.setattr(tracking, "find", lambda query, limit: [tracking.get(run_id) for run_id in two])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run, ViewType
+from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
@@ -22,7 +22,10 @@ EXAMPLE = "\"tags.kind = 'student' AND metrics.`headline/accuracy` > 0.9\""
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a search returns of one run. metrics: last values. started_ms, ended_ms: since 1970, 0 = not yet."""
+    """What a search returns of one run. metrics: last values. started_ms, ended_ms: since 1970, 0 = not yet.
+
+    deleted: whether it is in MLflow's trash, where no search finds it and `mlflow gc` ends it.
+    """
 
     id: str
     name: str
@@ -33,6 +36,7 @@ class RunInfo:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    deleted: bool = False
 
     @property
     def simulated(self) -> bool:
@@ -51,6 +55,7 @@ def _info(run: Run) -> RunInfo:
     return RunInfo(
         info.run_id, info.run_name, info.status, info.experiment_id, *times,
         dict(data.params), {key: _as_logged(value) for key, value in data.metrics.items()}, dict(data.tags),
+        info.lifecycle_stage == LifecycleStage.DELETED,
     )  # fmt: skip
 
 
