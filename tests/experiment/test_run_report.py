@@ -51,7 +51,7 @@ def test_teachers_are_links_to_their_runs_with_the_hash_of_their_weights(page):
 
 def test_results_are_a_table(page):
     head = "| result | epoch | test accuracy | test macro-F1 |\n|---|---|---|---|\n"
-    assert f"{head}| last | 5 | 0.6125 | 0.5000 |\n| headline | 5 | 0.6125 | 0.5000 |\n\n" in page()
+    assert f"{head}| last epoch | 5 | 0.6125 | 0.5000 |\n| headline | 5 | 0.6125 | 0.5000 |\n\n" in page()
 
 
 def test_repeating_names_commit_and_command_and_the_patch_of_a_dirty_tree(page):
