@@ -179,6 +179,18 @@ def test_a_change_that_is_no_text_for_json_is_said(repo):
     assert working_tree.code(repo)["patch_cut"] == "an uncommitted text is not UTF-8"
 
 
+def test_a_change_of_the_second_in_which_git_looked_last_is_in_the_patch_however_late_the_run(repo):
+    """git tells it from none by its content, as the file is no older than the index: so must the copy of the index."""
+    git(repo, "config", "core.trustctime", "false")
+    then = (1_700_000_000, 1_700_000_000)
+    os.utime(repo / "a.py", then)
+    git(repo, "update-index", "--refresh")
+    (repo / "a.py").write_text("two\n")
+    for path in (repo / "a.py", repo / ".git" / "index"):
+        os.utime(path, then)
+    assert "+two" in working_tree.code(repo)["patch"]
+
+
 def test_variables_of_a_git_hook_do_not_lend_the_run_another_commit(repo, tmp_path_factory, monkeypatch):
     other = tmp_path_factory.mktemp("other")
     git(other, "init", "-q")

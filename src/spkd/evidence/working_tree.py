@@ -41,7 +41,7 @@ def code(repo: Path = Path()) -> dict[str, Any]:
         index = Path(scratch) / "index"
         own = Path(git(repo, "rev-parse", "--absolute-git-dir").stdout.strip()) / "index"
         if own.is_file():
-            shutil.copyfile(own, index)
+            shutil.copy2(own, index)  # with its time, by which git knows which files it must read to see a change
         missed = _take_in(repo, index, Path(scratch) / "new")
         patch, cut = _bounded(repo, index)
     return _code(head.stdout.strip(), patch, missed or cut)
