@@ -153,7 +153,7 @@ def generator(plan: Plan) -> torch.Generator:
 
 
 def name(plan: Plan) -> str:
-    """A readable run name: data set, window, test subject, network on its view, teachers, losses, trial.
+    """A readable run name: data set, test subject, network on its view, teachers, losses, window and rate, trial.
 
     A headline that is chosen on the test subjects is named last, so that it is labelled wherever its run is shown.
     """
@@ -161,13 +161,10 @@ def name(plan: Plan) -> str:
     subjects = plan.split.test_subjects
     held_out = f"s{subjects[0]}" if len(subjects) == 1 else f"f{settings.fold}"
     seen = plan.model.network if plan.model.view == "signal" else f"{plan.model.view}:{plan.model.network}"
-    words = [settings.dataset, f"{plan.windows.length}@{plan.windows.rate_hz:.3g}Hz", held_out, seen]
-    if plan.role == "teacher":
-        words.append("teacher")
-    else:
-        words.append(learning(settings.distill))
+    how = "teacher" if plan.role == "teacher" else learning(settings.distill)
+    window = f"{plan.windows.length}@{plan.windows.rate_hz:.3g}Hz"
     chosen_on_test = ["best-TEST"] if settings.train.headline == "paper" else []
-    return " ".join([*words, f"t{settings.run.seed}", *chosen_on_test])
+    return " ".join([settings.dataset, held_out, seen, how, window, f"t{settings.run.seed}", *chosen_on_test])
 
 
 def learning(distill: Distill) -> str:
