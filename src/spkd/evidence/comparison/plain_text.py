@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
+from spkd.evidence.comparison import record
 from spkd.evidence.tracking.reading import RunInfo
 
 Column = tuple[str, Callable[[RunInfo], str]]
@@ -63,10 +64,9 @@ def differing(runs: Sequence[RunInfo]) -> str:
         for run in runs
     ]
     found = []
-    for key in sorted({key for column in columns for key in column}):
+    for key in sorted(record.differing(columns)[1]):
         values = dict.fromkeys(column.get(key, "-") for column in columns)
-        if len(values) > 1:
-            found.append(f"{key.removeprefix('cfg/')} {' | '.join(values)}")
+        found.append(f"{key.removeprefix('cfg/')} {' | '.join(values)}")
     return f"not the same in every row: {'; '.join(found)}" if found else ""
 
 

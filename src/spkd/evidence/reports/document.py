@@ -12,9 +12,7 @@ from spkd.evidence.reports import blocks, plots
 from spkd.evidence.reports.blocks import About, Block
 from spkd.evidence.reports.findings import Record
 
-STYLE = (
-    f"""{charts.STYLE}"""
-    + """
+OWN_STYLE = """
 :root{--ink:#1d2733;--soft:#66727f;--line:#d9dfe5;--paper:#fff;--band:#f4f6f8;--loud:#b3261e}
 @media (prefers-color-scheme:dark){:root{--ink:#e5eaf0;--soft:#9aa7b4;--line:#36414d;--paper:#151b22;--band:#1e262f;
 --loud:#ff9c92;--grid:#36414d;--edge:#66727f}}
@@ -32,7 +30,7 @@ tr:hover td{background:var(--band)}svg{max-width:100%;height:auto}.chart{width:8
 .legend label{margin-right:14px;white-space:nowrap;cursor:pointer}.maps{display:flex;flex-wrap:wrap;gap:16px}
 figure{margin:0;max-width:680px}figure img{width:100%;border:1px solid var(--line);border-radius:6px}
 """
-)
+STYLE = charts.STYLE + OWN_STYLE
 SCRIPT = """
 document.querySelectorAll('th').forEach(function(th){th.tabIndex=0;function sort(){
  var table=th.closest('table'),body=table.tBodies[0],k=th.cellIndex,up=th.dataset.up==='1'?0:1;
