@@ -1,9 +1,9 @@
 """What distilling costs beside training the student alone, and beside the loop that people write.
 
 A study in small: 4096 training windows of 40 channels x 100 samples, batch 128, WRN28-3 teachers on the signal, its
-64x64 Gramian field and its 64x64 persistence image, WRN16-1 student. CPU seconds, one thread; the student beside a
-DataLoader with workers: wall clock, all cores, an epoch of half of PAMAP2. The peers' networks are plain layers of
-torch (tests/models/plain_wide_resnet.py), with the same weights.
+64x64 Gramian field and its 64x64 persistence image, WRN16-1 student. CPU seconds, one thread. By wall clock, on all
+cores as a run has them: three teachers once more, and the student beside a DataLoader with workers (an epoch of half of
+PAMAP2). The peers' networks are plain layers of torch (tests/models/plain_wide_resnet.py), with the same weights.
 
     python benchmarks/distillation.py [repeats]
 """
@@ -108,12 +108,17 @@ def students(repeats: int, folder: Path) -> list[dict]:
     data, own = (seen.batch(rows).contiguous(), seen.label[rows]), _study.plain(_study.network(16, 1, 1))
     calls["peer"] = _torchdistill.epoch(*data, own, _study.plain(signal.network), _study.TAPS, BATCH)
     seconds = _measure.turns(calls, repeats)
+    torch.set_num_threads(os.cpu_count() or 1)
+    wall = _measure.turns({name: calls[name] for name in ("three", "alone", "products")}, repeats, time.perf_counter)
+    _study.fair()
     usual, ours = "DataLoader and a teacher's forward pass each step", "epoch of three WRN28-3 teachers, later"
     plain, own = "the student alone in plain layers", "SP's maps of the student alone: the bound"
     return [
         _measure.faster("epoch of SPKD", "torchdistill", seconds, "one", "peer", 4),
         _measure.dearer(ours, "the student alone", seconds, "three", "alone", 1.15),
         _measure.dearer(own, "the student alone", seconds, "products", "alone", 1.15),
+        _measure.dearer(f"{ours}, wall clock, all cores", "the student alone", wall, "three", "alone", 1.15),
+        _measure.dearer(f"{own}, wall clock, all cores", "the student alone", wall, "products", "alone", 1.15),
         _measure.dearer(ours, plain, seconds, "three", "usual alone", 1.15),
         _measure.faster("epoch of SPKD", usual, seconds, "one", "usual", 4),
         _measure.faster("student's epoch", "DataLoader without workers", seconds, "alone", "usual alone", 1.5),
