@@ -112,6 +112,31 @@ def test_sigterm_and_ctrl_c_end_a_command_with_130_and_a_word(told_to, capsys):
     assert capsys.readouterr().err == "spkd distill: stopped (Ctrl-C)\n"
 
 
+@pytest.mark.parametrize("said", [
+    "CUDA out of memory. Tried to allocate 2 MiB. GPU 0 has a total capacity of 4 GiB of which 1 MiB is free",
+    "CUDA error: out of memory",
+])  # fmt: skip
+def test_a_gpu_that_others_fill_is_a_message_wherever_it_shows(told_to, capsys, said):
+    def fill():
+        raise RuntimeError(
+            f"{said}. Of the allocated memory 1 GiB is allocated by PyTorch.\nCompile with TORCH_USE_CUDA_DSA"
+        )
+
+    told_to(fill)
+    assert front.main(["robustness"]) == 2
+    do = "look what else is on that GPU (nvidia-smi), or use another device"
+    assert capsys.readouterr().err == f"spkd robustness: {said}; {do}\n"
+
+
+def test_another_error_of_torch_keeps_its_traceback(told_to):
+    def break_it():
+        raise RuntimeError("shapes cannot be multiplied")
+
+    told_to(break_it)
+    with pytest.raises(RuntimeError, match="shapes"):
+        front.main(["robustness"])
+
+
 def test_only_a_commands_imports_look_for_no_garbage(monkeypatch, capsys):
     """A learner's reference circles hold a GPU's memory: they must go as ever."""
     seen = []

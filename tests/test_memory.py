@@ -90,9 +90,13 @@ def test_a_control_group_and_those_around_it_leave_what_they_do_not_use(tmp_path
 
 
 def test_a_gpu_without_memory_is_an_error_that_holds_on_to_nothing():
-    message = "here: expected what fits the memory of the GPU, got CUDA out of memory; less"
+    said = "CUDA out of memory. Tried to allocate 1 GiB. GPU 0 has a total capacity of 4 GiB of which 1 MiB is free. "
+    said += "Process 7 has 3 GiB memory in use"
+    message = f"here: expected what fits the memory of the GPU, got {said}; less$"
     with pytest.raises(SpkdError, match=message) as at, memory.enough("here", "less"):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+        raise torch.OutOfMemoryError(
+            f"{said}. Of the allocated memory 1 GiB is allocated by PyTorch. See documentation"
+        )
     assert at.value.__context__.__traceback__ is None
     with pytest.raises(KeyError), memory.enough("here", "less"):
         raise KeyError

@@ -49,7 +49,15 @@ def enough(where: str, do: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         error.__traceback__ = None  # whose frames hold the step's tensors
-        raise SpkdError(where, "what fits the memory of the GPU", str(error).split(". ")[0], do) from None
+        raise SpkdError(where, "what fits the memory of the GPU", lacking(error), do) from None
+
+
+def lacking(error: Exception) -> str:
+    """What torch says of a GPU's memory: how much was asked for, how much is free, and which other processes have it.
+
+    Not what it says of its own stores and settings, which is the longer half.
+    """
+    return str(error).split("\n")[0].partition(" Of the allocated memory")[0].rstrip(". ")
 
 
 def disk_bytes(folder: Path) -> float:

@@ -74,7 +74,9 @@ def test_a_batch_that_does_not_fit_the_gpu_is_a_message_in_any_epoch(
     trainer = SimpleNamespace(ddp=False, add_callback=lambda name, call: None, train=train)
     monkeypatch.setattr(yolo.spkd_trainer, "planned", lambda plan: lambda overrides: trainer)
     job = SimpleNamespace(folder=tmp_path, train_folder=tmp_path / "train", plan=None, overrides=dict)
-    with pytest.raises(SpkdError, match=r"detect.batch: expected .* got CUDA out of memory; lower detect.batch"):
+    with pytest.raises(
+        SpkdError, match=r"detect.batch: expected .* got CUDA out of memory. Tried .* GiB; lower detect.batch"
+    ):
         yolo._train(job, SimpleNamespace(drain=None))  # type: ignore[arg-type]
 
 
