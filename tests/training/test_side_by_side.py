@@ -166,6 +166,23 @@ def test_a_run_whose_loss_is_not_finite_costs_no_other_its_step_at_a_stop(make_t
     assert [(p["epoch"], p["step"]) for p in places] == [(0, 0), (1, 1), (0, 2), (0, 2)]
 
 
+def test_a_gpu_without_memory_for_one_runs_checkpoint_costs_no_other_its_step_at_a_stop(
+    make_tasks, settings, tmp_path, monkeypatch
+):
+    whole = loop.save
+
+    def full(path, task, optimiser, state, key):
+        if path.name == "1" and state.step:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(path, task, optimiser, state, key)
+
+    monkeypatch.setattr(loop, "save", full)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        fit_many(runs_of(stopping(make_tasks(), 2, 2), tmp_path / "many"), settings)
+    places = [checkpoint.load(tmp_path / "many" / f"{k}")[1] for k in range(4)]
+    assert [(p["epoch"], p["step"]) for p in places] == [(0, 2), (1, 0), (0, 2), (0, 2)]
+
+
 def test_runs_that_stand_at_different_places_are_finished_side_by_side(
     make_tasks, settings, tmp_path, expected, monkeypatch
 ):
@@ -254,7 +271,7 @@ def test_a_run_that_a_gpu_has_no_memory_for_is_alone_in_that(make_tasks, setting
     ends = fit_many(runs, settings)
     assert isinstance(ends[1], SpkdError) and ends[1].__context__.__traceback__ is None  # which would hold tensors
     assert ends[1].__traceback__ is None
-    assert "run 1: expected what fits the memory of the GPU, got CUDA out of memory; lower train.batch" in str(ends[1])
+    assert "run 1: expected what fits the memory of the GPU, got CUDA out of memory. Tried" in str(ends[1])
     wanted = expected(settings)
     for k in (0, 2, 3):
         ours, theirs = (checkpoint.load(folder / f"{k}") for folder in (tmp_path / "many", wanted))

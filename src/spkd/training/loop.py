@@ -168,8 +168,11 @@ class Learner:
                 self._end_epoch(progress)
 
     def keep(self) -> None:
-        """Write the checkpoint at this very step; raises SpkdError, and writes none, where a loss is not finite."""
-        with self._in_order():
+        """Write the checkpoint at this very step.
+
+        Raises SpkdError, and writes none, where a loss is not finite, or the GPU's memory does not suffice.
+        """
+        with memory.enough(self.task.title, LOWER), self._in_order():
             refuse_non_finite(self.task, self.state, self.run.path)
             self.state.seconds += time.monotonic() - self.since
             self._saved()
