@@ -73,8 +73,8 @@ def test_runs_of_one_fold_share_the_scaled_signal_and_those_of_another_scale_the
 @pytest.mark.parametrize(
     ("device", "gib", "changes", "most"),
     [
-        ("cpu", 0, {}, 1), ("cuda", 80, {}, 13), ("cuda", 80, {"table.workers": 1}, 26), ("cuda", 4, {}, 1),
-        ("cuda", 80, {"table.executor": "ray"}, 1), ("cpu", 0, {"table.side_by_side": 5}, 5),
+        ("cpu", 0, {}, 1), ("cuda", 79, {}, 14), ("cuda", 79, {"table.workers": 1}, 28), ("cuda", 4, {}, 1),
+        ("cuda", 79, {"table.executor": "ray"}, 1), ("cpu", 0, {"table.side_by_side": 5}, 5),
     ],
 )  # fmt: skip
 def test_a_worker_takes_as_many_runs_at_once_as_suit_the_device(trained, monkeypatch, device, gib, changes, most):

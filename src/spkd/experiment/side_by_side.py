@@ -18,9 +18,9 @@ from spkd.training import cost
 from spkd.training.loop import Run
 from spkd.training.side_by_side import MOST, fit_many
 
-# Of a GPU for one run, when cells are handed out: PAMAP2's 27 students then go to two workers of an H100 at once. How
-# many of them a worker really trains together is decided by what their teachers' answers and steps leave.
-RUN_BYTES = 3 * 2**30
+# Of a GPU for one run, when cells are handed out: PAMAP2's 27 students then go to two workers of an H100 (79 GiB) at
+# once, 14 and 13. How many a worker really trains together is decided by what their teachers' answers and steps leave.
+RUN_BYTES = 11 * 2**28
 
 
 def most(settings: Settings) -> int:
