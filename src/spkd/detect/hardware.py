@@ -17,7 +17,7 @@ def device(wanted: str, key: str) -> str:
         return "0" if n else "cpu"
     indices = wanted.removeprefix("cuda:").replace("cuda", "0")
     if indices != "cpu" and any(int(index) >= n for index in indices.split(",")):
-        do = "use cpu or auto, or mend the CUDA set-up"
+        do = "use cpu or auto (`spkd reproduce` takes --device), or mend the CUDA set-up"
         here = f"GPU indices below {n}" if n else "cpu or auto, as torch sees no GPU"
         raise SpkdError(f"params.yaml: {key}", here, wanted, do)
     return indices

@@ -74,7 +74,7 @@ def device(name: str) -> torch.device:
     if chosen.type == "cuda":
         n = torch.cuda.device_count() if torch.cuda.is_available() else 0  # an old driver counts GPUs it cannot use
         if (chosen.index or 0) >= n:
-            do = "use run.device cpu or auto, or install a torch build for your driver"
+            do = "use cpu or auto (`spkd reproduce` takes --device), or install a torch build for your driver"
             raise SpkdError("run.device", name, f"{n} CUDA devices (torch {torch.__version__})", do)
     return chosen
 
