@@ -527,7 +527,9 @@ def test_the_rule_paper_reports_the_best_test_epoch_and_only_the_rule_last_keeps
     def judged(task, rows, batch):
         seen.append(provenance.state_sha256(task.network.state_dict()))
         labels = task.windows.label[rows]
-        return torch.where(torch.arange(len(rows)) < next(right), labels, (labels + 1) % 3), torch.zeros(())
+        return torch.where(
+            torch.arange(len(rows), device=rows.device) < next(right), labels, (labels + 1) % 3
+        ), torch.zeros(())
 
     monkeypatch.setattr(loop, "judged", judged)
     run = get(trained.train("student", distill__teachers=[], train__epochs=2, train__headline=rule))

@@ -126,7 +126,9 @@ def test_a_run_on_an_absent_gpu_is_refused():
 def test_a_gpu_that_its_driver_counts_but_that_cannot_be_used_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SpkdError, match="got 0 CUDA devices .*`spkd reproduce` takes --device.* a torch build for your driver"):
+    with pytest.raises(
+        SpkdError, match="got 0 CUDA devices .*`spkd reproduce` takes --device.* a torch build for your driver"
+    ):
         plan.device("cuda")
 
 
