@@ -50,6 +50,24 @@ def test_a_student_of_two_teachers_learns_the_waves(make_task, settings, tmp_pat
     assert losses[-1] < losses[0]
 
 
+def test_the_truth_of_an_evaluation_is_read_once_and_not_after_every_epoch(make_task, settings, tmp_path):
+    """A GPU that has other runs' work to do is waited for every time."""
+    task, asked = make_task(), []
+
+    class Labels:
+        def __init__(self, known):
+            self.known = known
+
+        def __getitem__(self, rows):
+            asked.append(rows.data_ptr())
+            return self.known[rows]
+
+    task.windows.label = Labels(task.windows.label)
+    fit(task, settings, tmp_path / "c")
+    for rows in (task.validation, task.test):
+        assert asked.count(rows.data_ptr()) == 1 + settings.epochs  # once in each evaluation's loss
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_window_counts_alike_in_an_epochs_numbers(make_task, settings, tmp_path, seed):
     """A network that always answers class 0 by logits (1, 0, 0), in batches of 46 and 2 windows."""

@@ -144,7 +144,8 @@ class Learner:
         graphs, title = settings.cuda_graphs and _stays_on_gpu(run.task), run.task.title
         optimiser, state = self.optimiser, self.state  # not self: a circle would keep the GPU's memory after the run
         self.update = Replay(lambda *x: train_step(run.task, optimiser, state.sums, *x), graphs, title)
-        self.parts = parts = [rows for rows in (run.task.validation, run.task.test) if len(rows)]
+        parts = [rows for rows in (run.task.validation, run.task.test) if len(rows)]
+        self.truth = [run.task.windows.label[rows].cpu().numpy() for rows in parts]
         self.judge = Replay(lambda: [judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
 
     @property
@@ -216,8 +217,8 @@ class Learner:
         """Evaluate the epoch, remember the weights if they are the best so far, and count the epoch as done."""
         task, state = self.task, self.state
         found = [
-            {**asdict(scores(task.windows.label[rows].cpu().numpy(), predicted.cpu().numpy())), "loss": float(loss)}
-            for rows, (predicted, loss) in zip(self.parts, self.judge(), strict=True)
+            {**asdict(scores(truth, predicted.cpu().numpy())), "loss": float(loss)}
+            for truth, (predicted, loss) in zip(self.truth, self.judge(), strict=True)
         ]
         test, validation = found.pop(), found.pop() if found else {}
         _refuse_broken(self.run, state, {"validation": validation, "test": test})
