@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -186,3 +187,19 @@ def test_every_curve_of_growth_has_its_points(benchmarks, monkeypatch):
         rows = growth.Curve("time", "us", "things", points).rows()
         assert [row["ratio"]["n"] for row in rows] == [2]
         assert rows[-1]["shown"]
+
+
+def test_what_a_gpu_was_measured_by_is_kept_though_a_later_part_breaks(benchmarks, monkeypatch):
+    gpu, kept = importlib.import_module("gpu"), []
+
+    def broken(of, repeats):
+        raise RuntimeError("the GPU is gone")
+
+    monkeypatch.setattr(gpu, "Study", lambda *words: SimpleNamespace(how="as it may be"))
+    monkeypatch.setattr(gpu, "keep_nothing", lambda name, rows: kept.append((name, list(rows))))
+    monkeypatch.setattr(gpu, "students", lambda of, repeats: [ROW])
+    monkeypatch.setattr(gpu, "filling", broken)
+    monkeypatch.setattr(gpu.seeding, "set_flags", lambda **flags: None)
+    with pytest.raises(RuntimeError, match="gone"):
+        gpu.main(["--rehearse"])
+    assert kept == [("gpu", [ROW])]
