@@ -235,6 +235,17 @@ def test_under_mlflow_run_the_opened_run_is_adopted_and_nested_runs_are_not(here
     assert the_run("inner").tags["mlflow.parentRunId"] == given
 
 
+def test_a_run_that_has_ended_or_never_was_is_not_adopted_and_stays_as_it_is(here, monkeypatch):
+    with open_run(here, "first") as first:
+        first.metrics({"loss": 1.0}, 0)
+    for given, got in ((first.id, "FINISHED"), ("f" * 32, "not found")):
+        monkeypatch.setenv("MLFLOW_RUN_ID", given)
+        with pytest.raises(SpkdError, match=rf"MLFLOW_RUN_ID {given} .*{got}.*unset MLFLOW_RUN_ID"):
+            open_run(here, "second")
+        assert tracking.sweep(here / "runs") == [] and not Outbox(here / "runs" / "second").exists()
+    assert the_run("first").id == first.id and tracking.history(first.id, "loss") == [(0, 1.0)]
+
+
 def killed(here, name="run"):
     with pytest.raises(KeyboardInterrupt), open_run(here, name) as run:
         run.params({"a": 1})

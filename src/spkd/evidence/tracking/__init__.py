@@ -63,7 +63,8 @@ def open_run(
     folder: where the local copy lives. One that holds an unfinished run is continued, unless fresh; facts that the
     unfinished run logged already (same metric and step) are not logged twice. Under `mlflow run` the run that MLflow
     opened is adopted, with its experiment. parent: nests this run under that one, in the parent's experiment.
-    Raises SpkdError where the server does not answer, or another process writes to the folder.
+    Raises SpkdError where the server does not answer or takes no run, another process writes to the folder, or the run
+    to adopt has ended.
     """
     box = Outbox(folder)
     uri = store.absolute(store.uri())
@@ -72,7 +73,7 @@ def open_run(
         _claim(box, fresh)
         adopted = os.environ.pop("MLFLOW_RUN_ID", None)
         if parent is None and adopted:
-            run_id = adopted
+            run_id = _open_one(made, adopted)
         elif box.delivery.uri == uri and _is_there(made, box.delivery.run_id):
             run_id = box.delivery.run_id
         else:
@@ -130,6 +131,19 @@ def _is_there(made: MlflowClient, run_id: str) -> bool:
         return bool(made.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
         return False
+
+
+def _open_one(made: MlflowClient, run_id: str) -> str:
+    """The id of a run to adopt. Raises SpkdError where it has ended: what it holds would be mixed with other facts."""
+    try:
+        info = made.get_run(run_id).info
+        got = info.status if info.lifecycle_stage == "active" else "a deleted one"
+    except MlflowException as error:
+        got = store.reason(error)
+    if got != "RUNNING":
+        do = "unset MLFLOW_RUN_ID: `mlflow run` sets it for the run that it opens"
+        raise SpkdError(f"MLFLOW_RUN_ID {run_id} in {told()}", "a run that was just opened", got, do)
+    return run_id
 
 
 def _create(made: MlflowClient, uri: str, name: str, experiment: str, parent: str | None) -> str:
