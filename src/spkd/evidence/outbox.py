@@ -109,7 +109,7 @@ class Outbox:
 
     def _open(self) -> int:
         (self.root / "files").mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.events_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        handle = os.open(self.events_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)  # less the umask
         text = self.events_path.read_bytes()
         if not text.endswith(b"\n"):
             os.ftruncate(handle, text.rfind(b"\n") + 1)

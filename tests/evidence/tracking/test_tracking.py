@@ -663,3 +663,31 @@ def test_a_store_that_another_program_holds_is_not_said_to_be_damaged(here, monk
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(SpkdError, match=r"free to be read, got database is locked; wait for the program"):
             client()
+
+
+@pytest.mark.parametrize("address", ["file:///tmp/mlruns", "./mlruns", "htp://lab:5000"])
+def test_an_address_that_is_no_server_and_no_sqlite_file_is_an_error_in_one_line(here, monkeypatch, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(SpkdError, match=r"expected a tracking server, got .*unset MLFLOW_TRACKING_URI"):
+        open_run(here)
+
+
+def test_a_store_that_takes_no_run_says_why_in_one_line(here):
+    store.client()
+    with closing(sqlite3.connect(here / "mlflow.db")) as connection, connection:
+        connection.execute("CREATE TRIGGER t BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'no more room'); END")
+    with pytest.raises(SpkdError, match=r"expected a store that takes a new run, got [^\[]*no more room; see"):
+        open_run(here)
+
+
+def test_the_users_of_one_folder_may_write_to_its_store_where_their_umask_lets_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(store.atomic, "UMASK", 0o002)
+    before = os.umask(0o002)
+    try:
+        store.client(f"sqlite:///{tmp_path}/mlflow.db")
+        box = Outbox(tmp_path / "run")
+        box.append("open")
+        box.close()
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "mlflow.db", box.events_path)] == [0o664, 0o664]

@@ -148,12 +148,16 @@ def _open_one(made: MlflowClient, run_id: str) -> str:
 
 def _create(made: MlflowClient, uri: str, name: str, experiment: str, parent: str | None) -> str:
     tags = {"mlflow.source.name": "spkd", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
-    if parent:
-        tags["mlflow.parentRunId"] = parent
-        experiment_id = made.get_run(parent).info.experiment_id
-    else:
-        experiment_id = store.experiment_id(made, uri, experiment)
-    return str(made.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+    try:
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+            experiment_id = made.get_run(parent).info.experiment_id
+        else:
+            experiment_id = store.experiment_id(made, uri, experiment)
+        return str(made.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+    except MlflowException as error:
+        do = "see to space, permissions and the server there"
+        raise SpkdError(store.shown(uri), "a store that takes a new run", store.reason(error), do) from None
 
 
 def _user() -> str:

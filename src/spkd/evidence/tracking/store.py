@@ -31,6 +31,7 @@ from mlflow import MlflowClient  # noqa: E402 - the environment above is read on
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode  # noqa: E402
 
+from spkd import atomic  # noqa: E402
 from spkd.errors import SpkdError  # noqa: E402
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -42,6 +43,7 @@ PATHS = (  # where MLflow's tables hold those of artifacts
     ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
 )  # fmt: skip
+SQLITE_SAYS = r"\(sqlite3\.\w+\) [^\[]*\w"
 NOT_IN_A_NAME = re.compile(r"[^\w\-.: /]", re.ASCII)
 
 for _noisy in ("alembic", "mlflow", "urllib3"):
@@ -128,9 +130,7 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
     tracking_uri = absolute(tracking_uri or uri())
     path = database(tracking_uri)
     if path is None:
-        made = _connect(tracking_uri)
-        answer(made, tracking_uri)
-        return made
+        return _answering(tracking_uri)
     with exclusive(tracking_uri):
         if not _is_whole(path):
             _make(path.resolve(), path.parent / "mlruns")
@@ -151,6 +151,7 @@ def _make(path: Path, artifacts: Path) -> None:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # warns when it is imported
 
         SqlAlchemyStore(_address(new), str(artifacts)).engine.dispose()
+    new.chmod(0o666 & ~atomic.UMASK)  # SQLite gives others no right to write, whatever the user's umask gives them
     new.replace(path)
 
 
@@ -186,10 +187,12 @@ def _connect(tracking_uri: str) -> MlflowClient:
         return MlflowClient(tracking_uri, tracking_uri)
 
 
-def answer(made: MlflowClient, tracking_uri: str) -> None:
-    """Return if the server answers. Raises SpkdError otherwise."""
+def _answering(tracking_uri: str) -> MlflowClient:
+    """A client whose server answers. Raises SpkdError otherwise."""
     try:
+        made = _connect(tracking_uri)
         made.search_experiments(max_results=1)
+        return made
     except MlflowException as error:
         do = "start it (`mlflow server`), or unset MLFLOW_TRACKING_URI to use the SQLite file here"
         raise SpkdError(shown(tracking_uri), "a tracking server", reason(error), do) from None
@@ -198,7 +201,7 @@ def answer(made: MlflowClient, tracking_uri: str) -> None:
 def reason(error: Exception) -> str:
     """One line that says why the store could not be reached or said no."""
     text = shown(" ".join(str(error).split()))
-    for pattern in (r"\[Errno \d+\] [\w ]+", r"Read timed out[^)]*", r"Name or service not known"):
+    for pattern in (r"\[Errno \d+\] [\w ]+", r"Read timed out[^)]*", r"Name or service not known", SQLITE_SAYS):
         if found := re.search(pattern, text):
             return found.group(0)
     return text[:300]

@@ -35,8 +35,8 @@ def sweep(folder: Path) -> list[Path]:
             with box.lock(wait_s=0):
                 if _bury(box):
                     swept.append(box.folder)
-        except (Timeout, FileNotFoundError):
-            continue  # another command is at it, or was and removed the folder
+        except (Timeout, FileNotFoundError, PermissionError):
+            continue  # another command is at it, or was and removed the folder, or only its own user may
     for place, names, _ in os.walk(folder):
         for name in fnmatch.filter(names, f".*.{atomic.GONE}"):
             shutil.rmtree(Path(place, name), ignore_errors=True)
