@@ -84,7 +84,7 @@ def test_the_patch_of_a_dirty_tree_recreates_it(repo, rebuilt, path, content):
     assert (there / path).read_bytes() == content if content is not None else not (there / path).exists()
 
 
-def test_settings_of_the_users_git_do_not_change_the_patch(repo, rebuilt):
+def test_settings_and_hooks_of_the_users_git_do_not_change_the_patch(repo, rebuilt, tmp_path_factory):
     lines = ["first", *[""] * 8, "last"]  # two hunks, with empty lines around them
     (repo / "src" / "long.py").write_text("\n".join(lines))
     git(repo, "add", "src/long.py")
@@ -94,10 +94,13 @@ def test_settings_of_the_users_git_do_not_change_the_patch(repo, rebuilt):
     (repo / "src" / "걷기.py").write_text("new\n")
     git(repo, "mv", "src/old.bin", "src/moved.bin")
     plain = working_tree.code(repo)["patch_sha256"]
+    hook = tmp_path_factory.mktemp("hooks") / "post-checkout"  # such as that of git-lfs where it is not installed
+    hook.write_text("#!/bin/sh\nexit 2\n")
+    hook.chmod(0o755)
     settings = {
         "diff.noprefix": "true", "color.ui": "always", "apply.whitespace": "fix", "core.quotepath": "false",
         "core.abbrev": "12", "diff.renames": "false", "diff.context": "0", "diff.algorithm": "histogram",
-        "diff.suppressBlankEmpty": "true", "diff.interHunkContext": "9",
+        "diff.suppressBlankEmpty": "true", "diff.interHunkContext": "9", "core.hooksPath": str(hook.parent),
     }  # fmt: skip
     for key, value in settings.items():
         git(repo, "config", key, value)

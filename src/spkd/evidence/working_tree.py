@@ -74,14 +74,15 @@ def _take_in(repo: Path, index: Path, names: Path) -> str:
 
 
 def git(repo: Path, *words: str, index: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    """The answer of git in a folder, which need not be success; whatever repository the caller's variables name.
+    """The answer of git in a folder, which need not be success; whatever repository the caller's variables name, and
+    without the user's hooks, which are for another purpose and may fail.
 
     Raises SpkdError where git is not installed.
     """
     try:
         return subprocess.run(
-            ["git", *words], cwd=repo, env=_environ(index), capture_output=True, check=False,
-            encoding="utf-8", errors="surrogateescape",
+            ["git", "-c", f"core.hooksPath={os.devnull}", *words], cwd=repo, env=_environ(index),
+            capture_output=True, check=False, encoding="utf-8", errors="surrogateescape",
         )  # fmt: skip
     except FileNotFoundError:
         if not repo.is_dir():
