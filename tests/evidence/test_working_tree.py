@@ -121,6 +121,23 @@ def test_the_code_that_is_brought_back_records_the_patch_that_brought_it(repo, t
         assert working_tree.code(there) == found
 
 
+def test_a_project_in_a_folder_of_a_larger_repository_is_brought_back_as_that_folder(repo, tmp_path_factory):
+    project = repo / "lab" / "distil"
+    (project / "src").mkdir(parents=True)
+    (project / "params.yaml").write_text("one\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "-q", "-m", "lab")
+    (project / "params.yaml").write_text("two\n")
+    (project / "src" / "new.py").write_text("new\n")
+    (repo / "a.py").write_text("another project's\n")
+    found, folder = working_tree.code(project), tmp_path_factory.mktemp("back")
+    (folder / "code.patch").write_text(found["patch"], "utf-8")
+    with checkout.worktree(project, found["commit"], folder / "code.patch", folder / "code") as there:
+        assert (there / "params.yaml").read_text() == "two\n" and (there / "src" / "new.py").read_text() == "new\n"
+        assert working_tree.code(there) == found and "another" not in found["patch"]
+    assert not (folder / "code").exists()
+
+
 def test_changes_inside_a_submodule_are_said_to_be_missing(repo, tmp_path_factory):
     inner = tmp_path_factory.mktemp("inner")
     git(inner, "init", "-q", "-b", "main")

@@ -36,6 +36,7 @@ def require_commit(project: Path, commit: str) -> None:
 def worktree(project: Path, commit: str, patch: Path | None, folder: Path) -> Iterator[Path]:
     """The recorded code in a git worktree at folder, with the patch of its working tree applied.
 
+    Yields the project in it, which is a folder of the worktree where the project is one of a larger repository.
     Raises SpkdError where the patch does not apply.
     """
     made = git(project, "worktree", "add", "--detach", str(folder), commit)
@@ -53,7 +54,7 @@ def worktree(project: Path, commit: str, patch: Path | None, folder: Path) -> It
                 )
                 got = " ".join(applied.stderr.split())[:300]
                 raise SpkdError("commit", "a patch that applies to it", got, f"{do}commit before running")
-        yield folder
+        yield folder / git(project, "rev-parse", "--show-prefix").stdout.strip()
     finally:
         git(project, "worktree", "remove", "--force", str(folder))
 
