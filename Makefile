@@ -4,10 +4,11 @@ PYTHON ?= python3.11
 PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_USER := 0
 MLFLOW_RUN := mlflow run .
 
 main: setup
-	dvc repro --quiet && $(MLFLOW_RUN) -e teacher
+	dvc repro && $(MLFLOW_RUN) -e teacher
 	$(MLFLOW_RUN) -e distill -P distill.teachers=[]
 	$(MLFLOW_RUN) -e distill
 	$(MLFLOW_RUN) -e detect -P detect.distill.method=sp
@@ -30,7 +31,7 @@ ui: setup
 	mlflow ui --host 127.0.0.1 --port $(PORT)
 
 bench: setup
-	pip install --quiet --no-deps -r requirements-bench.in && dvc repro --quiet
+	pip install --quiet --no-deps -r requirements-bench.in && dvc repro
 	failed=; for file in benchmarks/[a-z]*.py; do python $$file || failed="$$failed $$file"; done; \
 	python benchmarks/_report.py && test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 

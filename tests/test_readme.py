@@ -46,6 +46,10 @@ def test_every_command_and_every_key_exists():
             config.resolve(tree, {key: yaml.safe_load(value)})
 
 
+def test_make_lets_dvc_say_why_data_cannot_be_prepared():
+    assert not re.search(r"dvc repro.*(--quiet|-q)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("name", sorted(page.parent.name for page in (ROOT / "sample").glob("*/README.md")))
 def test_the_commands_in_the_readme_of_a_sample_exist(name):
     tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
