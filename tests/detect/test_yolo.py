@@ -873,6 +873,17 @@ def test_a_single_object_has_no_map_to_show(tmp_path: Path) -> None:
     assert list(follow._shown(tmp_path / "00001.npz")) == ["image"]
 
 
+@pytest.mark.parametrize(("origin", "strip"), [("simulated", 16), ("coco2017", 0)])
+def test_a_map_of_simulated_images_says_so_in_the_picture(tmp_path: Path, origin: str, strip: int) -> None:
+    (tmp_path / "maps").mkdir()
+    classes: Any = SimpleNamespace(image_class=np.arange(2), object_class=np.arange(1))
+    probe.save(tmp_path / "maps/00001.npz", {"image/P3": np.eye(2, dtype=np.float32)}, {}, classes)
+    run, shapes = Recorder(), []
+    run.image = lambda key, pixels, step: shapes.append(pixels.shape)  # type: ignore[method-assign]
+    follow.Follower(run, tmp_path, ["a", "b"], origin).drain()  # type: ignore[arg-type]
+    assert shapes == [(256 + strip, 256, 3)]
+
+
 def test_what_workers_write_is_logged_while_they_run(tmp_path: Path) -> None:
     run = Recorder()
     follower = follow.Follower(run, tmp_path, ["a"], "simulated")  # type: ignore[arg-type]

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from spkd.data import prepared, scaling
 from spkd.errors import SpkdError
-from spkd.evidence import outbox, provenance, tracking
+from spkd.evidence import outbox, provenance, simulated, tracking
 from spkd.evidence.outbox import Delivery, Outbox
 from spkd.evidence.tracking.reading import get
 from spkd.experiment import har, lineage, plan, record, run_report
@@ -78,6 +79,9 @@ def test_maps_are_logged_at_start_every_k_epochs_and_at_the_end(student):
     for key in ("student", "signal-wrn16-1", "student - signal-wrn16-1"):
         steps = {p.split("+step+")[1].split("+")[0] for p in images if p.startswith(f"images/maps~group2~{key}+")}
         assert steps >= {"0", "2", "3"}, (key, images[:5])
+    picture = next(p for p in images if p.startswith("images/maps~group2~student+step+0") and p.endswith(".png"))
+    pixels = np.asarray(Image.open(tracking.artifact(student.id, picture)).convert("RGB"))
+    assert (simulated.marked(pixels[: -simulated.STRIP_PX], "simulated") == pixels).all()
     with np.load(tracking.artifact(student.id, "maps/arrays_0003.npz"), allow_pickle=False) as arrays:
         assert arrays["group1/student"].shape == arrays["group1/teacher/signal-wrn16-1"].shape == (12, 12)
         assert (np.diff(arrays["labels"]) >= 0).all()

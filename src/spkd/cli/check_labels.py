@@ -24,6 +24,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     """Check the data set of params.yaml, of the classes that are trained on, or any other data.yaml, of all."""
     from spkd import atomic
     from spkd.detect.checks import preflight, sheet, truth
+    from spkd.evidence import simulated
 
     if "sheet" in options:
         sheet.target(Path(options["sheet"]))
@@ -42,7 +43,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         print(f"REFUSED: {problem}", file=sys.stderr)
     if "sheet" in options:
         first = next(iter(report.splits.values()))
-        print(f"contact sheet: {sheet.save(sheet.draw(first.trained, report.names), Path(options['sheet']))}")
+        picture = simulated.marked(sheet.draw(first.trained, report.names), report.origin)
+        print(f"contact sheet: {sheet.save(picture, Path(options['sheet']))}")
     if "json" in options:
         atomic.write_text(Path(options["json"]), json.dumps(report.summary(), indent=1))
     print(f"{data}: {'ok' if report.ok else f'{len(report.problems)} problem(s), do not train on it'}")

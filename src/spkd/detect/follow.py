@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spkd.evidence import panel, similarity
+from spkd.evidence import panel, similarity, simulated
 
 if TYPE_CHECKING:
     from spkd.evidence.tracking import Run
@@ -100,7 +100,8 @@ class Follower:
                 found = similarity.numbers(layer, labels)
                 self.run.metrics({f"sim/{what}/{level}/{key}": value for key, value in found.items()}, step=step)
                 for name, pixels in similarity.images(layer, labels).items():
-                    self.run.image(f"maps/{what}/{level}/{name}", pixels, step=step)
+                    marked = simulated.marked(pixels, self.origin)
+                    self.run.image(f"maps/{what}/{level}/{name}", marked, step=step)
         if step == 0:
             self._panels(shown, step)
 

@@ -19,6 +19,7 @@ from spkd.detect import coco, continued, evaluate, follow, hardware, hermetic, n
 from spkd.detect.checks import preflight, sheet
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
+from spkd.evidence import simulated
 
 if TYPE_CHECKING:
     from spkd.evidence.tracking import Run
@@ -135,7 +136,8 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
     run.json(report.summary(), "data/preflight.json")
     for name, split in report.splits.items():
         if split.seen:
-            run.image(f"data/{name}", sheet.draw(split.trained, report.names), step=0)
+            seen = simulated.marked(sheet.draw(split.trained, report.names), report.origin)
+            run.image(f"data/{name}", seen, step=0)
     counts = {name: {"images": len(s.seen), "objects": s.objects().total()} for name, s in report.splits.items()}
     run.dataset(job.data_name, report.digest(), str(job.data), counts)
     if (conversion := job.data.parent / coco.REPORT).is_file():

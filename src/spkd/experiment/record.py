@@ -13,7 +13,7 @@ import torch
 
 from spkd import plugin
 from spkd.data.batches import DeviceWindows, order
-from spkd.evidence import panel, prepared_data, provenance, similarity, tracking
+from spkd.evidence import panel, prepared_data, provenance, similarity, simulated, tracking
 from spkd.experiment import plan
 from spkd.experiment.lineage import EARLY_WEIGHTS, Ancestor, check_view
 from spkd.experiment.plan import Plan
@@ -153,7 +153,7 @@ class Witness:
         for tap, layer in layers.items():
             found |= {f"sim/{tap}/{name}": value for name, value in similarity.numbers(layer, self.labels).items()}
             for name, pixels in similarity.images(layer, self.labels).items():
-                self.run.image(f"maps/{tap}/{name}", pixels, step)
+                self.run.image(f"maps/{tap}/{name}", simulated.marked(pixels, self.made.origin), step)
         self.run.metrics(found, step)
         if step in (0, self.made.settings.train.epochs):
             title = f"{plan.name(self.made)}, epoch {step}"
