@@ -1,3 +1,4 @@
+import contextlib
 import math
 from pathlib import Path
 
@@ -434,3 +435,10 @@ def test_a_setting_that_the_command_does_not_read_is_refused(sections, key, do):
         config.require_read({key: 1}, tree, sections, "mine")
     given = {"datasets.chest.scaling": "subject", "dataset": "chest"}
     config.require_read(given, config.resolve(tree, given), ("dataset",), "mine")
+
+
+@pytest.mark.parametrize(("alphas", "ok"), [([], True), ([1 / 3] * 3, True), ([0.333] * 3, True), ([1.0, 1.0], False)])
+def test_the_weights_of_teachers_share_what_lambda_and_beta_weigh(alphas, ok):
+    raw = config.read(Path(__file__).parents[1] / "params.yaml")
+    with contextlib.nullcontext() if ok else pytest.raises(SpkdError, match=r"alphas: expected weights that sum to 1;"):
+        config.check(Settings, config.resolve(raw, {"distill.alphas": alphas}), "")

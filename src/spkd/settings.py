@@ -23,6 +23,12 @@ def _each_once(values: list[str]) -> list[str]:
     return values
 
 
+def _shares(values: list[float]) -> list[float]:
+    if values and abs(sum(values) - 1) > 0.005:  # 0.333 three times is meant as a third each
+        raise ValueError("weights that sum to 1; lambda, base and beta say how much all teachers count")
+    return values
+
+
 def _named_after_parts(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     """Messages name the DVC stage of a view by its data set and its own name."""
     for name, row in rows.items():
@@ -58,7 +64,7 @@ class Distill(Section):
     teachers: Annotated[
         list[Annotated[str, Field(pattern=r"^(run:\w+|model:[\w.-]+(/\d+)?|\w+:[\w.-]+)(@early)?$")]], Once
     ]
-    alphas: list[Weight]
+    alphas: Annotated[list[Weight], AfterValidator(_shares)]
     weighting: str
     lambda_: Fraction = Field(alias="lambda")
     base: Weight

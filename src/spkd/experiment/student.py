@@ -57,8 +57,8 @@ def objective(distill: Distill, raw: dict[str, Any], n_teachers: int) -> Objecti
     if not n_teachers:
         return Objective(0.0, [], {}, raw["losses"])
     weigh = betas(distill, n_teachers)
-    if (not weigh and distill.base * distill.lambda_ == 0) or (distill.alphas and not any(distill.alphas)):
-        got = f"lambda {distill.lambda_:g}, beta {weigh}, alphas {distill.alphas}"
+    if not weigh and distill.base * distill.lambda_ == 0:
+        got = f"lambda {distill.lambda_:g}, beta {weigh}"
         raise SpkdError("distill", "weights above 0 for its teachers", got, "raise one, or set distill.teachers []")
     return Objective(
         distill.lambda_, list(distill.alphas), weigh, raw["losses"],
