@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from spkd.detect import evaluate, networks, stored, tracked, yolo
+from spkd.detect.checks.preflight import check
 from spkd.errors import SpkdError
 from spkd.evidence.tracking import RunInfo
 
@@ -144,3 +145,30 @@ def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetit
     assert found and (found.run_id, found.weights) == ("plain", tmp_path / "plain")
     del newest_first[-2:]
     assert tracked._find(job, report, tracked.LATEST) is None  # type: ignore[arg-type]
+
+
+def test_validation_images_that_a_teacher_or_its_own_teacher_learnt_from_are_refused(
+    make_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, other = make_set("one"), make_set("other", n_train=9)
+    shutil.copy(data.parent / "images/val/val002.jpg", other.parent / "images/train/val002.jpg")
+    shutil.copy(data.parent / "labels/val/val002.txt", other.parent / "labels/train/val002.txt")
+    plain, leaking = (check(path, {}, 0.0, 1.0, 0.0) for path in (data, other))
+    store = {"older": None, "leaking": tmp_path / "leaking", "its student": tmp_path / "student"}
+    monkeypatch.setattr(stored.tracking, "listing", lambda run, folder: [stored.IMAGES] * bool(store[run]))
+    monkeypatch.setattr(stored.tracking, "artifact", lambda run, name: store[run])
+
+    def run(file: Path) -> Any:
+        return SimpleNamespace(text=lambda text, name: file.write_text(text, "utf-8"))
+
+    stored.learnt(leaking, ["older"], run(tmp_path / "leaking"))
+    assert len((tmp_path / "leaking").read_text().splitlines()) == 10
+    with pytest.raises(SpkdError, match=r"got 1 that run leaking learnt from \(val002.jpg, ...\); choose a run"):
+        stored.learnt(plain, ["older", "leaking"], run(tmp_path / "none"))
+    plain.splits["val"], kept = leaking.splits["val"], plain.splits["val"]
+    plain.splits["val"].seen[:] = [seen for seen in kept.seen if "val002" not in seen.image]
+    stored.learnt(plain, ["leaking"], run(tmp_path / "student"))
+    plain.splits["val"].seen[:] = kept.seen
+    with pytest.raises(SpkdError, match="run its student learnt from"):
+        stored.learnt(plain, ["its student"], run(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()

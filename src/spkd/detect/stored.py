@@ -10,12 +10,15 @@ from typing import Any
 
 from spkd import atomic
 from spkd.detect import networks
+from spkd.detect.checks import preflight
 from spkd.detect.plan import Job
+from spkd.errors import SpkdError
 from spkd.evidence import selection, tracking
 from spkd.evidence.provenance import state_sha256
 from spkd.evidence.reproduction import imported
 
 BEST, TENSORS = "weights/best.pt", "model/weights.safetensors"
+IMAGES = "data/train_images.txt"
 RUN, BEGUN, RESTORED = "run:", "begun", "restored.pt"
 
 
@@ -54,6 +57,25 @@ def lineage(job: Job, opened: tracking.Run) -> dict[str, str]:
         return {}
     run_id, sha256, path = kept(job.model, job.folder, opened)
     return {"init.run_id": run_id, "init.sha256": sha256, "init.weights": path.name}
+
+
+def learnt(report: preflight.Report, run_ids: list[str], opened: tracking.Run) -> None:
+    """Note the images that a run learns from, and those of the runs that it builds on.
+
+    Raises SpkdError where such a run learnt from images of `val`: results on them would be no test.
+    """
+    known = report.images("train")
+    for run_id in run_ids:
+        if IMAGES not in tracking.listing(run_id, str(Path(IMAGES).parent)):
+            continue  # weights that came as a file, or of a run that noted none
+        theirs = set(tracking.artifact(run_id, IMAGES).read_text("utf-8").splitlines())
+        twice = sorted(theirs & report.images("val"))
+        if twice and "val" not in report.same_as_train:
+            got = f"{len(twice)} that run {run_id} learnt from ({twice[0].rpartition(' ')[0]}, ...)"
+            do = "choose a run that did not see them, or other images for val"
+            raise SpkdError(report.data_yaml, "images of val that no teacher and no first weights learnt from", got, do)
+        known |= theirs
+    opened.text("\n".join(sorted(known)) + "\n", IMAGES)
 
 
 def kept(weights: str | Path, folder: Path, opened: tracking.Run) -> tuple[str, str, Path]:

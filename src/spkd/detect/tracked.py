@@ -23,6 +23,7 @@ from spkd.evidence.reproduction import imported
 LATEST, FILE = "latest", "none"
 KEY = "detect.distill.teacher"
 KEPT = "teacher.pt"
+ANCESTORS = ("init.run_id", "teacher.detector.run_id")
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,10 @@ def run(
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
     with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         yolo.claim(job, report)
-        if yolo.checkpoint(job) is None:  # else the file may be another by now than the one that training began with
-            opened.tags(stored.lineage(job, opened))
+        begins = {}
+        if anew := yolo.checkpoint(job) is None:  # else the file may be another by now than the one it began with
+            begins = stored.lineage(job, opened)
+            opened.tags(begins)
         opened.params(session.chosen)
         _, code = provenance.tell(opened, session.flags)
         yolo.log_data(job, report, opened)
@@ -82,6 +85,8 @@ def run(
                 lineage["teacher.detector.run_id"], _, _ = stored.kept(found.weights, job.folder, opened)
             opened.tags(lineage)
             job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
+        if anew:
+            stored.learnt(report, [text for key, text in {**begins, **lineage}.items() if key in ANCESTORS], opened)
         numbers = yolo.train(job, report, opened)
         opened.note(describe(job, numbers, code))
     (job.folder / "finished").touch()

@@ -101,6 +101,10 @@ class Report:
                 found.update(b"" if one.rows is None else one.rows.tobytes())
         return found.hexdigest()
 
+    def images(self, name: str) -> set[str]:
+        """Name and size in bytes of every image of a split that ultralytics does not drop."""
+        return {f"{Path(one.image).name} {one.n_bytes}" for one in self.splits[name].seen if one.rows is not None}
+
     def require(self) -> None:
         """Raise SpkdError with every remedy where the data set must not be trained on."""
         if self.problems:
