@@ -590,12 +590,12 @@ def test_training_arguments_of_a_detection_run_replace_those_of_the_code(repo, d
 
 
 def test_a_detector_finds_the_data_and_the_network_of_the_project_that_its_commit_lacks(tmp_path):
-    project, code = tmp_path / "project", tmp_path / "code"
-    there = ("own/data.yaml", "data/coco/data.yaml", "nets/tiny.yaml", "nets/committed.yaml")
-    for file in (*(project / name for name in there), code / "nets" / "committed.yaml", tmp_path / "out.yaml"):
+    project, code = tmp_path / "project", tmp_path / "work" / "code"
+    there = ("own/data.yaml", "../beside/val.json", "data/coco/data.yaml", "nets/tiny.yaml", "nets/committed.yaml")
+    for file in (*(project / name for name in there), code / "nets" / "committed.yaml", tmp_path.parent / "out.yaml"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(str(file))
-    annotations = {"val": "own/not there.json", "train": "../out.yaml"}
+    annotations = {"val": "own/not there.json", "train": "../../out.yaml", "test": "own/../../beside/val.json"}
     for data, model in (("own/data.yaml", "nets/tiny.yaml"), ("data/coco/data.yaml", "nets/committed.yaml")):
         tree = {"detect": {"data": data, "model": model, "annotations": annotations}}
         shutil.rmtree(code / "data", ignore_errors=True)
@@ -604,6 +604,9 @@ def test_a_detector_finds_the_data_and_the_network_of_the_project_that_its_commi
     assert (code / "nets" / "tiny.yaml").samefile(project / "nets" / "tiny.yaml")
     assert (code / "nets" / "committed.yaml").read_text() == str(code / "nets" / "committed.yaml")
     assert sorted(path.name for path in code.iterdir()) == ["data", "nets", "own"]
+    assert sorted(path.name for path in code.parent.iterdir()) == ["beside", "code"]
+    assert (code / "../beside/val.json").samefile(tmp_path / "beside/val.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "project", "work"]
 
 
 def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):

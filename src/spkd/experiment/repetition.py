@@ -5,6 +5,7 @@ Contract: teachers are never trained again: their recorded weights are used, and
 
 import copy
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -249,9 +250,13 @@ def _borrow(project: Path, code: Path) -> None:
 
 
 def _lend(project: Path, code: Path, name: Path) -> None:
-    """Let the checkout find a data set or network of the project that is not in its commit: a link where that ends."""
+    """Let the checkout find a data set or network of the project that is not in its commit: a link where that ends.
+
+    One beside the project (../datasets) is linked beside the checkout, in a folder that is removed with it.
+    """
+    name = Path(os.path.normpath(name))
     missing = next((at for at in [*reversed(name.parents), name] if not (code / at).exists()), None)
-    if missing and ".." not in name.parts and (project / missing).exists():
+    if missing and name.parts[:2] != ("..", "..") and (project / missing).exists():
         (code / missing).symlink_to((project / missing).absolute())
 
 
