@@ -97,7 +97,7 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with(
     monkeypatch.setattr(tracked.stored, "lineage", lambda job, opened: {"init.sha256": "as the file is now"})
     monkeypatch.setattr(tracked.tracking, "open_run", lambda *words, **said: contextlib.nullcontext(run))
     plan = SimpleNamespace(method="none")
-    job = SimpleNamespace(folder=tmp_path, data_name="set", plan=plan, title="t", model="n.pt")
+    job = SimpleNamespace(folder=tmp_path, data_name="set", plan=plan, title=lambda teacher: "t", model="n.pt")
     with pytest.raises(KeyboardInterrupt):
         tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
     assert told == ([{"init.sha256": "as the file is now"}] if last is None else [])
@@ -138,7 +138,7 @@ def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetit
 
     monkeypatch.setattr(tracked.tracking, "find", find)
     monkeypatch.setattr(tracked.tracking, "artifact", lambda run_id, path: tmp_path / run_id)
-    monkeypatch.setattr(networks, "build", lambda path, key: SimpleNamespace(names={0: "a"}))
+    monkeypatch.setattr(networks, "build", lambda path, key: SimpleNamespace(names={0: "a"}, yaml={}))
     job = SimpleNamespace(folder=tmp_path, train_folder=tmp_path / "train")
     report = SimpleNamespace(digest=lambda: "d")
     found = tracked._find(job, report, tracked.LATEST)  # type: ignore[arg-type]

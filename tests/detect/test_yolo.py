@@ -227,7 +227,7 @@ def test_a_training_that_patience_ended_says_so_and_its_last_epoch_is_the_one_th
     assert "best/mAP50" in metrics[2] and 4 not in metrics
     assert run.logged["images"]["maps/object/P4/student"] == [0, 2]
     assert {f"maps/objects_{step:05}.svg" for step in (0, 2)} <= run.logged["files"]
-    page = tracked.describe(job, numbers, {"commit": "c", "dirty": False})
+    page = tracked.describe("t", job, numbers, {"commit": "c", "dirty": False})
     assert "2 epochs of 4 (no better one in 1: detect.train.patience) at 64 px" in page
 
 
@@ -310,23 +310,28 @@ def test_the_page_says_what_was_trained_how_long_and_whether_the_data_are_simula
 ) -> None:
     job = make_job(data=make_set("mine"))
     numbers, code = {"mAP50": 0.5, "epochs": 2}, {"commit": "c0ffee", "dirty": True}
-    page = tracked.describe(job, numbers, code)
+    page = tracked.describe("t", job, numbers, code)
     assert "SPKD (object, P3, P4, P5, gain 20.0, batch 4) from `teacher.pt`" in page and "| mAP50 | 0.5 |" in page
     assert "\n\n2 epochs at 64 px, batch 4.\n\n" in page and "`git checkout c0ffee` and code.patch" in page
     assert "Simulated" not in page and "(unknown)" in page
     (job.data.parent / "conversion.json").write_text('{"origin": "simulated"}')
-    page = tracked.describe(replace(job, epochs=9), numbers, {**code, "dirty": False})
+    page = tracked.describe("t", replace(job, epochs=9), numbers, {**code, "dirty": False})
     assert "2 epochs of 9 (no better one in 100: detect.train.patience) at 64 px" in page
     assert "**Simulated data.**" in page and "`git checkout c0ffee`, `spkd detect`" in page
-    assert "`dvc repro coco`" in tracked.describe(replace(job, data=Path("data/coco/data.yaml")), numbers, code)
-    assert replace(job, data=Path("data.yaml")).title == "data yolov8n-tiny <- sp object t0"
+    assert "`dvc repro coco`" in tracked.describe(
+        "a title", replace(job, data=Path("data/coco/data.yaml")), numbers, code
+    )
+    own = replace(job, data=Path("data.yaml"))
+    assert own.title("yolov8x") == "data yolov8n-tiny <- yolov8x sp object t0"
+    fewer = replace(own, plan=replace(own.plan, levels=("P5", "P3")))
+    assert fewer.title("yolov8x") == "data yolov8n-tiny <- yolov8x sp object P5+P3 t0"
 
 
 @pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])
 def test_the_headline_says_which_epoch_was_taken(done: Any, own: dict[str, Any], rule: str) -> None:
     job, logged, numbers = done
     assert logged["tags"]["headline"].startswith("best epoch")
-    page = tracked.describe(replace(job, extra=own), numbers, {"commit": "c", "dirty": False})
+    page = tracked.describe("t", replace(job, extra=own), numbers, {"commit": "c", "dirty": False})
     assert f"Headline: {rule} " in page
 
 
@@ -588,7 +593,7 @@ def test_the_threads_on_record_are_those_that_a_cpu_trains_with(
 ) -> None:
     told, before = [], torch.get_num_threads()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracked, "run", lambda job, session, _: told.append((job, session)) or ("id", {}))
+    monkeypatch.setattr(tracked, "run", lambda job, session, _: told.append((job, session)) or "id")
     shutil.copy(REPO / "params.yaml", tmp_path)
     main_run("detect", ["--detect.device", "cpu", "--run.threads", str(wanted)])
     torch.set_num_threads(before)
@@ -602,7 +607,7 @@ def test_a_detector_has_a_folder_by_the_settings_that_it_reads_and_hands_them_on
     told: list[tuple[Job, tracked.Session]] = []
     swept: list[Path] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracked, "run", lambda job, session, _: told.append((job, session)) or ("id", {}))
+    monkeypatch.setattr(tracked, "run", lambda job, session, _: told.append((job, session)) or "id")
     monkeypatch.setattr(stored, "begun", lambda job: job)
     monkeypatch.setattr(tracking, "sweep", swept.append)
     params, before = (REPO / "params.yaml").read_text(), torch.get_num_threads()
@@ -709,7 +714,10 @@ def test_a_killed_command_continues_the_same_mlflow_run(
         (own,) = store.execute("select run_uuid from runs where name like 'set %'").fetchall()
     store.close()
     assert own == (delivery["run_id"],)
-    assert runs == {"set yolov8n-tiny <- sp object t0": "FINISHED", "teacher.pt": "FINISHED"}  # kept once, too
+    assert runs == {
+        "set yolov8n-tiny <- yolov8n-tiny sp object P3 t0": "FINISHED",
+        "teacher.pt": "FINISHED",
+    }  # kept once, too
 
 
 def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
@@ -725,7 +733,7 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
         runs = dict(store.execute("select name, run_uuid from runs where status = 'FINISHED'").fetchall())
         tags = store.execute("select run_uuid, key, value from tags").fetchall()
     store.close()
-    student, teacher = runs["set yolov8n-tiny <- builtin t0"], runs["set yolov8n-tiny t0"]
+    student, teacher = runs["set yolov8n-tiny <- yolov8n-tiny builtin t0"], runs["set yolov8n-tiny t0"]
     assert (teacher, "mlflow.parentRunId", student) in tags
     assert (student, "teacher.detector.run_id", teacher) in tags
     hashes = {(run, key): value for run, key, value in tags if "sha256" in key}
@@ -737,7 +745,7 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
     warm = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
     assert warm.returncode == 0, warm.stderr[-2000:]
     assert "its teacher is trained first" not in warm.stdout
-    assert "set yolov8n-tiny (from yolov8n-tiny.pt) <- builtin t0 (run" in warm.stdout
+    assert "set yolov8n-tiny (from yolov8n-tiny.pt) <- yolov8n-tiny builtin t0 (run" in warm.stdout
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         (run,) = store.execute("select run_uuid from runs where name like '%(from yolov8n-tiny.pt)%'").fetchall()
         tags = dict(store.execute("select key, value from tags where run_uuid = ?", run).fetchall())
@@ -750,8 +758,8 @@ def test_a_warm_start_is_in_the_name_and_its_tensors_and_the_run_that_holds_them
     make_job: Callable[..., Job], tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch, warm = make_job(), make_job(model=str(tiny_teacher))
-    assert (scratch.title, warm.title) == (
-        "set yolov8n-tiny <- sp object t0", "set teacher (from teacher.pt) <- sp object t0",
+    assert (scratch.title("x"), warm.title("x")) == (
+        "set yolov8n-tiny <- x sp object t0", "set teacher (from teacher.pt) <- x sp object t0",
     )  # fmt: skip
     runs = [SimpleNamespace(id="r2", repeats=True), SimpleNamespace(id="r1", repeats=False)]
     asked: list[str] = []
@@ -815,7 +823,7 @@ def test_data_that_changed_while_the_teacher_was_trained_are_refused(
     report, label = yolo.look(job), job.data.parent / "labels/train/train000.txt"
     shutil.copytree(tiny_teacher.parent, job.folder / "teacher" / "weights")
     (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / stored.BEST)
-    monkeypatch.setattr(tracked, "run", lambda *_, **__: ("r1", {}))
+    monkeypatch.setattr(tracked, "run", lambda *_, **__: "r1")
     session = tracked.Session("x", {"detect": {"distill": {"method": "sp", "gain": 30.0}}}, {})
     assert tracked._trained_first(job, session, None, report).run_id == "r1"  # type: ignore[arg-type]
     label.write_text(label.read_text().splitlines(keepends=True)[0])
@@ -850,7 +858,7 @@ def test_a_teacher_of_other_classes_or_data_is_never_silent(
     tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
     assert capsys.readouterr().out == ""
     agnostic = replace(job, extra={**job.extra, "single_cls": True})
-    tags = tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt", ("item",)), report, agnostic)
+    tags = tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt", "n", ("item",)), report, agnostic)
     assert tags["teacher.detector.classes"] == "same"
 
 
@@ -860,7 +868,7 @@ def test_a_teacher_that_is_trained_first_logs_every_setting_that_its_repetition_
     job, logged = make_job(data=make_set()), []
     shutil.copytree(tiny_teacher.parent, job.folder / "teacher" / "weights")
     (job.folder / "teacher/weights/teacher.pt").rename(job.folder / "teacher" / stored.BEST)
-    monkeypatch.setattr(tracked, "run", lambda job, session, *_, **__: logged.append(session.chosen) or ("r1", {}))
+    monkeypatch.setattr(tracked, "run", lambda job, session, *_, **__: logged.append(session.chosen) or "r1")
     session = tracked.Session("x", {"detect": {"distill": {"method": "sp", "gain": 30.0}}}, {})
     tracked._trained_first(job, session, None, yolo.look(job))  # type: ignore[arg-type]
     assert logged == [{"detect": {"distill": {"method": "none", "gain": 30.0}}}]

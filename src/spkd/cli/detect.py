@@ -19,7 +19,7 @@ SECTIONS = (
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """One detection run from preflight to evidence."""
     from spkd import seeding
-    from spkd.detect import hardware, stored, tracked
+    from spkd.detect import hardware, tracked
     from spkd.evidence import machine, tracking
 
     run = settings.run
@@ -34,8 +34,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     flags = seeding.set_flags(run.deterministic, run.tf32, threads, warn_only=True)
     print(machine.line(job.device, settings.detect.device), flush=True)
     session = tracked.Session(settings.tracking.experiment, chosen, flags)
-    run_id, numbers = tracked.run(job, session, settings.detect.distill.teacher)
-    print(f"{stored.begun(job).title} (run {run_id}): " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+    tracked.run(job, session, settings.detect.distill.teacher)
     return 0
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LEVELS = 3  # of the head's inputs: P3, P4, P5
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -56,10 +58,14 @@ class Job:
         """What the data set is called: the folder of its data.yaml."""
         return self.data.parent.name or "data"
 
-    @property
-    def title(self) -> str:
-        """What the run is, in one line; a model that begins with trained weights is named with their file."""
-        how = {"none": "", "builtin": " <- builtin", "sp": f" <- sp {self.plan.mode}"}[self.plan.method]
+    def title(self, teacher: str) -> str:
+        """What the run is, in one line. teacher: the network that it learns from, if from any.
+
+        A model that begins with trained weights is named with their file, SP's levels where they are not all.
+        """
+        levels = "" if len(self.plan.levels) == LEVELS else f" {'+'.join(self.plan.levels)}"
+        sp = f" <- {teacher} sp {self.plan.mode}{levels}"
+        how = {"none": "", "builtin": f" <- {teacher} builtin", "sp": sp}[self.plan.method]
         begins = f" (from {Path(self.model).name})" if self.is_warm else ""
         return f"{self.data_name} {Path(self.model).stem}{begins}{how} t{self.seed}"
 

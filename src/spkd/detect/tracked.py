@@ -37,7 +37,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Weights to learn from. name: of the file they came in.
+    """Weights to learn from. name: of the file they came in. network: what it is called, as yolov8x.
 
     run_id: of the run that made them; FILE for a file; "" for the teacher of a training that goes on.
     """
@@ -45,18 +45,19 @@ class Teacher:
     weights: Path
     run_id: str
     name: str
+    network: str
     classes: tuple[str, ...]
 
     @classmethod
     def opened(cls, weights: Path, run_id: str, name: str) -> Self:
-        """A teacher with the classes that its weights know. Raises SpkdError where they are no detection network's."""
-        return cls(weights, run_id, name, tuple(networks.build(str(weights), KEY).names.values()))
+        """A teacher with what its weights know. Raises SpkdError where they are no detection network's."""
+        built = networks.build(str(weights), KEY)
+        network = Path(str(built.yaml.get("yaml_file", name))).stem
+        return cls(weights, run_id, name, network, tuple(built.names.values()))
 
 
-def run(
-    job: Job, session: Session, wanted_teacher: str, parent: tracking.Run | None = None
-) -> tuple[str, dict[str, float]]:
-    """Train a job in its folder, or continue it there; returns (run id, headline numbers).
+def run(job: Job, session: Session, wanted_teacher: str, parent: tracking.Run | None = None) -> str:
+    """Train a job in its folder, or continue it there; prints the headline numbers, returns the run id.
 
     wanted_teacher: a .pt file, or ultralytics' own by name, run:<id> or latest; ignored by a plan without distillation.
     """
@@ -68,7 +69,8 @@ def run(
     lineage = _lineage(found, report, job) if found else {}
     tags = {"kind": "detect", "data.name": job.data_name, "data.digest": report.digest()}
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
-    with tracking.open_run(job.title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
+    title = job.title(found.network if found else Path(job.model).stem)  # one that is trained first is of this model
+    with tracking.open_run(title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
         yolo.claim(job, report)
         begins = {}
         if anew := yolo.checkpoint(job) is None:  # else the file may be another by now than the one it began with
@@ -88,9 +90,10 @@ def run(
         if anew:
             stored.learnt(report, [text for key, text in {**begins, **lineage}.items() if key in ANCESTORS], opened)
         numbers = yolo.train(job, report, opened)
-        opened.note(describe(job, numbers, code))
+        opened.note(describe(title, job, numbers, code))
     (job.folder / "finished").touch()
-    return opened.id, numbers
+    print(f"{title} (run {opened.id}): " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()), flush=True)
+    return opened.id
 
 
 def clear_finished(folder: Path) -> None:
@@ -142,7 +145,7 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
     plain = replace(job, folder=job.folder / "teacher", plan=replace(job.plan, method="none", teacher=""))
     own = session.chosen["detect"]
     chosen = {**session.chosen, "detect": {**own, "distill": {**own["distill"], "method": "none"}}}
-    run_id, _ = run(plain, replace(session, chosen=chosen), "", parent=opened)
+    run_id = run(plain, replace(session, chosen=chosen), "", parent=opened)
     if yolo.look(job).digest() != report.digest():
         do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}"
         raise SpkdError(job.data, "the data that the teacher was trained on", "changed images or labels", do)
@@ -175,7 +178,7 @@ def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, 
     return {f"teacher.detector.{key}": text for key, text in tags.items()}
 
 
-def describe(job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) -> str:
+def describe(title: str, job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) -> str:
     """The markdown of the run's page."""
     plan, teacher = job.plan, Path(job.plan.teacher).name
     levels = ", ".join(plan.levels)
@@ -189,7 +192,7 @@ def describe(job: Job, numbers: Mapping[str, float], code: Mapping[str, Any]) ->
     rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in numbers.items())
     made = "`dvc repro coco`, " if job.data.parent.resolve() == coco.OUT.resolve() else ""
     parts = [
-        f"{job.title}: `{Path(job.model).name}` on `{job.data}` ({origin}), {how}.",
+        f"{title}: `{Path(job.model).name}` on `{job.data}` ({origin}), {how}.",
         f"{_epochs(job, int(numbers['epochs']))} at {job.imgsz} px, batch {job.batch}.",
         *([warning] if origin == "simulated" else []),
         f"Headline: {yolo.headline(job)}.",
