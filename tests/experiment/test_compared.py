@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -196,3 +198,8 @@ def test_a_damaged_artifact_is_an_error_with_its_name(trained, tmp_path):
         run.file(broken, "environment.json")
     with pytest.raises(SpkdError, match=r"environment\.json"):
         reading.read(get(run.id))
+
+
+def test_a_comparison_does_not_wait_for_torch():
+    code = "import sys, spkd.cli.compare; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from spkd import atomic
+from spkd.data import windowset
 from spkd.evidence import selection, tracking
 from spkd.evidence.comparison import document, plain_text, reading
 from spkd.evidence.tracking import RunInfo
-from spkd.experiment import plan
 from spkd.settings import Settings
 
 SECTIONS = ("compare", "dataset", "fold", "tracking.experiment")
@@ -20,9 +20,8 @@ FACTS = (
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
     """The comparison of compare.runs; --csv FILE writes every run found, one row each."""
-    here = plan.places_here(settings)
-    asked = settings.compare.runs
-    found = runs = selection.wanted(asked, lambda: plan.data_digest(settings, here), settings.fold)
+    asked, windows = settings.compare.runs, Path("data/windows") / settings.dataset
+    found = runs = selection.wanted(asked, lambda: windowset.load(windows).digest, settings.fold)
     if found and not asked:
         runs = [*selection.newest(found), *selection.newest(selection.detectors())]
     if "csv" in options:
@@ -37,7 +36,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         print(f"the page shows the first {len(shown)} of {len(runs)} (compare.most): narrow compare.runs")
     title = asked or f"{settings.dataset}, fold {settings.fold}: the newest run of each kind"
     text = document.page([reading.read(run) for run in shown], title)
-    write(text, shown, settings, tree, here.runs)
+    write(text, shown, settings, tree, Path(settings.run.folder))
     return 0
 
 
