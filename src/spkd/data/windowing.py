@@ -65,7 +65,7 @@ def cut(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     offset = 0
     for subject, items in _by_subject(recordings).items():
-        signal, label, segment = _joined(items, recordings, report)
+        signal, label, segment = _joined(items, report)
         starts = sound_starts(label, segment, length, step) if rule == "sound" else paper_starts(label, length, step)
         if not len(starts):
             report.drop("subject without a window", f"subject {subject}")
@@ -134,9 +134,7 @@ def _check(item: Recording, recordings: Recordings) -> None:
         raise SpkdError(item.name, "finite samples", got, "correct the reader")
 
 
-def _joined(
-    items: list[Recording], recordings: Recordings, report: Report
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _joined(items: list[Recording], report: Report) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(channels, n) signal, and label and segment, of one subject's labelled samples.
 
     Segments are numbered anew so that none is shared. Unlabelled samples are counted and left out; what lay on either

@@ -207,4 +207,4 @@ def _epochs(job: Job, trained: int) -> str:
     """How many epochs were trained; where that is not what was asked for, also why."""
     if trained == job.epochs:
         return f"{trained} epochs"
-    return f"{trained} epochs of {job.epochs} ({yolo.ended(job, trained)})"
+    return f"{trained} epochs of {job.epochs} ({yolo.ended(job)})"

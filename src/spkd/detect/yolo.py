@@ -153,7 +153,7 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
 def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     """Evaluate the best weights; log numbers, tables, plots, weights. Returns what `train` does."""
     trained = spkd_trainer.epochs_trained(job.train_folder)
-    run.tags({"epochs.trained": trained} | ({"epochs.ended": ended(job, trained)} if trained != job.epochs else {}))
+    run.tags({"epochs.trained": trained} | ({"epochs.ended": ended(job)} if trained != job.epochs else {}))
     finished = job.folder / "weights"
     names = [n for n in ("best", "last") if (job.train_folder / "weights" / f"{n}.pt").is_file()]
     with hermetic.hushed():
@@ -185,7 +185,7 @@ def headline(job: Job) -> str:
     return BEST_EPOCH if job.extra.get("val", True) else LAST_EPOCH
 
 
-def ended(job: Job, trained: int) -> str:
+def ended(job: Job) -> str:
     """Why a training ended after another number of epochs than was asked for."""
     if job.extra.get("time"):
         return f"detect.train.time, {job.extra['time']} h, replaces detect.epochs"
