@@ -243,6 +243,11 @@ def test_an_id_of_digits_alone_is_a_text():
     assert found == ("12345678", "123456", "1234567", "0")
 
 
+def test_a_key_given_twice_is_refused_as_it_is_in_a_file():
+    with pytest.raises(SpkdError, match="command line: expected each key once, got --train.epochs twice"):
+        config.overrides(["--train.epochs", "5", "--a", "1", "--train.epochs=7"])
+
+
 def test_first_digits_of_an_id_stay_digits():
     assert config.overrides(["--compare.runs", "01234567", "--a", "17"]) == {"compare.runs": "01234567", "a": 17}
 

@@ -105,17 +105,17 @@ def overrides(words: list[str], texts: Collection[str] = ()) -> dict[str, Any]:
     Raises SpkdError on anything else.
     """
     found: dict[str, Any] = {}
-    rest = iter(words)
-    for word in rest:
+    for word in (rest := iter(words)):
         if not word.startswith("--"):
             raise SpkdError("command line", "--section.key value", repr(word), "see `spkd <command> --help`")
         key, equals, text = word[2:].partition("=")
         if not equals:
             text = next(rest, None)  # type: ignore[assignment]
             if text is None:
-                raise SpkdError(
-                    f"--{key}", "a value after the key", "the end of the command line", f"write --{key} VALUE"
-                )
+                do = f"write --{key} VALUE"
+                raise SpkdError(f"--{key}", "a value after the key", "the end of the command line", do)
+        if key in found:
+            raise SpkdError("command line", "each key once", f"--{key} twice", "leave one of them out")
         found[key] = text if key in texts else _meant(text, f"--{key}")
     return found
 

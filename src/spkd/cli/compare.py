@@ -10,7 +10,7 @@ from spkd.evidence.comparison import document, plain_text, reading
 from spkd.evidence.tracking import RunInfo
 from spkd.settings import Settings
 
-SECTIONS = ("compare", "dataset", "fold", "tracking.experiment")
+SECTIONS = ("compare", "dataset", "fold", "run.folder", "tracking.experiment")
 OPTIONS = {"csv": "write every run found into this file, one row each [path]"}
 FACTS = (
     "kind", "view", "network", "fold", "trial", "test_subjects", "headline", "data.origin", "data.dataset", "data.name",
