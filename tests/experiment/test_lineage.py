@@ -194,6 +194,7 @@ def test_an_annealed_student_starts_from_the_scratch_student_of_its_own_trial(tr
         ("student", {"distill__alphas": [0.0]}, r"distill.alphas: expected weights that sum to 1"),
         ("student", {"distill__taps": []}, r"distill.taps: expected at least one layer"),
         ("student", {"distill__taps": ["grup1"]}, r"distill.taps: expected a layer .*did you mean 'group1'"),
+        ("student", {"distill__taps": ["group1.3"], "student__network": "wrn28-1"}, r"a layer of .* 'group1.3'"),
         ("student", {"distill__init": "run:123456"}, r"expected one run that begins with 123456"),
         ("student", {"distill__teachers": ["gaf:wrn16-1", "run:123456"]}, r"expected one run that begins with 123456"),
         ("student", {"distill__teachers": ["gaf:wrn16-1@early"], "train__early": 0}, r"expected train.early above 0"),

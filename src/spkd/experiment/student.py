@@ -35,11 +35,14 @@ def require(settings: Settings, raw: dict[str, Any]) -> None:
     if n_teachers:
         wanted = objective(distill, raw, n_teachers)
         wanted.shares(n_teachers)
-        tap_names, _ = wanted.tapped()
+        tap_names, teacher_taps = wanted.tapped()
         if (remade := _remade(distill, n_teachers)) is not None:
             _require_made_of(remade, model.network, raw["networks"][model.network])
         else:
             _require_layers(model.network, json.dumps(raw["networks"][model.network]), model.view, tuple(tap_names))
+        for taught in filter(None, map(lineage.wanted, distill.teachers)):
+            seen = dict.fromkeys([*teacher_taps, *distill.taps])
+            _require_layers(taught.network, json.dumps(raw["networks"][taught.network]), taught.view, tuple(seen))
 
 
 @functools.lru_cache(maxsize=64)
