@@ -1,11 +1,12 @@
 import contextlib
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from spkd import config
 from spkd.config import Section
@@ -366,6 +367,22 @@ def test_a_wrong_value_is_looked_for_in_the_file_that_was_read(tree):
 def test_a_key_that_cannot_be_meant_is_named_with_file_and_line(text, message):
     with pytest.raises(SpkdError, match=message):
         config.parse(text, "mine")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [gaf:wrn16-3, b]", "a: {set: {teachers: [gaf:wrn16-3]}}", "a: {set: gaf:wrn16-3}", "a: {x:y: 1}"]
+)
+def test_a_file_that_dvc_takes_for_no_yaml_is_refused_with_the_word_to_quote(text, tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(f"none: 0\n{text}\n")
+    with pytest.raises(YAMLError):
+        YAML(typ="safe").load(text)
+    with pytest.raises(SpkdError, match=r'params.yaml:2: expected quotes .* got (.*); write "\1"'):
+        config.read(file)
+    quoted = re.sub(r"\w+:\w[\w-]*", r'"\g<0>"', text)
+    file.write_text(quoted)
+    assert config.read(file) == YAML(typ="safe").load(quoted)
+    assert config.overrides(["--a", text.removeprefix("a: ")])["a"]  # the command line may: DVC does not see it
 
 
 @pytest.mark.parametrize(("text", "value"), [

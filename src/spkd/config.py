@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spkd import plugin
 from spkd.errors import SpkdError
-from spkd.yaml_loader import Loader, UniqueKeys, Writer
+from spkd.yaml_loader import ForDvc, Loader, UniqueKeys, Writer
 
 PARAMS = Path("params.yaml")
 EXPECTS = "expects"
@@ -33,10 +33,10 @@ S = TypeVar("S", bound=Section)
 OPEN = ("distill.beta", "detect.train", "detect.annotations", "yolo_versions.weights")
 
 
-def parse(text: str, where: str) -> Any:
+def parse(text: str, where: str, kind: type[UniqueKeys] = UniqueKeys) -> Any:
     """The value that a piece of YAML means. Raises SpkdError where it is not YAML."""
     try:
-        return UniqueKeys(text, where).get_single_data()
+        return kind(text, where).get_single_data()
     except yaml.YAMLError as error:
         raise SpkdError(where, "YAML", " ".join(str(error).split()), "correct it there") from None
 
@@ -52,7 +52,7 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SpkdError(path, "the settings file", "nothing", "run from the project's top folder or pass --params")
     try:
-        tree = parse(path.read_text(encoding="utf-8"), str(path))
+        tree = parse(path.read_text(encoding="utf-8"), str(path), ForDvc)
     except UnicodeDecodeError as error:
         do = "save it as UTF-8, or restore it with git checkout params.yaml"
         raise SpkdError(path, "text in UTF-8", error, do) from None

@@ -55,6 +55,20 @@ class UniqueKeys(Loader):  # type: ignore[misc]
         return mapping
 
 
+class ForDvc(UniqueKeys):
+    """UniqueKeys that also refuses [gaf:wrn16-3] without quotes: DVC reads the file too, and takes it for no YAML."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; raises SpkdError where a word with a colon stands bare between brackets."""
+        if isinstance(node, yaml.CollectionNode) and node.flow_style:
+            for part in node.value:
+                for word in part if isinstance(part, tuple) else (part,):
+                    if isinstance(word, yaml.ScalarNode) and not word.style and ":" in word.value:
+                        where, do = f"{self.source}:{word.start_mark.line + 1}", f'write "{word.value}"'
+                        raise SpkdError(where, "quotes around a word with a colon within brackets", word.value, do)
+        return super().construct_object(node, deep)
+
+
 class Writer(Dumper):  # type: ignore[misc]
     """SafeDumper that quotes a text which either version of YAML would read as something else."""
 
