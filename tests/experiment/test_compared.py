@@ -34,6 +34,13 @@ def test_a_record_holds_what_the_run_logged(record):
     assert record.run.simulated and not record.detection
 
 
+def test_a_record_holds_the_settings_of_its_teachers_that_the_store_has(trained, record):
+    assert record.taught["signal-wrn16-1.network.depth"] == "16"
+    assert record.taught["signal-wrn16-1.role"] == "teacher" and reading.read(get(trained.scratch)).taught == {}
+    gone = replace(record.run, tags={**record.run.tags, "teacher.signal-wrn16-1.run_id": "0" * 32})
+    assert reading.read(gone).taught == {}
+
+
 def test_the_maps_are_those_of_every_kept_step(record):
     assert list(record.maps) == [0, 2, 3]
     layer = record.maps[3]["group2"]

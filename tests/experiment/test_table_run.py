@@ -294,6 +294,20 @@ def test_a_record_of_the_report_has_the_windows_and_the_validation_accuracy_of_i
     assert 0.25 in {r.results.get("validation/val_accuracy") for r in found}
 
 
+def test_a_report_tells_two_rows_apart_that_differ_in_the_view_of_their_teacher_alone(board, monkeypatch):
+    monkeypatch.setattr(table_report.tracking, "history", lambda run_id, key: [])
+    rows = {"field {n}": {"each": {"n": [8, 16]}, "set": {"views.gaf.size": "{n}", "distill.init": "latest"}}}
+    raw = {**board.raw, "tables": {"t": {**TABLE, "rows": rows}}}
+    two = cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, board.places)
+    executor = Pretended()
+    executor.complete(two)
+    records = table_report.rows(two, cells.survey(two, executor.runs), {})
+    assert {r.status for r in records} == {"done"}
+    (block,) = [blocks.differences(records, "settings", "t")]
+    assert block.rows == [["views.gaf.size", "8", "16"]]
+    assert {r.settings["networks.wrn16-1.depth"] for r in records} == {"16"}
+
+
 def test_a_report_of_folds_that_are_random_draws_has_the_corrected_variance(board, monkeypatch):
     monkeypatch.setattr(table_report.tracking, "history", lambda run_id, key: [])
     rule = {"rule": "subject_fractions", "train_fraction": 0.7, "test_fraction": 0.25, "validation_subjects": 1}

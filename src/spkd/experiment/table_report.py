@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from spkd import atomic, config
 from spkd.errors import SpkdError
@@ -9,7 +10,7 @@ from spkd.evidence import tracking
 from spkd.evidence.reports import blocks, document, findings, published
 from spkd.evidence.reports.blocks import About
 from spkd.evidence.reports.findings import Record
-from spkd.experiment import cells, table_run
+from spkd.experiment import cells, lineage, table_run
 from spkd.experiment.cells import Board, State
 from spkd.experiment.table import Cell
 
@@ -76,7 +77,8 @@ def record(cell: Cell, row: str, path: str, state: State, failure: str, board: B
         return Record(row, cell.fold, cell.trial, status=status, reason=failure or state.reason, published=known,
                       run_id=run.id if run else "")  # fmt: skip
     results = {key: value for key in KEYS if (value := run.metrics.get(key)) is not None}
-    flat = {key: config.dump(value) for key, value in config.leaves(cell.relevant) if key not in PLACE and value != {}}
+    chosen = {**cell.relevant, **taught(cell, board)}
+    flat = {key: config.dump(value) for key, value in config.leaves(chosen) if key not in PLACE and value != {}}
     context = {key: run.tags[key][:LONGEST] for key in CONTEXT if key in run.tags}
     windows = board.windows[cells.dataset_of(cell)]
     context |= {"data.step": str(windows.manifest["step"]), "data.rule": str(windows.manifest["rule"])}
@@ -88,6 +90,16 @@ def record(cell: Cell, row: str, path: str, state: State, failure: str, board: B
         curve=tracking.history(run.id, "test/accuracy"), rule=run.tags.get("headline", ""),
         origin=run.tags.get("data.origin", ""), published=known,
     )  # fmt: skip
+
+
+def taught(cell: Cell, board: Board) -> dict[str, dict[str, Any]]:
+    """The views and networks of the teachers that the table trains for a cell, by their names in params.yaml."""
+    found: dict[str, dict[str, Any]] = {"views": {}, "networks": {}}
+    for needed in (board.cells[key] for reference, key in cell.needs.items() if reference != lineage.INIT):
+        model = needed.relevant["model"]
+        found["views"][model["view"]] = needed.relevant["view"]
+        found["networks"][model["network"]] = needed.relevant["network"]
+    return found
 
 
 def maps(records: list[Record]) -> dict[str, str]:

@@ -184,6 +184,17 @@ def test_only_unequal_keys_differ_and_a_missing_key_is_a_difference():
     assert differing([{"a": None}, {}]) == (["a"], ["a"])
 
 
+def test_teachers_of_other_settings_differ_and_a_run_without_them_does_not():
+    small, large = ({"gaf-wrn16-3.view.size": size, "gaf-wrn16-3.fold": "0"} for size in ("8", "64"))
+    runs = shown(record(), record("b", 1, taught=small), record("c", 2, taught=large))
+    html = differences.section(runs)
+    assert "Settings of the teachers <span class='quiet'>1 of 2 differ" in html
+    assert '<tr class="differs"><th>gaf-wrn16-3.view.size</th>' in html
+    assert "settings of the teachers 1 of 2" in differences.summary(runs)
+    assert "settings of the teachers 0 of 2" in differences.summary(runs[:2])
+    assert "teachers" not in differences.section(runs[:1]) + differences.summary(runs[:1])
+
+
 def test_equal_keys_are_folded_and_the_unusual_value_is_stressed():
     html = differences.section(shown(record(), record("b", 1), record("c", 2, settings={"train.lr": 0.1})))
     assert '<tr class="differs"><th>train.epochs</th>' in html

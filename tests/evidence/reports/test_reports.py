@@ -170,6 +170,15 @@ def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
     assert findings.differing(records, "context") == {"env/gpu": {"a": "x | y", "b": "x"}}
 
 
+def test_a_view_that_no_teacher_of_a_row_has_is_no_difference_and_two_sizes_of_it_are_one():
+    sizes = {"scratch": {}, "KD": {"views.gaf.size": "8"}, "SP": {"views.gaf.size": "8"}}
+    records = [record(row, 0, 0, 0.5, settings=own) for row, own in sizes.items()]
+    assert findings.differing(records, "settings") == {}
+    other = record("large", 0, 0, 0.5, settings={"views.gaf.size": "64"})
+    told = {"scratch": "-", "KD": "8", "SP": "8", "large": "64"}
+    assert findings.differing([*records, other], "settings") == {"views.gaf.size": told}
+
+
 def test_published_values_stand_beside_ours():
     records = [record("gaf", 0, t, v, published=82.0) for t, v in enumerate((0.80, 0.82))]
     block = blocks.summary(records, About("t", ""))

@@ -1,4 +1,4 @@
-"""What differs between runs in settings, data, environment and code: one table each, a column a run."""
+"""What differs between runs in settings, their own and their teachers', data, environment and code: a table each."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,10 @@ from spkd.evidence.charts.text import esc
 from spkd.evidence.comparison.record import Entry, Record, differing, short
 
 Facts = Callable[[Record], Mapping[str, Any]]
+TEACHERS = "Settings of the teachers"
 PARTS: dict[str, Facts] = {
     "Settings": lambda record: record.settings,
+    TEACHERS: lambda record: record.taught,
     "Data": lambda record: record.data,
     "Environment": lambda record: record.environment,
     "Code": lambda record: record.code,
@@ -17,7 +19,7 @@ PARTS: dict[str, Facts] = {
 
 
 def section(shown: Sequence[Entry]) -> str:
-    """The four tables: keys that differ, and behind a button all keys."""
+    """The tables: keys that differ, and behind a button all keys."""
     return "".join(_part(name, facts, shown) for name, facts in PARTS.items())
 
 
@@ -25,14 +27,22 @@ def summary(shown: Sequence[Entry]) -> str:
     """One line: how many keys of each table differ."""
     counts = []
     for name, facts in PARTS.items():
-        keys, unequal = differing([facts(entry.record) for entry in shown])
-        counts.append(f"{name.lower()} {len(unequal)} of {len(keys)}")
+        keys, unequal = _differing(name, [facts(entry.record) for entry in shown])
+        if keys or name != TEACHERS:
+            counts.append(f"{name.lower()} {len(unequal)} of {len(keys)}")
     return f'<p class="quiet">What differs: {esc(", ".join(counts))} keys.</p>'
+
+
+def _differing(name: str, columns: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """(all keys, those that differ). The keys of a teacher that a run lacks do not: `distill.teachers` tells it."""
+    return differing(columns, missing_counts=name != TEACHERS)
 
 
 def _part(name: str, facts: Facts, shown: Sequence[Entry]) -> str:
     columns = [facts(entry.record) for entry in shown]
-    keys, unequal = differing(columns)
+    keys, unequal = _differing(name, columns)
+    if not keys and name == TEACHERS:
+        return ""
     if not keys:
         return f'<h3>{esc(name)}</h3><p class="quiet">Not recorded.</p>'
     equal = len(keys) - len(unequal)

@@ -3,6 +3,7 @@
 A run without some artifact (another kind of run, an older one) gives a record without it; a damaged one is an error.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -41,6 +42,7 @@ def read(run: RunInfo) -> Record:
     return Record(
         run=run,
         settings=flat(found.get("settings", {})),
+        taught=_taught(run),
         data=_data(run, manifest, found.get("preflight", {})),
         environment=flat(found.get("environment", {})),
         code=_code(run, found.get("patch", "")),
@@ -127,6 +129,20 @@ def _data(run: RunInfo, manifest: dict[str, Any], preflight: dict[str, Any]) -> 
     subjects = {k: v for k, v in run.tags.items() if k.endswith("_subjects")}
     facts = {f"windows.{key}": manifest[key] for key in FACTS if key in manifest}
     return {**tags, **subjects, **flat(facts), **{f"preflight.{k}": v for k, v in flat(preflight).items()}}
+
+
+def _taught(run: RunInfo) -> dict[str, str]:
+    """The settings of its teachers, and of the student that it started from, as far as the store has their runs."""
+    found: dict[str, str] = {}
+    for tag, run_id in run.tags.items():
+        name = tag.removesuffix(".run_id")
+        if name == tag or not name.startswith(("teacher.", "init")):
+            continue
+        with contextlib.suppress(SpkdError):  # deleted since, or the run came in a bundle
+            own = tracking.get(run_id).params
+            of = name.removeprefix("teacher.")
+            found |= {f"{of}.{k.removeprefix('cfg/')}": v for k, v in own.items() if k.startswith("cfg/")}
+    return found
 
 
 def _code(run: RunInfo, patch: str) -> dict[str, Any]:

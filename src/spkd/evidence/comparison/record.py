@@ -26,13 +26,15 @@ class Map:
 class Record:
     """Everything that the page shows of one run. What the run did not record is empty.
 
-    settings, data, environment, code: flat, dotted key -> value. curves: metric -> (step, value) pairs by step.
+    settings, taught, data, environment, code: flat, dotted key -> value; taught: settings of the runs that it builds
+    on, `<teacher's name>.<key>`. curves: metric -> (step, value) pairs by step.
     maps: step -> layer -> Map. rows: which windows the maps show, as one text. classes: names by class index.
     confusion: (k, k) windows, rows = truth. subjects: name -> (accuracy, windows).
     """
 
     run: RunInfo
     settings: Mapping[str, Any] = field(default_factory=dict)
+    taught: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
@@ -101,12 +103,12 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return dict(config.leaves(dict(tree)))
 
 
-def differing(columns: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """(every key of the flat columns, those whose values are not all equal); a missing value is a value."""
+def differing(columns: Sequence[Mapping[str, Any]], missing_counts: bool = True) -> tuple[list[str], list[str]]:
+    """(every key of the flat columns, those whose values are not all equal); a missing value is one, if it counts."""
     keys = list(dict.fromkeys(key for column in columns for key in column))
     missing = object()
-    unequal = [k for k in keys if any(c.get(k, missing) != columns[0].get(k, missing) for c in columns[1:])]
-    return keys, unequal
+    found = {key: [c.get(key, missing) for c in columns if missing_counts or key in c] for key in keys}
+    return keys, [key for key, values in found.items() if any(value != values[0] for value in values[1:])]
 
 
 def short(value: Any, longest: int = 90) -> str:

@@ -21,6 +21,7 @@ SCORES = ("accuracy", "macro_f1")
 HEADLINE = "headline/accuracy"
 # On validation subjects, at the epoch that they chose: the one number here that is not of the test subjects.
 VALIDATION = "validation/val_accuracy"
+OF_TEACHERS = ("views.", "networks.")
 FEWEST_PAIRS = 3
 # Differences of accuracies that spread less than this do so by rounding, and would test as all but certain.
 SMALLEST_SPREAD = 1e-9
@@ -205,6 +206,7 @@ def differing(records: Sequence[Record], of: str) -> dict[str, dict[str, str]]:
     """{key: {row: its values}} of the settings or the context that are not the same in every row.
 
     of: "settings" or "context". A row that itself varies (a machine in the middle of a table) lists all its values.
+    What a row lacks is a difference, but for views and networks: whose teachers it has is told by `distill.teachers`.
     """
     seen: dict[str, dict[str, set[str]]] = {}
     done = [r for r in records if r.status == "done"]
@@ -215,7 +217,7 @@ def differing(records: Sequence[Record], of: str) -> dict[str, dict[str, str]]:
     return {
         key: {row: " | ".join(sorted(values)) for row, values in by_row.items()}
         for key, by_row in sorted(seen.items())
-        if len({v for values in by_row.values() for v in values}) > 1
+        if len({v for values in by_row.values() for v in values if v != "-" or not key.startswith(OF_TEACHERS)}) > 1
     }
 
 
