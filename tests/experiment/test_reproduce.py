@@ -404,6 +404,32 @@ def test_data_that_dvc_cannot_rebuild_are_an_error_with_the_reason_that_dvc_has(
         checkout.repro(tmp_path, Path(sys.executable), ["raw.dvc"])
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_recordings_that_were_changed_since_are_those_of_the_commit_where_dvc_kept_copies(tmp_path, kept):
+    def dvc(folder, *words):
+        subprocess.run([sys.executable, "-m", "dvc", *words, "--quiet"], cwd=folder, check=True)
+
+    source, project, code = tmp_path / "lab", tmp_path / "project", tmp_path / "code"
+    for folder in (source, project / "data" / "fetched" / "chest", code):
+        folder.mkdir(parents=True)
+    (source / "recording").write_text("before")
+    for folder in (project, code):
+        dvc(folder, "init", "--no-scm")
+    (project / "data.dvc").write_text(f"deps: [{{path: '{source}'}}]\nouts: [{{path: data/raw}}]\n")
+    dvc(project, "repro", "data.dvc")
+    shutil.copy(project / "data.dvc", code)
+    (source / "recording").write_text("after")
+    for name in ("a.zip", "b.zip.part", "b.zip.part.json"):
+        (project / "data" / "fetched" / "chest" / name).write_text(name)
+    if not kept:
+        shutil.rmtree(project / ".dvc" / "cache")
+    checkout.lend_copies(project, code, Path(sys.executable))
+    checkout.repro(code, Path(sys.executable), ["data.dvc"])
+    assert (code / "data" / "raw" / "recording").read_text() == ("before" if kept else "after")
+    assert [(f.name, f.read_text()) for f in code.glob("data/fetched/*/*")] == [("a.zip", "a.zip")]
+    assert "frozen" not in (project / "data.dvc").read_text()
+
+
 def test_a_bundle_that_brings_code_is_not_run_without_consent(repo, forged, tmp_path):
     path = forged(lambda folder: (folder / "artifacts" / "code.patch").write_text("diff --git a/x b/x\n"))
     with pytest.raises(SpkdError, match="--trust true"):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from spkd import raw_import
 from spkd.errors import SpkdError
 from spkd.evidence import lock_file
 from spkd.evidence.working_tree import LONGEST_PATCH_BYTES, git
@@ -104,6 +105,31 @@ def repro(code: Path, python: Path, stages: Sequence[str]) -> None:
         "and prepare the same windows here with its settings"
     )
     _run(command, code, inside(code, python), do)
+
+
+def lend_copies(project: Path, code: Path, python: Path) -> None:
+    """Let DVC in the checkout take what the project has: downloads, and DVC's copies, of raw recordings as well.
+
+    Nothing is then downloaded twice, and recordings are not imported from their source, where some may have been added,
+    changed or removed since.
+    """
+
+    def dvc(folder: Path, *words: str) -> str | None:
+        command = [str(python), "-m", "dvc", *words]
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, **inside(code, python)}, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    for file in (project / "data" / "fetched").glob("*/*"):
+        link = code / file.relative_to(project)
+        if file.is_file() and ".part" not in file.suffixes and not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.absolute())
+    copies = dvc(project, "cache", "dir")
+    lent = copies and dvc(code, "cache", "dir", "--local", copies) is not None
+    if lent and dvc(code, "checkout", str(raw_import.IMPORT)) is not None:
+        dvc(code, "freeze", str(raw_import.IMPORT))
 
 
 def inside(code: Path, python: Path) -> dict[str, str]:

@@ -197,7 +197,9 @@ def data(recorded: Recorded, project: Path, code: Path, python: Path, tree: dict
         if (project / "data" / "coco").is_dir():
             _borrow(project, code)
         else:
-            checkout.repro(code, python, ["coco"])
+            with _with_params(code, tree):
+                checkout.lend_copies(project, code, python)
+                checkout.repro(code, python, ["coco"])
         detect = tree["detect"]
         for name in (detect["data"], detect["model"], *detect["annotations"].values()):
             _lend(project, code, Path(name))
@@ -211,6 +213,7 @@ def data(recorded: Recorded, project: Path, code: Path, python: Path, tree: dict
     stages = [f"windows@{name}"]
     stages += [f"views@{k}" for k, p in tree["prepare"].items() if p["dataset"] == name and p["view"] in views]
     with _with_params(code, tree):
+        checkout.lend_copies(project, code, python)
         checkout.repro(code, python, stages)
     found = _digest(code / "data" / "windows" / name)
     do = "the raw recordings or the code that reads them are not those of the run: bring them back, then dvc repro"
