@@ -34,12 +34,17 @@ def run_info(fingerprint, status="FINISHED", weights="w", number=0, **tags):
     return RunInfo(f"run{number}-{fingerprint}", "", status, "0", 1000, 3000, {}, {"headline/accuracy": 0.5}, own)
 
 
+def of_settings(waves, raw, dataset):
+    """The waves as if the settings of that data set had cut them."""
+    return replace(waves, manifest={**waves.manifest, "settings": raw["datasets"][dataset]["windows"]})
+
+
 @pytest.fixture
 def board(waves, tmp_path):
     raw = config.read(ROOT / "params.yaml")
     raw["tables"] = {"t": TABLE}
     (tmp_path / "data" / "windows").mkdir(parents=True)
-    waves.save(tmp_path / "data" / "windows" / "chest")
+    of_settings(waves, raw, "chest").save(tmp_path / "data" / "windows" / "chest")
     places = plan.Places(tmp_path / "data", tmp_path / "runs", tmp_path)
     return cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, places)
 
@@ -252,7 +257,7 @@ def test_a_table_of_folds_that_the_data_do_not_have_is_refused(board):
 
 
 def test_a_table_has_the_windows_of_every_data_set_of_its_rows(board, waves):
-    waves.save(board.places.data / "windows" / "geneactiv")
+    of_settings(waves, board.raw, "geneactiv").save(board.places.data / "windows" / "geneactiv")
     rows = {**TABLE["rows"], "gene": {"set": {"dataset": "geneactiv", "distill.teachers": []}}}
     raw = {**board.raw, "tables": {"t": {**TABLE, "rows": rows}}}
     found = cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, board.places)
@@ -352,6 +357,13 @@ def test_only_runs_that_this_table_made_are_nested_under_its_newest_call(board, 
     runs = {str(k): cells.State("done", str(k), run_info(str(k), **own)) for k, own in enumerate(tags)}
     table_run.gather(board, {**runs, "missing": cells.State("missing")}, "now")
     assert adopted == [(["run0-0"], "now")]
+
+
+def test_a_table_whose_windows_are_stale_is_refused_before_its_cells_and_its_report(board):
+    settings = config.check(Settings, config.resolve({**board.raw, "tables": {"t": TABLE}}, {}), "")
+    for given in ({"datasets.chest.windows.step": 7}, {"datasets.chest.windows.source": "uci"}):
+        with pytest.raises(SpkdError, match=r"stale data with .*; run `dvc repro windows@chest`"):
+            cells.board("t", settings, {**board.raw, "tables": {"t": TABLE}}, given, board.places)
 
 
 def test_windows_that_the_table_is_not_meant_for_are_refused(board):

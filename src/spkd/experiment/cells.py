@@ -16,7 +16,7 @@ import torch
 from spkd import config
 from spkd.data import windowset
 from spkd.errors import SpkdError
-from spkd.evidence import tracking
+from spkd.evidence import prepared_data, tracking
 from spkd.evidence.tracking import RunInfo
 from spkd.experiment import har, lineage, plan, side_by_side, source, table
 from spkd.experiment.har import Wanted
@@ -65,6 +65,7 @@ def board(name: str, settings: Settings, raw: dict[str, Any], given: dict[str, A
     cells = table.cells(definition, raw, given, folds)
     for other in {dataset_of(cell) for cell in cells.values()} - set(windows):
         windows[other] = windowset.load(places.data / "windows" / other)
+    check_fresh(cells.values(), windows, places)
     return Board(name, definition, cells, raw, places, windows)
 
 
@@ -78,6 +79,15 @@ def check_expected(name: str, definition: TableDefinition, windows: windowset.Wi
             if what == "subjects":
                 do = "these are not all recordings (the sample?): docs/tables.md says what brings them"
             raise SpkdError(f"tables.{name}.expects", f"windows with {what} {wanted}", got[what], do)
+
+
+def check_fresh(cells: Iterable[Cell], windows: Mapping[str, windowset.WindowSet], places: Places) -> None:
+    """Raise SpkdError where the windows are older than the settings or the code of a cell: every one would stumble."""
+    for cell in {str(cell.relevant["dataset"]): cell for cell in cells}.values():
+        name = dataset_of(cell)
+        folder = (places.data / "windows" / name).relative_to(places.project)
+        wanted = cell.relevant["dataset"][name]["windows"]
+        prepared_data.check_fresh(folder, windows[name].manifest["settings"], wanted, places.project)
 
 
 def dataset_of(cell: Cell) -> str:
