@@ -192,6 +192,30 @@ def test_what_a_server_sends_is_removed_once_it_is_gathered(repo, tmp_path, monk
     assert list(temporary.iterdir()) == []
 
 
+def test_a_teacher_in_the_trash_is_repeated_with_from_a_copy_and_one_that_is_gone_is_named(repo, tmp_path):
+    tags = tracking.get(repo.student).tags
+    (name,) = portable.ancestors(tags)
+    own, sha256 = tags[f"{name}.run_id"], tags[f"{name}.sha256"]
+    client = tracking.store.client()
+    client.delete_run(own)
+    try:
+        portable.gather(repo.student, repo.folder, tmp_path / "gathered")
+        recorded = repetition.Recorded.read(tmp_path / "gathered")
+        with tracking.open_run("parent", tmp_path / "run", "spkd", tags={"kind": "other"}) as run:
+            copy = repetition.stored_teachers(recorded, run, tmp_path)[name]
+        assert copy != own and tracking.get(copy).tags["weights.sha256"] == sha256
+    finally:
+        client.restore_run(own)
+    client.set_tag(repo.student, f"{name}.run_id", "0" * 32)
+    try:
+        with pytest.raises(
+            SpkdError, match=rf"^run {repo.student}: {name}: expected the weights of run 0000.*a bundle"
+        ):
+            portable.gather(repo.student, repo.folder, tmp_path / "other")
+    finally:
+        client.set_tag(repo.student, f"{name}.run_id", own)
+
+
 def test_the_recorded_trials_are_those_of_the_same_settings(repo, monkeypatch):
     info = tracking.get(repo.student)
 

@@ -59,7 +59,13 @@ def gather(run_id: str, project: Path, folder: Path) -> None:
                 _move(tracking.artifact(run_id, path, Path(scratch)), folder / "artifacts" / path)
         for name in ancestors(info.tags):
             own, sha256 = info.tags[f"{name}.run_id"], info.tags.get(f"{name}.sha256", "")
-            _teacher(own, sha256, folder / "teachers" / name.removeprefix("teacher."), Path(scratch))
+            try:
+                _teacher(own, sha256, folder / "teachers" / name.removeprefix("teacher."), Path(scratch))
+            except SpkdError as error:
+                do = "nothing repeats it without these weights but a bundle that was exported while they were there"
+                raise SpkdError(
+                    f"run {run_id}: {name}", f"the weights of run {own}", str(error).rpartition("; ")[0], do
+                ) from None
     _lock(folder, info.tags["code.commit"], project)
     _write(folder / "trials.json", [asdict(t) for t in _trials(info)])
 
@@ -92,9 +98,9 @@ def _teacher(run_id: str, sha256: str, folder: Path, scratch: Path) -> None:
 
 
 def has_weights(run_id: str, sha256: str) -> bool:
-    """Whether a run of the store is there with a weights file of that hash."""
+    """Whether a run of the store has a weights file of that hash; one in MLflow's trash may not be named any more."""
     with tempfile.TemporaryDirectory() as scratch:
-        return _stored(run_id, sha256, Path(scratch)) is not None
+        return _stored(run_id, sha256, Path(scratch)) is not None and not tracking.get(run_id).deleted
 
 
 def _stored(run_id: str, sha256: str, scratch: Path) -> Path | None:
