@@ -48,6 +48,11 @@ def test_a_png_holds_one_pixel_an_entry(broken, shape):
     assert (np.asarray(image.convert("RGB")) == colours.pixels(entries, (0.2, 0.9), "RdBu_r")).all()
 
 
+def test_a_picture_of_fewer_pixels_than_colours_is_stored_without_their_table():
+    bar = colours.png(np.linspace(1, 0, 128)[:, None], (0, 1), "viridis")
+    assert len(base64.b64decode(bar)) < 3 * 256
+
+
 def test_seventy_lines_are_told_apart_by_colour_and_dashes():
     assert len({colours.of_line(k) for k in range(70)}) == 70
     assert colours.of_line(70) == colours.of_line(0)
