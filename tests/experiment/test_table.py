@@ -44,6 +44,8 @@ def test_a_table_has_its_rows_times_folds_times_trials_and_one_teacher_a_fold():
     assert [len(of(found, row)) for row in ("scratch", "KD")] == [4, 4]
     teachers = [c for c in found if c.role == "teacher"]
     assert [(t.fold, t.trial, t.rows) for t in teachers] == [(0, 5, {}), (1, 5, {})]
+    assert teachers[1].name == "chest f1 gaf:wrn16-1 teacher t5"
+    assert of(found, "KD")[-1].name == "chest f1 signal:wrn16-1 <- gaf:wrn16-1 kd t6"
     assert len(found) == 10
 
 
@@ -86,7 +88,8 @@ def test_rows_that_differ_in_what_they_do_not_use_are_one_cell():
     "change",
     [
         {"distill.lambda": 0.5}, {"distill.beta": {"sp": 1}}, {"distill.taps": ["group1"]}, {"train.lr": 0.01},
-        {"losses.kd.temperature": 2.0}, {"student.network": "wrn28-1"}, {"networks.wrn16-1.width": 2},
+        {"losses.kd.temperature": 2.0}, {"losses.sp.mixing": "paper"}, {"student.network": "wrn28-1"},
+        {"networks.wrn16-1.width": 2}, {"distill.weighting": "ebkd"},
         {"run.threads": 1}, {"views.gaf.size": 12}, {"datasets.chest.scaling": "training"},
     ],
 )  # fmt: skip
