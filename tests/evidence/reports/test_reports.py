@@ -90,7 +90,7 @@ def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
     assert blocks.plus_minus(found) == "60.00 (n=1 of 2)"
     text = blocks.markdown(records, About("t", "words"))
     assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | - |" in text
-    assert "3 of 4 cells of the rows done, 1 not" in text
+    assert "3 of 4 cells of the rows done, 1 not" in text and "Headline: chosen so." in text
     assert ",failed,ValueError: loss is nan," in blocks.csv_trials(records)
     assert "loss is nan" in document.page(records, About("t", "words"), {})
 
@@ -102,7 +102,8 @@ def test_rows_that_are_not_finished_count_among_the_comparisons_that_the_note_na
     found = {test.row: test for test in findings.tests(records, "scratch")}
     assert found["KD"].p_holm == pytest.approx(3 * found["KD"].p) and math.isnan(found["SP"].p_holm)
     block = blocks.against(records, About("t", "text", "scratch"))
-    assert "corrected for 3 comparisons" in block.note
+    assert "paired by fold (mean over its trials)" in block.note and "corrected for 3 comparisons" in block.note
+    assert block.note in blocks.markdown(records, About("t", "text", "scratch"))
 
 
 def test_holm_by_hand():
@@ -164,10 +165,15 @@ def test_only_what_both_rows_have_is_paired():
 def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
     records = [record("a", 0, t, 0.5, settings={"train.batch": "128", "lr": "1"}, context={"env/gpu": gpu})
                for t, gpu in enumerate(("x", "y"))]  # fmt: skip
-    records.append(record("b", 0, 0, 0.5, settings={"train.batch": "64", "lr": "1"}, context={"env/gpu": "x"}))
+    own = {"train.batch": "64", "lr": "1", "losses.sp": "1"}
+    records.append(record("b", 0, 0, 0.5, settings=own, context={"env/gpu": "x"}))
     records.append(Record("c", 0, 0, status="missing"))
-    assert findings.differing(records, "settings") == {"train.batch": {"a": "128", "b": "64"}}
+    found = {"losses.sp": {"a": "-", "b": "1"}, "train.batch": {"a": "128", "b": "64"}}
+    assert findings.differing(records, "settings") == found
     assert findings.differing(records, "context") == {"env/gpu": {"a": "x | y", "b": "x"}}
+    text = blocks.markdown(records, About("t", ""))
+    assert "| key | a | b | c |" in text
+    assert "| train.batch | 128 | 64 | - |" in text and "| env/gpu | x \\| y | x | - |" in text
 
 
 def test_a_view_that_no_teacher_of_a_row_has_is_no_difference_and_two_sizes_of_it_are_one():
@@ -184,6 +190,9 @@ def test_published_values_stand_beside_ours():
     block = blocks.summary(records, About("t", ""))
     assert block.columns[-3:] == ["published %", "headline - published", "best TEST - published"]
     assert block.rows[0][-3:] == ["82.00", "-1.00", "+6.00"]
+    others = [record("own", 0, 0, 0.5), Record("signal", 0, 0, status="missing", published=83.0)]
+    shown = blocks.summary([*records, *others], About("t", "")).rows
+    assert [row[-3:] for row in shown[1:]] == [["-", "-", "-"], ["83.00", "-", "-"]]
     assert "published %" not in blocks.summary([record("gaf", 0, 0, 0.8)], About("t", "")).columns
 
 
@@ -322,6 +331,11 @@ def test_latex_escapes_and_keeps_every_row(two_folds):
     assert r"50\_\%" in text
     assert r"a \& b" in text
     assert text.count(r"\\") == 3
+    assert re.findall(r"\\(begin|end)\{(\w+)\}", text) == [
+        ("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")
+    ]  # fmt: skip
+    told = blocks.latex(two_folds, About("t", r"\ # $ { } ~ ^ < > |"))
+    assert r"\textbackslash{} \# \$ \{ \} \textasciitilde{} \textasciicircum{} $<$ $>$ \textbar{}" in told
 
 
 def drawn(accuracies, rule):
