@@ -360,11 +360,13 @@ def test_results_stand_over_costs_in_their_units():
     page = document.page([record(), record("net b", 1), detector(2)], "t")
     assert "accuracy % against parameters" in page and "mAP50-95 against FLOPs per image" in page
     assert "A: net a\n50, parameters 1000<" in page and "B: net b\n60, parameters 2000<" in page
+    assert "A: net a\n50, MACs per window 1e+06<" in page
     assert "C: coco yolov8n\n0.25, FLOPs per image 8.7e+09<" in page
 
 
 def test_the_dot_of_a_curve_is_the_reported_epoch():
-    assert 'r="4"' in sections.curves(shown(record()))
+    assert 'r="4"' in sections.curves(shown(record())) and "Dot: the epoch" in sections.curves(shown(record()))
+    assert "Dot:" not in sections.curves(shown(detector()))
     made = record()
     other = replace(made.run, metrics={**made.run.metrics, "headline/epoch": 7.0, "best/epoch": 2.0})
     assert 'r="4"' not in sections.curves(shown(replace(made, run=other)))
@@ -397,6 +399,17 @@ def test_the_best_of_a_column_is_bold_and_the_test_chosen_one_is_quiet():
     assert "<b>60.0</b>" in html and "<b>50.0</b>" not in html
     assert "<b>1,000</b>" in html
     assert '<th class="quiet">best on test %</th>' in html
+
+
+def test_a_row_says_whom_the_run_learned_from_how_it_ended_and_the_table_by_which_rule_it_is_judged():
+    taught = {"teacher.gaf-wrn.run_id": f"{0:032x}", "teacher.old.run_id": "e" * 32}
+    runs = shown(record(), record("b", 1, run={"status": "KILLED", "tags": taught}))
+    html = sections.overview(runs, plain_text.HAR, runs)
+    assert re.search(r'>gaf-wrn <b style="color:#\w+">A</b>, old <code>eeeeeeee</code><', html)
+    assert re.findall("<em>(.*?)</em>", html) == ["killed"]
+    assert "Result: validation." in html
+    last = shown(record(), record("b", 1, run={"tags": {"headline": "last epoch"}}))
+    assert "Different rules: last epoch; validation." in sections.overview(last, plain_text.HAR, [])
 
 
 def test_the_lowest_cost_is_the_best_and_equal_best_values_are_all_bold():
