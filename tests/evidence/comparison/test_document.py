@@ -203,7 +203,7 @@ def test_equal_keys_are_folded_and_the_unusual_value_is_stressed():
     html = differences.section(shown(record("b", 1), record(), record("c", 2, settings={"train.lr": 0.1})))
     lr = re.search(r"<th>train.lr</th>(.*?)</tr>", html)[1]
     assert re.findall(r'class="(r\d[^"]*)"', lr) == ["r0 other", "r1", "r2"]
-    assert "all 1 are equal" in html
+    assert "all 1 are equal" in html and "are equal" not in differences.section(shown(record()))
     assert '<table class="facts same">' in html
 
 
@@ -260,6 +260,7 @@ def test_a_difference_is_a_runs_map_minus_the_first_runs():
     assert red[0] > red[2]  # 0.707 - 0: more than the first run
     blue = second[0, 0].astype(int)
     assert blue[2] > blue[0]  # 0.707 - 1: less
+    assert "difference: red = more alike, blue = less" in html
 
 
 def test_the_contrast_of_a_teacher_is_its_mean_within_a_class_above_that_between_classes():
@@ -334,6 +335,7 @@ def test_more_than_the_first_runs_share_is_red_and_less_is_blue_as_in_the_maps()
     found = re.findall(r'fill="#(..)..(..)"><title>true sit, predicted (\w+): (-?50)<', html)
     more = {(what, change): int(red, 16) > int(blue, 16) for red, blue, what, change in found}
     assert more == {("sit", "-50"): False, ("walk", "50"): True}
+    assert "red = more, blue = less" in html
 
 
 def test_shares_of_half_a_per_cent_are_written_and_smaller_ones_are_coloured_alone():
