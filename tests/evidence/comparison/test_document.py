@@ -132,6 +132,7 @@ def test_a_detection_run_has_map_columns_and_its_own_sections():
     page = document.page([record(), detector()], "t")
     for word in ("mAP50-95", "0.2500", "Detection: Curves", "val/mAP50", "image/P3", "mAP50-95 against parameters"):
         assert word in page, word
+    assert page.count("Data: ?, data d.") == 2
 
 
 def test_the_repetition_of_a_detector_stands_among_the_detectors(capsys):
@@ -150,6 +151,16 @@ def test_the_table_names_every_data_set_of_its_runs_once(capsys):
     compare.tell(runs)
     assert "\npamap2, data d | chest, data d: accuracy on test subjects" in capsys.readouterr().out
     assert "Data: pamap2, data d." in document.page([Record(runs[0])], "t")
+
+
+def test_below_each_table_of_runs_stands_what_is_not_the_same_in_its_rows(capsys):
+    settings = ("cfg/train.batch", "32"), ("cfg/train.batch", "64")
+    har = [run("a", k, params=dict([own])) for k, own in enumerate(settings)]
+    boxes = [replace(detector(k).run, params={"cfg/detect.epochs": str(k)}) for k in (2, 3)]
+    compare.tell([*har, *boxes])
+    recordings, detection = capsys.readouterr().out.split(": detection\n")
+    assert "not the same in every row: train.batch 32 | 64" in recordings
+    assert "not the same in every row: detect.epochs 2 | 3" in detection
 
 
 @pytest.mark.parametrize(("origins", "origin"), [
