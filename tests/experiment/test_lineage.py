@@ -156,6 +156,16 @@ def test_a_teacher_of_other_settings_is_named_and_not_taken(trained, capsys):
         assert re.search(rf"signal:wrn16-1: run \w{{32}} has other settings: .*{told}", said)
 
 
+def test_a_teacher_that_was_only_repeated_later_is_itself_the_teacher(trained, monkeypatch):
+    made = trained.plan("student")
+    known = tracking.get(lineage.find(made, "signal:wrn16-1"))
+    newer = replace(known, id="f" * 32)
+    repetition = replace(newer, tags={**known.tags, "repeats": known.id})
+    for newest, expected in ((newer, newer.id), (repetition, known.id)):
+        monkeypatch.setattr(lineage.tracking, "find", lambda query, limit, newest=newest: [newest, known])
+        assert lineage.find(made, "signal:wrn16-1") == expected
+
+
 def test_early_stopped_weights_are_those_of_the_wanted_epoch(trained):
     """Which share of the epochs `train.early` is makes no difference to a teacher's last weights, and all to these."""
     changed = trained.plan("student", train__early=1.0)
