@@ -185,6 +185,25 @@ def test_threads_wait_awake_for_microseconds_unless_the_user_says_how(given, spi
     assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
+@pytest.mark.parametrize(("name", "value", "stays"), [
+    ("OMP_DYNAMIC", "true", False), ("OMP_DYNAMIC", "FALSE", True), ("OMP_THREAD_LIMIT", "1", False),
+])  # fmt: skip
+def test_openmp_gives_the_threads_that_it_is_asked_for(name, value, stays, monkeypatch, capsys):
+    """Products of oneDNN would wait for the others for ever."""
+    seen = []
+
+    def load(shelf, command):
+        seen.append(os.environ.get(name))
+        raise SpkdError("here", "a part", "none", "put one there")
+
+    monkeypatch.setattr(plugin, "load", load)
+    monkeypatch.setenv(name, value)
+    assert front.main(["inspect", "pamap2"]) == 2
+    gc.unfreeze()
+    assert seen == [value if stays else None]
+    assert (f"{name}={value} is left out" in capsys.readouterr().err) is not stays
+
+
 def test_words_that_a_command_does_not_take_are_refused(capsys):
     assert front.main(["windows"]) == 2
     assert "dataset" in capsys.readouterr().err

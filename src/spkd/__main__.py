@@ -22,6 +22,7 @@ from spkd.settings import Settings
 # Rounds that an OpenMP thread waits awake before it sleeps: some microseconds. Asleep at once, two threads train a
 # small student at half the speed; the library's own 300,000 cost a machine with other work many times what they gain.
 SPINS = "3000"
+FEWER_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
 
 
 def overview() -> str:
@@ -133,12 +134,25 @@ def run(command: str, words: list[str]) -> int:
     settings = config.check(Settings, tree, "", file)
     if line:
         print(line, flush=True)
+    _keep_all_threads()
     with _importing():
         module = plugin.load("cli", name)
     if "RESOLVES" in constants:  # it puts further keys between the file's and the command line's
         return int(module.main(plain, raw, given) or 0)
     arguments = (plain, settings, tree, own) if "OPTIONS" in constants else (plain, settings, tree)
     return int(module.main(*arguments) or 0)
+
+
+def _keep_all_threads() -> None:
+    """Leave out what lets OpenMP give fewer threads than it is asked for, and say so; it reads this when it is loaded.
+
+    oneDNN's products wait for the missing ones for ever, and sums would come in an order that no record knows.
+    """
+    for name in FEWER_THREADS:
+        value = os.environ.get(name, "")
+        if value and value.lower() != "false":
+            del os.environ[name]
+            print(f"spkd: {name}={value} is left out: run.threads says how many threads there are", file=sys.stderr)
 
 
 @contextlib.contextmanager
