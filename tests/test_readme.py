@@ -1,6 +1,8 @@
 """The READMEs promise only what is there, and the Korean one has the same commands."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,15 @@ def test_every_command_and_every_key_exists():
 
 def test_make_lets_dvc_say_why_data_cannot_be_prepared():
     assert not re.search(r"dvc repro.*(--quiet|-q)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+
+
+def test_git_ignores_data_and_results_that_are_links_to_another_disk(tmp_path):
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for name in ("data", "runs", "mlruns"):
+        (tmp_path / name).symlink_to(ROOT)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    status = ["git", "status", "--porcelain"]
+    assert subprocess.run(status, cwd=tmp_path, check=True, capture_output=True).stdout == b"?? .gitignore\n"
 
 
 @pytest.mark.parametrize("name", sorted(page.parent.name for page in (ROOT / "sample").glob("*/README.md")))
