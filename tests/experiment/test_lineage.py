@@ -173,13 +173,16 @@ def test_early_stopped_weights_are_those_of_the_wanted_epoch(trained):
     assert lineage.find(changed, "signal:wrn16-1@early") is None
 
 
-def test_an_annealed_student_starts_from_the_scratch_student_of_its_own_trial(trained):
+def test_an_annealed_student_starts_from_the_scratch_student_of_its_own_trial(trained, monkeypatch):
     of_trial = {"distill__teachers": [], "distill__init": "latest", "run__seed": 1, "train__epochs": 1}
     assert lineage.find_scratch(trained.plan("student", **of_trial)) is None
     run_id = trained.train("student", **of_trial)
     start = tracking.get(run_id).tags["init.run_id"]
     assert tracking.get(start).tags["trial"] == "1" and "init.run_id" not in tracking.get(start).tags
-    # The annealed student has no teachers either: the next one must not start from it.
+    # The annealed student has no teachers either: the next one must not start from it, though it may be newer.
+    newest_first = [tracking.get(run_id), tracking.get(start)]
+    assert {run.tags["kind"] for run in newest_first} == {"scratch"}
+    monkeypatch.setattr(lineage.tracking, "find", lambda query, limit: newest_first)
     assert lineage.find_scratch(trained.plan("student", **of_trial)) == start
 
 
