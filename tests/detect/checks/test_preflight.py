@@ -410,6 +410,11 @@ def test_class_counts_equal_to_the_json_pass(data_set: Path) -> None:
     assert check(data_set, train=write_json(data_set, crowd=True)).ok
 
 
+def test_the_json_of_another_split_is_told_as_such_and_not_by_its_counts(data_set: Path) -> None:
+    problem = only(check(data_set, train=write_json(data_set, split="val")), "train")
+    assert problem.rule == "other images" and "none of the split's images is in" in problem.what
+
+
 def test_a_validation_image_that_the_json_lacks_is_refused_before_the_metric_meets_it(data_set: Path) -> None:
     annotations = write_json(data_set, split="val")
     assert check(data_set, val=annotations).ok
