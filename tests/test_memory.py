@@ -91,7 +91,7 @@ def test_a_control_group_and_those_around_it_leave_what_they_do_not_use(tmp_path
 def test_a_gpu_without_memory_is_an_error_that_holds_on_to_nothing():
     said = "CUDA out of memory. Tried to allocate 1 GiB. GPU 0 has a total capacity of 4 GiB of which 1 MiB is free. "
     said += "Process 7 has 3 GiB memory in use"
-    message = f"here: expected what fits the memory of the GPU, got {said}; less$"
+    message = f"here: expected what fits the memory of its device, got {said}; less$"
     with pytest.raises(SpkdError, match=message) as at, memory.enough("here", "less"):
         raise torch.OutOfMemoryError(
             f"{said}. Of the allocated memory 1 GiB is allocated by PyTorch. See documentation"
@@ -106,3 +106,15 @@ def test_scratch_files_may_take_a_share_of_the_disk_of_a_folder_that_need_not_be
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=1000))
     assert memory.disk_bytes(tmp_path / "a" / "b") == memory.disk_bytes(tmp_path) == 800.0
     assert asked == [tmp_path, tmp_path]
+
+
+def test_a_processor_without_memory_for_more_is_a_message_and_another_failure_stays_what_it_is():
+    with (
+        pytest.raises(
+            SpkdError, match=r"networks.n: expected what fits .* got can't allocate memory: .* bytes; lower it"
+        ),
+        memory.enough("networks.n", "lower it"),
+    ):
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="another"), memory.enough("networks.n", "lower it"):
+        raise RuntimeError("another")

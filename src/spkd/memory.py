@@ -5,6 +5,7 @@ student on a CPU, which takes longer for it (benchmarks/kept_memory.py).
 """
 
 import ctypes
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,20 +45,23 @@ def free_bytes(device: torch.device) -> int:
 
 @contextmanager
 def enough(where: str, do: str) -> Iterator[None]:
-    """A GPU without memory for more is an SpkdError, which holds on to nothing that was there."""
+    """A device without memory for more is an SpkdError, which holds on to nothing that was there."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:  # torch.OutOfMemoryError is one, and a CPU has no other
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
         error.__traceback__ = None  # whose frames hold the step's tensors
-        raise SpkdError(where, "what fits the memory of the GPU", lacking(error), do) from None
+        raise SpkdError(where, "what fits the memory of its device", lacking(error), do) from None
 
 
 def lacking(error: Exception) -> str:
-    """What torch says of a GPU's memory: how much was asked for, how much is free, and which other processes have it.
+    """What torch says of a device's memory: how much was asked for, and of a GPU how much is free and who has the rest.
 
     Not what it says of its own stores and settings, which is the longer half.
     """
-    return str(error).split("\n")[0].partition(" Of the allocated memory")[0].rstrip(". ")
+    said = str(error).split("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
+    return re.split(r" Of the allocated memory| Error code", said)[0].rstrip(". ")
 
 
 def disk_bytes(folder: Path) -> float:

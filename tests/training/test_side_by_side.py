@@ -271,7 +271,7 @@ def test_a_run_that_a_gpu_has_no_memory_for_is_alone_in_that(make_tasks, setting
     ends = fit_many(runs, settings)
     assert isinstance(ends[1], SpkdError) and ends[1].__context__.__traceback__ is None  # which would hold tensors
     assert ends[1].__traceback__ is None
-    assert "run 1: expected what fits the memory of the GPU, got CUDA out of memory. Tried" in str(ends[1])
+    assert "run 1: expected what fits the memory of its device, got CUDA out of memory. Tried" in str(ends[1])
     wanted = expected(settings)
     for k in (0, 2, 3):
         ours, theirs = (checkpoint.load(folder / f"{k}") for folder in (tmp_path / "many", wanted))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from spkd import config, plugin
+from spkd import config, memory, plugin
 from spkd.errors import SpkdError
 from spkd.training import checkpoint
 
@@ -52,7 +52,9 @@ def build_of(
     arguments = dict(network_settings)
     module = plugin.load("models", arguments.pop("model"))
     settings = config.check(module.Settings, arguments, f"networks.{name}")
-    network: torch.nn.Module = module.build(settings, n_channels, n_classes, plugin.load("views", view).DIMS, generator)
+    dims = plugin.load("views", view).DIMS
+    with memory.enough(f"params.yaml: networks.{name}", "make it smaller, or choose another network"):
+        network: torch.nn.Module = module.build(settings, n_channels, n_classes, dims, generator)
     return network
 
 
