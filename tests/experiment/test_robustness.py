@@ -105,6 +105,15 @@ def test_a_network_without_any_channel_says_one_class(candidate):
     assert blind.accuracy in (np.bincount(labels) / len(labels)).tolist()
 
 
+def test_a_channel_that_stood_still_in_training_gets_no_noise(candidate, monkeypatch):
+    """Its standard deviation is 0; the 1 in its place only keeps the scaling from a division by 0."""
+    given = []
+    monkeypatch.setitem(disturb.KINDS, "noise", lambda windows, mean, std, *_: given.append(std) or windows)
+    own = replace(candidate.statistics, std=np.array([[1.0, 1.0]]), constant=["y"])
+    list(robustness.measure(replace(candidate, statistics=own), {"noise": []}, 1, 0))
+    assert given[0].tolist() == [[1.0, 0.0]] * len(candidate.rows)
+
+
 def test_the_cards_own_scaling_is_used(candidate):
     """A network read with other statistics gives another answer: the numbers come from the card, not from the data."""
     wrong = replace(candidate, statistics=replace(candidate.statistics, mean=candidate.statistics.mean + 3.0))

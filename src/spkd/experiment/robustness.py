@@ -244,6 +244,8 @@ def _tested(own: Candidate, kind: str, level: float, draw: int, seed: int) -> tu
     """(accuracy, macro-F1) of one run under one draw of one disturbance."""
     group = own.statistics.group(own.windows)[np.asarray(own.windows.subject)[own.rows]]
     mean, std = own.statistics.mean[group], own.statistics.std[group]
+    still = np.isin(own.windows.channels, own.statistics.constant) & (std == 1)  # for which 1 stands
+    std = np.where(still, 0, std)
     rng = seeding.numpy_stream(seed, "robustness", kind, level, draw)
     windows = disturb.KINDS[kind](own.windows.windows(own.rows), mean, std, level, rng)
     disturbed = disturb.as_set(windows, own.windows, own.rows)
