@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import shutil
@@ -691,3 +692,7 @@ def test_the_users_of_one_folder_may_write_to_its_store_where_their_umask_lets_t
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "mlflow.db", box.events_path)] == [0o664, 0o664]
+
+
+def test_what_the_store_says_of_a_locked_database_is_told_once_and_without_a_traceback():
+    assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.ERROR)  # which it raises as well

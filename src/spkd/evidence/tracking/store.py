@@ -48,6 +48,7 @@ NOT_IN_A_NAME = re.compile(r"[^\w\-.: /]", re.ASCII)
 
 for _noisy in ("alembic", "mlflow", "urllib3"):
     logging.getLogger(_noisy).setLevel(logging.ERROR)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # raises what it logs, with its traceback
 
 
 def uri() -> str:
