@@ -3,6 +3,7 @@
 Tensors without numbers stand for those on a GPU, so that it shows on any machine; gradients they cannot have there.
 """
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from spkd.training.step import Task, judged, train_step
 from spkd.training.taps import taps
 from spkd.training.teachers import LiveTeacher
 
-GPU = "cuda:7"  # what parts keep from call to call they keep by device: no test on a GPU must find these
+GPU = "cuda:0"
 TREE = config.resolve(config.read(Path(__file__).parents[2] / "params.yaml"), {"views.gaf.size": 12})
 TAPS = ["group1", "group3"]
 
@@ -56,6 +57,20 @@ def to_gpu(module, *device, **layout):
         for name, buffer in part.named_buffers(recurse=False):
             setattr(part, name, buffer.to(GPU))
     return module
+
+
+def forget():
+    """What parts keep from call to call: where there is a GPU, other tests must not find these tensors."""
+    for name in [name for name in sys.modules if name.startswith("spkd.")]:
+        for kept in vars(sys.modules[name]).values():
+            getattr(kept, "cache_clear", lambda: None)()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+    forget()
+    yield
+    forget()
 
 
 @pytest.fixture
