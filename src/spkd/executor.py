@@ -138,7 +138,7 @@ class Ray:
         self._ray, self._workers = ray, workers
         address = os.environ.get("RAY_ADDRESS")
         own: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-        passed = ("PYTHONPATH", "OMP_", "MLFLOW_", "CUBLAS_", "MKL_")
+        passed = ("PYTHONPATH", "ATEN_", "OMP_", "MLFLOW_", "CUBLAS_", "MKL_", "DNNL_", "ONEDNN_")
         variables = {key: value for key, value in os.environ.items() if key.startswith(passed)}
         ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": variables}, **own)
         if gpu_share and not ray.cluster_resources().get("GPU"):

@@ -59,13 +59,14 @@ def test_a_training_says_its_device_before_it_begins(door, blind, monkeypatch, t
     assert said and said[0].startswith("device: cpu (auto: torch ")
 
 
-def test_a_processor_has_the_name_that_the_system_gives_it(monkeypatch, tmp_path):
+def test_a_processor_has_the_name_that_the_system_gives_it_and_the_instructions_that_torch_uses(monkeypatch, tmp_path):
     told = tmp_path / "cpuinfo"
     told.write_text("processor\t: 0\nmodel name\t: Some CPU 9000\nprocessor\t: 1\nmodel name\t: Other\n")
     monkeypatch.setattr(machine, "Path", lambda name: told)
-    assert machine.chip(torch.device("cpu")) == "Some CPU 9000"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert machine.chip(torch.device("cpu")) == "Some CPU 9000 (AVX2)"
     told.unlink()
-    assert machine.processor() == (platform.processor() or platform.machine())
+    assert machine.processor() == f"{platform.processor() or platform.machine()} (AVX2)"
 
 
 def test_a_gpu_is_told_by_its_own_name(monkeypatch):

@@ -26,10 +26,12 @@ def chip(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """The processor's name, by Linux where it tells."""
+    """The processor's name, by Linux where it tells, and the vector instructions that torch uses on it.
+
+    A virtual machine may hide some of them, and ATEN_CPU_CAPABILITY does: others round otherwise.
+    """
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = named[0] if named else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

@@ -24,6 +24,9 @@ from spkd.evidence import lock_file, machine, working_tree
 if TYPE_CHECKING:
     from spkd.evidence.tracking.run import Run
 
+# What chooses between ways to compute, in the environment of the process.
+VARIABLES = ("ATEN_", "OMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_", "CUDA_", "CUBLAS_")
+
 
 def environment(flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]:
     """Machine, packages and build of the run. flags: what seeding.set_flags returned. repo: holds the lock file."""
@@ -44,9 +47,7 @@ def environment(flags: Mapping[str, Any], repo: Path = Path()) -> dict[str, Any]
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
         "packages": packages(),
         "flags": dict(flags),
-        "variables": {
-            k: v for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "MKL_", "CUDA_", "CUBLAS_"))
-        },
+        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
     }
 
 
