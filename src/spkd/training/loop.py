@@ -7,7 +7,7 @@ that was not. The loop knows no files but its checkpoint, and no tracking: it ca
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,14 +37,15 @@ def optimiser_of(learning: Iterable[torch.Tensor], settings: Train) -> torch.opt
     return torch.optim.SGD(learning, lr=lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
 
 
-def refuse_non_finite(task: Task, state: State, path: Path) -> None:
-    """Raise SpkdError where a loss of this epoch was not finite."""
-    sums = _read(state.sums)
+def sums_of(task: Task, state: State, path: Path) -> dict[str, float]:
+    """The sums of this epoch as numbers, by one wait for the device. Raises SpkdError where a loss was not finite."""
+    sums = dict(zip(state.sums, torch.stack(list(state.sums.values())).tolist(), strict=True)) if state.sums else {}
     step = int(sums.get("good_steps", state.step))
     if step < state.step:
         broken = ", ".join(n for n, v in sums.items() if not math.isfinite(v))
         where, do = f"{task.title}: epoch {state.epoch + 1}, step {step}", "lower train.lr or the weight of that term"
         raise SpkdError(where, "a finite loss", f"{broken} not finite", f"{do}; the last good weights are in {path}")
+    return sums
 
 
 def _refuse_broken(run: "Run", state: State, results: dict[str, dict[str, float]]) -> None:
@@ -53,11 +54,6 @@ def _refuse_broken(run: "Run", state: State, results: dict[str, dict[str, float]
         where = f"{run.task.title}: epoch {state.epoch + 1}, step {state.step - 1}"
         do = f"lower train.lr; the last good weights are in {run.path}"
         raise SpkdError(where, "weights with a finite loss", f"not finite on {' and '.join(broken)} windows", do)
-
-
-def _read(sums: dict[str, torch.Tensor]) -> dict[str, float]:
-    """The sums as numbers, by one wait for the device."""
-    return dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)) if sums else {}
 
 
 def batches_of(task: Task, settings: Train, seed: int, epoch: int) -> list[torch.Tensor]:
@@ -174,7 +170,7 @@ class Learner:
         Raises SpkdError, and writes none, where a loss is not finite, or the GPU's memory does not suffice.
         """
         with memory.enough(self.task.title, LOWER), self._in_order():
-            refuse_non_finite(self.task, self.state, self.run.path)
+            sums_of(self.task, self.state, self.run.path)
             self.state.seconds += time.monotonic() - self.since
             self._saved()
             self.saving = save(self.run.path, self.task, self.optimiser, self.state, self.run.key)
@@ -194,9 +190,9 @@ class Learner:
     def _end_epoch(self, progress: Progress) -> None:
         state, run = self.state, self.run
         self._saved()
-        refuse_non_finite(run.task, state, run.path)
+        sums = sums_of(run.task, state, run.path)
         state.seconds += time.monotonic() - self.since
-        epoch = self._finished()
+        epoch = self._finished(sums)
         progress.epoch(epoch.number, epoch.losses["total"], epoch.validation.get("accuracy"), epoch.windows_per_s)
         run.on_epoch(state)
         if state.epoch % self.settings.checkpoint_every == 0 or not self.open:
@@ -213,7 +209,7 @@ class Learner:
         if self.saving is not None:
             self.saving.wait()
 
-    def _finished(self) -> Epoch:
+    def _finished(self, sums: Mapping[str, float]) -> Epoch:
         """Evaluate the epoch, remember the weights if they are the best so far, and count the epoch as done."""
         task, state = self.task, self.state
         found = [
@@ -222,7 +218,7 @@ class Learner:
         ]
         test, validation = found.pop(), found.pop() if found else {}
         _refuse_broken(self.run, state, {"validation": validation, "test": test})
-        means = {name: value / self.n_windows for name, value in _read(state.sums).items() if name != "good_steps"}
+        means = {name: value / self.n_windows for name, value in sums.items() if name != "good_steps"}
         accuracy, rate = means.pop("correct"), self.n_windows / max(state.seconds, 1e-9)
         epoch = Epoch(state.epoch + 1, self.lr, means, accuracy, validation, test, state.seconds, rate)
         state.history.append(epoch)
