@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import spkd
 from spkd import __main__ as front
@@ -124,8 +125,14 @@ def test_a_gpu_that_others_fill_is_a_message_wherever_it_shows(told_to, capsys, 
 
     told_to(fill)
     assert front.main(["robustness"]) == 2
-    do = "look what else is on that GPU (nvidia-smi), or use another device"
+    do = "look what else takes it (a GPU's: nvidia-smi), or use another device"
     assert capsys.readouterr().err == f"spkd robustness: {said}; {do}\n"
+
+
+def test_a_processor_without_memory_is_a_message_wherever_it_shows(told_to, capsys):
+    told_to(lambda: torch.empty(2**60))
+    assert front.main(["robustness"]) == 2
+    assert capsys.readouterr().err.startswith("spkd robustness: can't allocate memory: you tried to allocate ")
 
 
 def test_another_error_of_torch_keeps_its_traceback(told_to):

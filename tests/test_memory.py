@@ -97,6 +97,8 @@ def test_a_gpu_without_memory_is_an_error_that_holds_on_to_nothing():
             f"{said}. Of the allocated memory 1 GiB is allocated by PyTorch. See documentation"
         )
     assert at.value.__context__.__traceback__ is None
+    with pytest.raises(SpkdError, match="got CUDA error: out of memory; less$"), memory.enough("here", "less"):
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
     with pytest.raises(KeyError), memory.enough("here", "less"):
         raise KeyError
 

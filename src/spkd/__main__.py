@@ -197,13 +197,14 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{place}: " if place else ""
         print(f"spkd {words[0]}: {where}{error.strerror or error}; check space and permissions there", file=sys.stderr)
         return 2
-    except RuntimeError as error:  # torch's of a full GPU, e.g. by others: a traceback would not say what to do
-        if "out of memory" not in str(error):
-            raise
+    except RuntimeError as error:  # torch's of a device full of others' work: a traceback would not say what to do
         from spkd import memory
 
-        do = "look what else is on that GPU (nvidia-smi), or use another device"
-        print(f"spkd {words[0]}: {memory.lacking(error)}; {do}", file=sys.stderr)
+        said = memory.lacking(error)
+        if not said:
+            raise
+        do = "look what else takes it (a GPU's: nvidia-smi), or use another device"
+        print(f"spkd {words[0]}: {said}; {do}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"spkd {words[0]}: stopped ({str(stop) or 'Ctrl-C'})", file=sys.stderr)

@@ -48,19 +48,23 @@ def enough(where: str, do: str) -> Iterator[None]:
     """A device without memory for more is an SpkdError, which holds on to nothing that was there."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one, and a CPU has no other
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    except RuntimeError as error:
+        said = lacking(error)
+        if not said:
             raise
         error.__traceback__ = None  # whose frames hold the step's tensors
-        raise SpkdError(where, "what fits the memory of its device", lacking(error), do) from None
+        raise SpkdError(where, "what fits the memory of its device", said, do) from None
 
 
-def lacking(error: Exception) -> str:
+def lacking(error: RuntimeError) -> str:
     """What torch says of a device's memory: how much was asked for, and of a GPU how much is free and who has the rest.
 
-    Not what it says of its own stores and settings, which is the longer half.
+    Not what it says of its own stores and settings, which is the longer half. "" where the error is another one.
     """
-    said = str(error).split("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
+    said = str(error).split("\n")[0]
+    if "out of memory" not in said and "DefaultCPUAllocator" not in said:
+        return ""
+    said = said.rpartition("DefaultCPUAllocator: ")[2]
     return re.split(r" Of the allocated memory| Error code", said)[0].rstrip(". ")
 
 
