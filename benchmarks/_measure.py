@@ -93,7 +93,7 @@ def keep(
     """Print every row and write results/benchmarks/<device>/<name>.json. device: what it ran on, if not the processor.
 
     A row has what, peer, ratio (as `ratio` gives it; with a unit it is the amount itself), target as text, and met; the
-    table of docs/performance.md leaves it out where shown is False. packages: all that decide a row, the peers' too.
+    tables of docs/ leave it out where shown is False. packages: all that decide a row, the peers' too.
     """
     versions = {"python": platform.python_version()} | {p: version(p) for p in packages}
     made = {"command": command(), **BEGAN, "machine": machine(), "versions": versions, "notes": notes}

@@ -128,7 +128,7 @@ def test_an_amount_has_its_unit_in_the_table_and_a_hidden_row_is_not_there(bench
     rows = [measure.amount("a run", [2.0, 3.0, 7.0], "s", 1, beyond="a peer's"), {**ROW, "shown": False}]
     rows[1]["ratio"] = measure.ratio([2.0], [1.0])
     measure.keep("another_name", rows, ())
-    shown = report.table()
+    shown = report.table(report.records())
     assert "| a run, beyond a peer's | <= 1 s beyond | 3.00 s (sd 2.65, n=3): NOT met | `one.py` |" in shown
     assert "times faster" not in shown
     assert f"- `one.py 8`, {measure.BEGAN['date'][:10]}" in shown
@@ -144,7 +144,7 @@ def test_each_device_has_a_column_and_what_was_not_measured_there_is_a_dash(benc
         monkeypatch.setattr(sys, "argv", [f"benchmarks/{script}"])
         found = measure.faster(what, "a peer", {"ours": [1.0], "theirs": [times]}, "ours", "theirs", 1)
         measure.keep(script.removesuffix(".py"), [found], (), device=device)
-    processors, gpus, places = report.table().split("\n\n")
+    processors, gpus, places = report.table(report.records()).split("\n\n")
     assert processors.splitlines() == [
         "| what | target | amd-epyc | intel-xeon | file |",
         "|---|---|---|---|---|",
@@ -167,10 +167,40 @@ def test_a_devices_folder_is_its_name_in_small_letters(benchmarks, device, folde
     assert benchmarks[0].slug(device) == folder
 
 
-def test_the_page_shows_what_the_files_hold(benchmarks):
+def test_the_pages_show_what_the_files_hold(benchmarks):
     _, report = benchmarks
-    page = report.PAGE.read_text(encoding="utf-8")
-    assert report.filled(page) == page, "docs/performance.md is older: run python benchmarks/_report.py"
+    for path, figures in report.pages().items():
+        page = path.read_text(encoding="utf-8")
+        assert report.filled(page, figures, path) == page, f"{path} is older: run python benchmarks/_report.py"
+
+
+def test_every_headline_is_measured_somewhere_and_none_is_of_two_targets(benchmarks):
+    _, report = benchmarks
+    titles = {title: of for (_, title), of in report.shown(report.records()).items()}
+    for what, beginnings in report.HEADLINES.items():
+        rows = [row for begin in beginnings for t, of in titles.items() if t.startswith(begin) for row in of.values()]
+        assert rows, what
+        assert len({row["target"] for row in rows}) == 1, what
+    assert len(report.short(report.records())) == 2 + len(report.HEADLINES)
+
+
+def test_a_headline_takes_the_first_title_that_a_device_has(benchmarks, monkeypatch):
+    _, report = benchmarks
+    monkeypatch.setattr(report, "HEADLINES", {"fast": ("both cores,", "one core,"), "unmeasured": ("nothing",)})
+
+    def made(script, *rows):
+        found = {"sd": 0.0, "min": 1.0, "max": 9.0, "n": 2}
+        rows = [
+            {"what": what, "peer": "", "ratio": {**found, "ratio": x}, "target": ">= 2x", "met": x >= 2}
+            for what, x in rows
+        ]
+        return {"command": f"python benchmarks/{script}", "rows": rows}
+
+    found = [
+        ("a", made("x.py", ("one core, a", 1.0), ("both cores, a", 3.0))),
+        ("b", made("y.py", ("one core, b", 2.5))),
+    ]
+    assert report.short(found)[2:] == ["| fast | >= 2x | 3.00: met | 2.50: met | `x.py`, `y.py` |"]
 
 
 @pytest.mark.parametrize("name", LIGHT)
