@@ -56,7 +56,7 @@ from spkd.evidence.provenance import state_sha256
 
 model = unwrap_model(trainer.model)
 weights = {{k: v for k, v in model.named_parameters()}}
-print(f"rank {{RANK}} {{type(model.criterion).__name__}} {{state_sha256(weights)}} {{flags}}", flush=True)
+print(f"\\nrank {{RANK}} {{type(model.criterion).__name__}} {{state_sha256(weights)}} {{flags}}", flush=True)
 dist.destroy_process_group()
 """
 
