@@ -322,9 +322,9 @@ def test_the_page_says_what_was_trained_how_long_and_whether_the_data_are_simula
         "a title", replace(job, data=Path("data/coco/data.yaml")), numbers, code
     )
     own = replace(job, data=Path("data.yaml"))
-    assert own.title("yolov8x") == "data yolov8n-tiny <- yolov8x sp object t0"
+    assert own.title("yolov8x") == "yolov8n-tiny <- yolov8x sp object data t0"
     fewer = replace(own, plan=replace(own.plan, levels=("P5", "P3")))
-    assert fewer.title("yolov8x") == "data yolov8n-tiny <- yolov8x sp object P5+P3 t0"
+    assert fewer.title("yolov8x") == "yolov8n-tiny <- yolov8x sp object P5+P3 data t0"
 
 
 @pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])
@@ -711,11 +711,11 @@ def test_a_killed_command_continues_the_same_mlflow_run(
     assert delivery["refused"] == []
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         runs = dict(store.execute("select name, status from runs").fetchall())
-        (own,) = store.execute("select run_uuid from runs where name like 'set %'").fetchall()
+        (own,) = store.execute("select run_uuid from runs where name like '% set t0'").fetchall()
     store.close()
     assert own == (delivery["run_id"],)
     assert runs == {
-        "set yolov8n-tiny <- yolov8n-tiny sp object P3 t0": "FINISHED",
+        "yolov8n-tiny <- yolov8n-tiny sp object P3 set t0": "FINISHED",
         "teacher.pt": "FINISHED",
     }  # kept once, too
 
@@ -733,7 +733,7 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
         runs = dict(store.execute("select name, run_uuid from runs where status = 'FINISHED'").fetchall())
         tags = store.execute("select run_uuid, key, value from tags").fetchall()
     store.close()
-    student, teacher = runs["set yolov8n-tiny <- yolov8n-tiny builtin t0"], runs["set yolov8n-tiny t0"]
+    student, teacher = runs["yolov8n-tiny <- yolov8n-tiny builtin set t0"], runs["yolov8n-tiny set t0"]
     assert (teacher, "mlflow.parentRunId", student) in tags
     assert (student, "teacher.detector.run_id", teacher) in tags
     hashes = {(run, key): value for run, key, value in tags if "sha256" in key}
@@ -745,7 +745,7 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
     warm = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
     assert warm.returncode == 0, warm.stderr[-2000:]
     assert "its teacher is trained first" not in warm.stdout
-    assert "set yolov8n-tiny (from yolov8n-tiny.pt) <- yolov8n-tiny builtin t0 (run" in warm.stdout
+    assert "yolov8n-tiny (from yolov8n-tiny.pt) <- yolov8n-tiny builtin set t0 (run" in warm.stdout
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         (run,) = store.execute("select run_uuid from runs where name like '%(from yolov8n-tiny.pt)%'").fetchall()
         tags = dict(store.execute("select key, value from tags where run_uuid = ?", run).fetchall())
@@ -759,7 +759,7 @@ def test_a_warm_start_is_in_the_name_and_its_tensors_and_the_run_that_holds_them
 ) -> None:
     scratch, warm = make_job(), make_job(model=str(tiny_teacher))
     assert (scratch.title("x"), warm.title("x")) == (
-        "set yolov8n-tiny <- x sp object t0", "set teacher (from teacher.pt) <- x sp object t0",
+        "yolov8n-tiny <- x sp object set t0", "teacher (from teacher.pt) <- x sp object set t0",
     )  # fmt: skip
     runs = [SimpleNamespace(id="r2", repeats=True), SimpleNamespace(id="r1", repeats=False)]
     asked: list[str] = []

@@ -81,7 +81,7 @@ def test_a_baseline_trains_on_its_own_terms(trained, teachers, name, tmp_path):
     frozen = "head." if name == "simkd" else "none"
     moved = {n for n, p in task.network.named_parameters() if not torch.equal(before[n], after[n])}
     assert moved == {n for n, _ in task.network.named_parameters() if not n.startswith(frozen)}
-    assert plan.name(made) == f"chest s1 wrn16-1 <- {NAMES[name]} 32@32Hz t0"
+    assert plan.name(made) == f"wrn16-1 <- {NAMES[name]} chest s1 32@32Hz t0"
 
 
 def test_the_trainable_parts_of_a_loss_come_from_the_runs_seed_and_are_not_exported(trained, teachers):

@@ -185,7 +185,9 @@ def test_without_runs_named_the_newest_of_each_kind_on_the_fold_are_shown(traine
     monkeypatch.chdir(trained.folder)
     assert compare.main([], *trained.settings(), {}) == 0
     out = capsys.readouterr().out
-    assert " scratch 32@32Hz t0" in out and " teacher 32@32Hz t0" in out and "<- signal:wrn16-1" in out
+    assert (
+        " scratch chest s1 32@32Hz t0" in out and " teacher chest s1 32@32Hz t0" in out and "<- signal:wrn16-1" in out
+    )
     assert compare.main([], *trained.settings(fold=3), {}) == 1
     out = capsys.readouterr().out
     assert f"fold 3, in {tracking.told()}" in out and "set MLFLOW_TRACKING_URI" in out

@@ -38,7 +38,7 @@ def test_a_missing_teacher_is_trained_first_as_a_nested_run(trained, student):
 
 
 def test_the_run_says_what_it_is(student):
-    assert student.name == "chest s1 wrn16-1 <- signal:wrn16-1 kd sp 32@32Hz t0"
+    assert student.name == "wrn16-1 <- signal:wrn16-1 kd sp chest s1 32@32Hz t0"
     assert student.status == "FINISHED"
     assert "validation" in student.tags["headline"]
     assert "Simulated data" in student.tags["mlflow.note.content"]

@@ -137,7 +137,7 @@ def test_a_run_repeated_from_its_bundle_in_a_worktree_is_identical(repo, packed)
     assert json.loads(tracking.artifact(run.id, "side_by_side.json").read_text())["data"]
     repeated = tracking.find(f"tags.`mlflow.parentRunId` = '{run.id}'", limit=1)[0]
     assert (repeated.tags["kind"], repeated.status) == ("repetition", "FINISHED")
-    assert repeated.name.startswith("repeat of chest") and repeated.tags["repeats"] == repo.student
+    assert repeated.name.startswith("repeat of wrn16-1") and repeated.tags["repeats"] == repo.student
     assert repeated.tags["weights.sha256"] == tracking.get(repo.student).tags["weights.sha256"]
     assert len(git(repo.folder, "worktree", "list").splitlines()) == 1
     assert git(repo.folder, "status", "--porcelain") == ""

@@ -44,8 +44,8 @@ def test_a_table_has_its_rows_times_folds_times_trials_and_one_teacher_a_fold():
     assert [len(of(found, row)) for row in ("scratch", "KD")] == [4, 4]
     teachers = [c for c in found if c.role == "teacher"]
     assert [(t.fold, t.trial, t.rows) for t in teachers] == [(0, 5, {}), (1, 5, {})]
-    assert teachers[1].name == "chest f1 gaf:wrn16-1 teacher t5"
-    assert of(found, "KD")[-1].name == "chest f1 signal:wrn16-1 <- gaf:wrn16-1 kd t6"
+    assert teachers[1].name == "gaf:wrn16-1 teacher chest f1 t5"
+    assert of(found, "KD")[-1].name == "signal:wrn16-1 <- gaf:wrn16-1 kd chest f1 t6"
     assert len(found) == 10
 
 

@@ -47,9 +47,9 @@ def test_a_bar_of_80_columns_shows_the_time_left_and_how_good_the_network_is(now
     drawn = io.StringIO()
     monkeypatch.setattr(now.log, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(meter, "tqdm", lambda **shown: tqdm(**shown, file=drawn, ncols=80, mininterval=0))
-    with progress.Progress("pamap2 s101 wrn16-1 <- gaf:wrn16-3 kd sp t0", 10, 48, 0) as shown:
+    with progress.Progress("wrn16-1 <- gaf:wrn16-3 kd sp pamap2 s101 t0", 10, 48, 0) as shown:
         now.s += 10
         shown.step(48)
         shown.epoch(1, 0.25, 0.5, 480.0)
     line = drawn.getvalue().split("\r")[-1].strip()
-    assert line == "pamap2 s101 wrn16-1 <- gaf:wrn16-3 kd sp t0:  10%, 2 min left, val accuracy 0.50"
+    assert line == "wrn16-1 <- gaf:wrn16-3 kd sp pamap2 s101 t0:  10%, 2 min left, val accuracy 0.50"

@@ -67,7 +67,7 @@ class Job:
         sp = f" <- {teacher} sp {self.plan.mode}{levels}"
         how = {"none": "", "builtin": f" <- {teacher} builtin", "sp": sp}[self.plan.method]
         begins = f" (from {Path(self.model).name})" if self.is_warm else ""
-        return f"{self.data_name} {Path(self.model).stem}{begins}{how} t{self.seed}"
+        return f"{Path(self.model).stem}{begins}{how} {self.data_name} t{self.seed}"
 
     @property
     def is_warm(self) -> bool:

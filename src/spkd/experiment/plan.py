@@ -153,8 +153,9 @@ def generator(plan: Plan) -> torch.Generator:
 
 
 def name(plan: Plan) -> str:
-    """A readable run name: data set, test subject, network on its view, teachers, losses, window and rate, trial.
+    """A readable run name: network on its view, teachers, losses, data set, test subject, window and rate, trial.
 
+    Lists cut names short: what tells a teacher, a scratch student and its distilled ones apart comes first.
     A headline that is chosen on the test subjects is named last, so that it is labelled wherever its run is shown.
     """
     settings = plan.settings
@@ -164,7 +165,7 @@ def name(plan: Plan) -> str:
     how = "teacher" if plan.role == "teacher" else learning(settings.distill)
     window = f"{plan.windows.length}@{plan.windows.rate_hz:.3g}Hz"
     chosen_on_test = ["best-TEST"] if settings.train.headline == "paper" else []
-    return " ".join([settings.dataset, held_out, seen, how, window, f"t{settings.run.seed}", *chosen_on_test])
+    return " ".join([seen, how, settings.dataset, held_out, window, f"t{settings.run.seed}", *chosen_on_test])
 
 
 def learning(distill: Distill) -> str:

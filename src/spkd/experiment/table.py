@@ -192,4 +192,4 @@ def digest(value: Any) -> str:
 def _name(role: Role, settings: Settings) -> str:
     model = settings.teacher if role == "teacher" else settings.student
     kind = "teacher" if role == "teacher" else plan.learning(settings.distill)
-    return f"{settings.dataset} f{settings.fold} {model.view}:{model.network} {kind} t{settings.run.seed}"
+    return f"{model.view}:{model.network} {kind} {settings.dataset} f{settings.fold} t{settings.run.seed}"
