@@ -7,6 +7,7 @@ writer fails. Folders that a killed process left behind are removed by the next 
 import ctypes
 import errno
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -23,13 +24,23 @@ FAILED_WRITES = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # No
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """A write in the block that fails for want of space says which file it was for; the system names what it opens."""
+    """A write in the block that fails for want of space is an OSError that says which file it was for.
+
+    The system names what it opens. safetensors and torch raise errors of their own: the one tells the system's number,
+    the other the file that it is written in.
+    """
     try:
         yield
     except OSError as error:
         if type(error) is OSError and error.errno in FAILED_WRITES and error.filename is None:
             error.filename = str(path)
         raise
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None and "inline_container" not in str(error):
+            raise
+        code = int(number[1]) if number else errno.ENOSPC
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
 @contextmanager

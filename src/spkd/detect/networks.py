@@ -3,12 +3,7 @@
 Trained weights that ultralytics publishes (yolov8x.pt) may be named like a file: it downloads them into this folder.
 """
 
-import errno
 import json
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,30 +64,13 @@ def load(weights: Path | str) -> nn.Module:
     return model
 
 
-@contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """Where to write a file that appears at `path` as a whole: a full disk is an OSError that names it, as elsewhere.
-
-    torch and safetensors raise errors of their own there.
-    """
-    try:
-        with atomic.file(path) as new:
-            yield new
-    except (RuntimeError, SafetensorError) as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))  # of safetensors; torch names the file it is written in
-        if number is None and "inline_container" not in str(error):
-            raise
-        code = int(number[1]) if number else errno.ENOSPC
-        raise OSError(code, os.strerror(code), str(path)) from error
-
-
 def keep(network: nn.Module, out: Path, **said: str) -> str:
     """Write the network's tensors to a safetensors file that `restored` reads, which also holds what is said of it.
 
     Returns the hash of the tensors.
     """
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    with written(out) as new:
+    with atomic.file(out) as new:
         save_file(state, new, {**said, **described(network)})
     return state_sha256(state)
 
@@ -144,7 +122,7 @@ def restored(tensors: Path, out: Path) -> Path:
         model = DetectionModel(network, ch=network.get("channels", 3), nc=network.get("nc"), verbose=False)
     _fill(model, tensors, str(network.get("yaml_file", "its network")))
     model.names = names
-    with written(out) as new:
+    with atomic.file(out) as new:
         torch.save({"epoch": -1, "model": model, "ema": None, "train_args": {}}, new)
     return out
 

@@ -79,7 +79,7 @@ class SpkdTrainer(DetectionTrainer):
             content = continued.checkpoint(path)
             if content["train_args"].pop(GUARD, None):  # workers of multi-GPU training get the clean copy
                 clean = path.with_name("resume.pt")
-                with networks.written(clean) as new:
+                with atomic.file(clean) as new:
                     torch.save(content, new)
                 self.args.resume = str(clean)
         super().check_resume(overrides)

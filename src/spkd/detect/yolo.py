@@ -158,7 +158,7 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
     names = [n for n in ("best", "last") if (job.train_folder / "weights" / f"{n}.pt").is_file()]
     with hermetic.hushed():
         for name in names:
-            with networks.written(finished / f"{name}.pt") as new:
+            with atomic.file(finished / f"{name}.pt") as new:
                 strip_optimizer(job.train_folder / "weights" / f"{name}.pt", s=new)
     best = finished / f"{names[0]}.pt"
     result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, evaluate.BATCH, job.device,

@@ -1,8 +1,6 @@
 """Tensors and a JSON state in one file that is either the old one or the new one, never half of each. No pickle."""
 
 import json
-import os
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -38,9 +36,6 @@ class Saving:
         try:
             with atomic.file(path) as new:
                 save_file(arrays, new, metadata={"state": state})
-        except SafetensorError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))
-            self._error = OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else error
         except BaseException as error:  # whatever it is: whoever waits is told
             self._error = error
 
