@@ -59,10 +59,7 @@ def test_the_temperature_ends_at_ten(made):
 
 
 def test_every_part_learns_but_the_bias_which_no_softmax_sees(made):
-    student, teacher = draw(0, 4, 6, 5).requires_grad_(), draw(1, 4, 3, 2, 2).requires_grad_()
-    dcd(student, teacher, made, 8, 0.5).backward()
-    assert teacher.grad is None
-    assert student.grad.abs().sum() > 0
+    dcd(draw(0, 4, 6, 5), draw(1, 4, 3, 2, 2), made, 8, 0.5).backward()
     moved = {name for name, p in made.named_parameters() if p.grad.abs().max() > 1e-6}
     assert moved == {"student.weight", "student.bias", "teacher.weight", "teacher.bias", "log_scale"}
 

@@ -5,8 +5,8 @@ import torch
 from spkd.losses.dist import dist, pearson
 
 
-def pair(b: int = 6, n_classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    drawn = torch.randn(2, b, n_classes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    drawn = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return drawn[0], drawn[1]
 
 
@@ -42,20 +42,6 @@ def test_a_student_without_an_opinion_gives_a_finite_gradient():
     assert torch.isfinite(student.grad).all()
 
 
-def test_no_gradient_reaches_the_teacher():
-    student, teacher = (x.requires_grad_() for x in pair())
-    dist(student, teacher, 4.0, 1.0, 1.0).backward()
-    assert teacher.grad is None
-    assert student.grad.abs().sum() > 0
-
-
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         dist(torch.zeros(2, 3), torch.zeros(2, 4), 1.0, 1.0, 1.0)
-
-
-def test_half_precision_logits_are_compared_in_single_precision():
-    student, teacher = (logits.half() for logits in pair())
-    value = dist(student, teacher, 4.0, 1.0, 1.0)
-    assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(dist(student.double(), teacher.double(), 4.0, 1.0, 1.0).item(), rel=1e-4)

@@ -7,9 +7,9 @@ import torch
 from spkd.losses.kd import each, kd
 
 
-def pair(b: int = 6, n_classes: int = 5, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(n_classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, b, n_classes, generator=generator, dtype=dtype) * 3
+    student, teacher = torch.randn(2, 6, n_classes, generator=generator, dtype=torch.float64) * 3
     return student, teacher
 
 
@@ -51,25 +51,9 @@ def test_the_direction_is_teacher_against_student():
     assert kd(student, teacher, 1.0).item() != pytest.approx(kd(teacher, student, 1.0).item(), rel=1e-3)
 
 
-def test_no_gradient_reaches_the_teacher():
-    student, teacher = pair()
-    student.requires_grad_()
-    teacher.requires_grad_()
-    kd(student, teacher, 4.0).backward()
-    assert teacher.grad is None
-    assert student.grad.abs().sum() > 0
-
-
 def test_gradient_is_the_numeric_one():
     student, teacher = pair()
     assert torch.autograd.gradcheck(lambda s: kd(s, teacher, 4.0), student.requires_grad_())
-
-
-def test_half_precision_logits_are_compared_in_single_precision():
-    student, teacher = pair(dtype=torch.float32)
-    value = kd(student.half(), teacher.half(), 4.0)
-    assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(kd(student, teacher, 4.0).item(), rel=1e-2)
 
 
 def test_a_class_that_the_teacher_excludes_gives_no_nan():

@@ -28,20 +28,6 @@ def test_a_signal_learns_the_flattened_image():
     assert simkd(student, teacher).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-def test_no_gradient_reaches_the_teacher():
-    student, teacher = draw(0, 3, 5, 4).requires_grad_(), draw(1, 3, 5, 4).requires_grad_()
-    simkd(student, teacher).backward()
-    assert teacher.grad is None
-    assert student.grad.abs().sum() > 0
-
-
 def test_other_channels_than_the_teachers_are_refused():
     with pytest.raises(ValueError, match="teacher's channels, got 4 and 5"):
         simkd(draw(0, 3, 4, 4), draw(1, 3, 5, 4))
-
-
-def test_half_precision_features_beyond_the_square_root_of_65504_are_compared_in_single_precision():
-    student, teacher = (300 * draw(k, 3, 5, 8).half() for k in (0, 1))
-    value = simkd(student, teacher)
-    assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(simkd(student.double(), teacher.double()).item(), rel=1e-5)

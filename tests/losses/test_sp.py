@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spkd import matmul
-from spkd.losses.sp import Products, mixed, normalise, similarity, sp, summed
+from spkd.losses.sp import Products, normalise, similarity, sp, summed
 
 B = 8
 ALPHAS = [0.5, 0.3, 0.1]
@@ -118,7 +118,7 @@ def test_autocast_changes_neither_value_nor_gradient(one_dnn, monkeypatch):
 def test_no_gradient_reaches_a_teacher():
     student, teacher = features(0, B, 6).requires_grad_(), features(1, B, 6).requires_grad_()
     for mixing in ("normalise_first", "paper"):
-        mixed(student, [teacher, Products(similarity(teacher))], [0.5, 0.5], mixing).backward()
+        summed([student], [[teacher, Products(similarity(teacher))]], [0.5, 0.5], mixing).backward()
     assert teacher.grad is None
     assert student.grad.abs().sum() > 0
 
@@ -190,12 +190,6 @@ def test_an_all_zero_input_gives_a_zero_row_and_the_large_but_finite_gradient_of
     assert torch.isfinite(found).all()
 
 
-@pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
-def test_one_teacher_of_weight_one_is_plain_sp(mixing):
-    student, teacher = features(0, B, 6), features(1, B, 9)
-    assert torch.equal(mixed(student, [teacher], [1.0], mixing), sp(student, teacher))
-
-
 def test_both_mixings_are_those_of_a_numpy_twin():
     student, small, large = features(0, B, 6), features(1, B, 9), 10 * features(2, B, 4)
     s = twin_map(student.numpy())
@@ -204,14 +198,14 @@ def test_both_mixings_are_those_of_a_numpy_twin():
     raw /= np.linalg.norm(raw, axis=1, keepdims=True)
     for mixing, target in (("normalise_first", normalised), ("paper", raw)):
         expected = ((target - s) ** 2).sum() / B**2
-        assert mixed(student, [small, large], [0.3, 0.7], mixing).item() == pytest.approx(expected, rel=1e-12)
+        assert summed([student], [[small, large]], [0.3, 0.7], mixing).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("mixing", ["normalise_first", "paper"])
 def test_a_teachers_products_serve_as_well_as_its_features(mixing):
     student, teachers = features(0, B, 6).requires_grad_(), [features(1, B, 9), features(2, B, 3, 4)]
     known = [Products(similarity(teachers[0])), teachers[1]]
-    values = [mixed(student, which, [0.3, 0.7], mixing) for which in (teachers, known)]
+    values = [summed([student], [which], [0.3, 0.7], mixing) for which in (teachers, known)]
     assert torch.equal(*values)
     assert torch.equal(*(torch.autograd.grad(value, student)[0] for value in values))
     with pytest.raises(ValueError, match="same b"):
@@ -223,7 +217,7 @@ def test_the_sum_over_layers_is_that_of_each_layer_by_itself(mixing):
     students = [features(k, B, 3 + k, 5).requires_grad_() for k in range(3)]
     teachers = [[features(10 + k, B, 4 + k), Products(similarity(features(20 + k, B, 9)))] for k in range(3)]
     together = summed(students, teachers, [0.3, 0.7], mixing)
-    apart = sum(mixed(s, known, [0.3, 0.7], mixing) for s, known in zip(students, teachers, strict=True))
+    apart = sum(summed([s], [known], [0.3, 0.7], mixing) for s, known in zip(students, teachers, strict=True))
     torch.testing.assert_close(together, apart, rtol=1e-13, atol=0)
     for one, other in zip(*(torch.autograd.grad(value, students) for value in (together, apart)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
@@ -238,7 +232,7 @@ def test_the_sum_over_layers_is_that_of_each_layer_by_itself(mixing):
 def test_only_the_paper_mixing_lets_the_larger_teacher_win():
     student, small, large = features(0, B, 6), features(1, B, 9), features(2, B, 9)
     for mixing, same in (("normalise_first", True), ("paper", False)):
-        values = [mixed(student, [small, k * large], [0.5, 0.5], mixing).item() for k in (1, 1000)]
+        values = [summed([student], [[small, k * large]], [0.5, 0.5], mixing).item() for k in (1, 1000)]
         assert (values[0] == pytest.approx(values[1], rel=1e-9)) is same
     assert values[1] == pytest.approx(sp(student, large).item(), rel=1e-4)
 
@@ -257,9 +251,9 @@ def test_an_empty_batch_is_refused():
 @pytest.mark.parametrize(("teachers", "alphas"), [(1, [0.5, 0.5]), (2, [1.0]), (0, [])])
 def test_alphas_must_match_the_teachers(teachers, alphas):
     with pytest.raises(ValueError, match="one alpha per teacher"):
-        mixed(features(0, B, 6), [features(1, B, 6)] * teachers, alphas)
+        summed([features(0, B, 6)], [[features(1, B, 6)] * teachers], alphas)
 
 
 def test_an_unknown_mixing_is_refused():
     with pytest.raises(ValueError, match="normalise_first or paper"):
-        mixed(features(0, B, 6), [features(1, B, 6)], [1.0], "raw")
+        summed([features(0, B, 6)], [[features(1, B, 6)]], [1.0], "raw")

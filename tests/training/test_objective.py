@@ -9,7 +9,7 @@ from spkd.config import Section
 from spkd.errors import SpkdError
 from spkd.losses.cross_entropy import cross_entropy
 from spkd.losses.kd import kd
-from spkd.losses.sp import mixed, sp
+from spkd.losses.sp import sp, summed
 from spkd.training.objective import Objective
 
 LOSSES = config.read(Path(__file__).parents[2] / "params.yaml")["losses"]
@@ -54,7 +54,7 @@ def test_total_of_two_teachers_weighs_them_by_alpha(student, labels):
     objective = Objective(0.99, [0.3, 0.7], {"sp": 5.0}, LOSSES)
     total, parts = objective(logits, features, [a, b], labels)
     soft = 0.3 * kd(logits, a[1], 4.0) + 0.7 * kd(logits, b[1], 4.0)
-    maps = sum(mixed(features[t], [a[2][t], b[2][t]], [0.3, 0.7]) for t in TAPS)
+    maps = sum(summed([features[t]], [[a[2][t], b[2][t]]], [0.3, 0.7]) for t in TAPS)
     torch.testing.assert_close(total, 0.01 * cross_entropy(logits, labels) + 0.99 * soft + 5 * maps)
     assert set(parts) == {"cross_entropy", "kd/a", "kd/b", "sp"}
 
@@ -71,7 +71,7 @@ def test_settings_of_the_losses_are_used(student, labels):
     a, b = teacher("a", 10), teacher("b", 20)
     _, parts = Objective(0.5, [0.5, 0.5], {"sp": 1.0}, losses)(*student, [a, b], labels)
     torch.testing.assert_close(parts["kd/a"], kd(student[0], a[1], 2.0, "paper").detach())
-    expected = sum(mixed(student[1][t], [a[2][t], b[2][t]], [0.5, 0.5], "paper") for t in TAPS)
+    expected = sum(summed([student[1][t]], [[a[2][t], b[2][t]]], [0.5, 0.5], "paper") for t in TAPS)
     torch.testing.assert_close(parts["sp"], expected.detach())
 
 
@@ -259,7 +259,7 @@ def test_the_default_total_is_bit_for_bit_that_of_the_formula_without_base_and_w
     teachers = [teacher("a", 10), teacher("b", 20)]
     teachers = [(n, z.float(), {tap: f.float() for tap, f in known.items()}) for n, z, known in teachers]
     softened = [kd(logits, z, 4.0) for _, z, _ in teachers]
-    maps = torch.stack([mixed(features[t], [k[2][t] for k in teachers], [0.3, 0.7]) for t in TAPS]).sum()
+    maps = torch.stack([summed([features[t]], [[k[2][t] for k in teachers]], [0.3, 0.7]) for t in TAPS]).sum()
     written_out = (1 - 0.99) * cross_entropy(logits, labels)
     written_out = written_out + 0.99 * torch.stack([0.3 * softened[0], 0.7 * softened[1]]).sum() + 200.0 * maps
     for extra in ({}, {"base": 1.0, "weighting": "fixed", "weightings": WEIGHTINGS, "taps": list(TAPS)}):
@@ -277,7 +277,7 @@ def test_a_weighting_weighs_each_windows_kd(name, student, labels):
     soft = sum(
         weights[k, i] * kd(student[0][i : i + 1], t[1][i : i + 1], 4.0) for i in range(B) for k, t in enumerate((a, b))
     )
-    maps = sum(mixed(student[1][t], [a[2][t], b[2][t]], [0.2, 0.8]) for t in TAPS)
+    maps = sum(summed([student[1][t]], [[a[2][t], b[2][t]]], [0.2, 0.8]) for t in TAPS)
     torch.testing.assert_close(total, 0.1 * cross_entropy(student[0], labels) + 0.9 * soft / B + 2 * maps)
     assert set(parts) == {"cross_entropy", "kd/a", "kd/b", "weight/a", "weight/b", "sp"}
     torch.testing.assert_close(parts["kd/a"], kd(student[0], a[1], 4.0).detach())

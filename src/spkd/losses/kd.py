@@ -34,20 +34,6 @@ def each(student_logits: Tensor, teacher_logits: Tensor, temperature: float, red
 
     For weights that differ from input to input, and for several teachers at once: they share the student's softmax.
     """
-    log_student, log_teacher = _softened(student_logits, teacher_logits, temperature, reduction)
-    summed = _divergence(log_student, log_teacher).sum(dim=-1)
-    return summed * (temperature**2 / (student_logits.shape[1] if reduction == "paper" else 1))
-
-
-def _divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
-    """(..., b, n_classes) what each class adds to KL(teacher || student)."""
-    return log_teacher.exp() * (log_teacher - log_student)
-
-
-def _softened(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float, reduction: str
-) -> tuple[Tensor, Tensor]:
-    """log softmax(student / T), log softmax(teacher / T), both (..., b, n_classes), the latter without a gradient."""
     if student_logits.shape != teacher_logits.shape[-2:]:
         shapes = f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
         raise ValueError(f"kd: student and teacher logits must have one shape, got {shapes}")
@@ -56,4 +42,5 @@ def _softened(
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
     log_student = functional.log_softmax(student_logits.to(dtype) / temperature, dim=-1)
     log_teacher = functional.log_softmax(teacher_logits.detach().to(dtype) / temperature, dim=-1)
-    return log_student, log_teacher
+    summed = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)  # KL(teacher || student)
+    return summed * (temperature**2 / (student_logits.shape[1] if reduction == "paper" else 1))

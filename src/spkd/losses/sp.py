@@ -45,14 +45,7 @@ def sp(student: Tensor, teacher: Tensor | Products) -> Tensor:
     Returns ||G_t - G_s||_F^2 / b^2, at most 4 / b: keep b fixed, log it.
     Raises ValueError if b differs. Source: Tung & Mori, ICCV 2019.
     """
-    return mixed(student, [teacher], [1.0])
-
-
-def mixed(
-    student: Tensor, teachers: Sequence[Tensor | Products], alphas: Sequence[float], mixing: str = "normalise_first"
-) -> Tensor:
-    """sp of the student against one map mixed from several teachers (scalar): `summed` over a single layer."""
-    return summed([student], [teachers], alphas, mixing)
+    return summed([student], [[teacher]], [1.0])
 
 
 def summed(
