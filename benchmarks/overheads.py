@@ -60,7 +60,7 @@ class Project:
         windowset.build({**content, "subject": np.arange(n) * SUBJECTS // n}, manifest).save(
             folder / "data/windows" / name
         )
-        places = plan.Places(folder / "data", folder / "runs", folder)
+        places = plan.Places(folder / "runs", folder)
         self.made = plan.make("student", settings, raw, places)
         self.windows = plan.on_device(self.made, self.made.scaling)
         self.rows = {n: self.windows.rows(getattr(self.made.split, n)) for n in ("train", "validation", "test")}

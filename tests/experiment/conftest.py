@@ -26,7 +26,7 @@ def project(folder, waves, **changes):
     manifest = {**waves.manifest, "dataset": "chest", "settings": windows, **changes}
     content = {name: getattr(waves, name) for name in ("signal", "starts", "label", "subject")}
     windowset.build(content, manifest).save(folder / "data" / "windows" / "chest")
-    places = plan.Places(folder / "data", folder / "runs", folder)
+    places = plan.Places(folder / "runs", folder)
 
     def settings(**overrides):
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}

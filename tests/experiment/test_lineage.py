@@ -234,7 +234,7 @@ def test_a_view_prepared_by_other_code_is_refused_with_its_stage(trained, tmp_pa
         "deps": [{"path": "params.yaml", "md5": "0" * 32}], "outs": [{"path": "data/views/chest/gaf", "md5": "1"}]
     }}  # fmt: skip
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
-    elsewhere = replace(made, places=plan.Places(tmp_path / "data", tmp_path / "runs", tmp_path))
+    elsewhere = replace(made, places=plan.Places(tmp_path / "runs", tmp_path))
     lineage.check_view(elsewhere, "signal")
     with pytest.raises(SpkdError, match="params.yaml changed since; run `dvc repro views@chest-gaf`"):
         lineage.check_view(elsewhere, "gaf")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spkd.evidence.comparison import reading
-from spkd.experiment import outcome, plan, run_report
+from spkd.experiment import outcome, run_report
 from spkd.training import step
 from spkd.training.state import Epoch
 
@@ -52,7 +52,7 @@ def test_rows_of_the_confusion_matrix_are_the_truth_in_the_run_and_in_the_compar
     new_project, waves, tmp_path, monkeypatch
 ):
     made, run = new_project(tmp_path, waves).plan("teacher"), Kept()
-    truth = plan.truth(made, made.split.test)[0]
+    truth = made.windows.label[made.split.test]
     predicted = np.where(np.arange(len(truth)) % 2, truth, 0)  # class 0 is guessed too often
     monkeypatch.setattr(step, "predict", lambda *words: (predicted, 0.0))
     run_report.test_report(run, made, SimpleNamespace(test=None), "weights of epoch 1")

@@ -20,7 +20,7 @@ LEVELS = {"noise": [0.5], "channels": [1.0]}
 
 
 def loaded(trained, run_id):
-    return robustness.load(get(run_id), trained.places.data, trained.folder / "robust", torch.device("cpu"))
+    return robustness.load(get(run_id), trained.folder, trained.folder / "robust", torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def test_level_zero_is_the_recorded_accuracy_and_the_recorded_predictions(traine
 
 @pytest.mark.parametrize("view", ["gaf", "persistence"])
 def test_level_zero_is_the_recorded_accuracy_of_an_image_view_too(trained, view):
-    folder = trained.places.data / "views" / "chest" / view
+    folder = trained.folder / "data" / "views" / "chest" / view
     if view == "persistence":
-        windows = windowset.load(trained.places.data / "windows" / "chest")
+        windows = windowset.load(trained.folder / "data" / "windows" / "chest")
         settings = persistence.Settings(**trained.settings()[1]["views"]["persistence"])
         prepared.save(folder, windows, persistence.prepare(windows, settings), view, settings.model_dump())
     run_id = trained.train("teacher", teacher__view=view, train__epochs=1, views__persistence__size=16)
@@ -123,9 +123,9 @@ def test_the_cards_own_scaling_is_used(candidate):
 
 
 def test_windows_of_another_digest_are_refused_with_the_command(trained, tmp_path, waves):
-    manifest = {**windowset.load(trained.places.data / "windows" / "chest").manifest, "step": 7}
+    manifest = {**windowset.load(trained.folder / "data" / "windows" / "chest").manifest, "step": 7}
     content = {name: getattr(waves, name) for name in ("signal", "starts", "label", "subject")}
-    windowset.build(content, manifest).save(tmp_path / "windows" / "chest")
+    windowset.build(content, manifest).save(tmp_path / "data" / "windows" / "chest")
     with pytest.raises(SpkdError, match="dvc repro windows@chest"):
         robustness.load(get(trained.student), tmp_path, tmp_path / "w", torch.device("cpu"))
 
@@ -249,7 +249,7 @@ def test_a_run_without_a_result_is_an_error_that_names_what_is_missing(trained):
         (replace(run, params={}), "eval_batch"),
     ):
         with pytest.raises(SpkdError, match=missing):
-            robustness.load(broken, trained.places.data, trained.folder / "robust", torch.device("cpu"))
+            robustness.load(broken, trained.folder, trained.folder / "robust", torch.device("cpu"))
 
 
 def test_names_that_occur_twice_get_their_id():

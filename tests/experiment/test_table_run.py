@@ -45,7 +45,7 @@ def board(waves, tmp_path):
     raw["tables"] = {"t": TABLE}
     (tmp_path / "data" / "windows").mkdir(parents=True)
     of_settings(waves, raw, "chest").save(tmp_path / "data" / "windows" / "chest")
-    places = plan.Places(tmp_path / "data", tmp_path / "runs", tmp_path)
+    places = plan.Places(tmp_path / "runs", tmp_path)
     return cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, places)
 
 
@@ -257,7 +257,7 @@ def test_a_table_of_folds_that_the_data_do_not_have_is_refused(board):
 
 
 def test_a_table_has_the_windows_of_every_data_set_of_its_rows(board, waves):
-    of_settings(waves, board.raw, "geneactiv").save(board.places.data / "windows" / "geneactiv")
+    of_settings(waves, board.raw, "geneactiv").save(board.places.project / "data" / "windows" / "geneactiv")
     rows = {**TABLE["rows"], "gene": {"set": {"dataset": "geneactiv", "distill.teachers": []}}}
     raw = {**board.raw, "tables": {"t": {**TABLE, "rows": rows}}}
     found = cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, board.places)
@@ -434,7 +434,7 @@ def test_a_cell_that_fails_gives_the_gpus_memory_back_too(tmp_path, monkeypatch,
     def failing(*words):
         raise RuntimeError("no memory")
 
-    emptied, one = [], {"places": ["data", str(tmp_path), str(tmp_path)], "folder": "cell"}
+    emptied, one = [], {"places": [str(tmp_path), str(tmp_path)], "folder": "cell"}
     monkeypatch.setattr(cells, "_wanted", lambda job: None)
     monkeypatch.setattr(cells.side_by_side, "train_many", failing)
     monkeypatch.setattr(cells.har, "train", failing)
@@ -447,7 +447,7 @@ def test_a_cell_that_fails_gives_the_gpus_memory_back_too(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("ends", [["one", "two"], ["one", ValueError("it broke")]])
 def test_the_log_of_cells_side_by_side_stays_where_one_failed_and_names_why(tmp_path, monkeypatch, ends):
-    one = {"places": ["data", str(tmp_path), str(tmp_path)], "folder": "cell"}
+    one = {"places": [str(tmp_path), str(tmp_path)], "folder": "cell"}
     monkeypatch.setattr(cells, "_wanted", lambda job: SimpleNamespace())
     monkeypatch.setattr(cells.side_by_side, "train_many", lambda wanted: ends)
     monkeypatch.chdir(tmp_path)

@@ -47,7 +47,7 @@ def make(folder, waves):
 
 
 def board_of(raw, folder):
-    places = plan.Places(folder / "data", folder / "runs", folder)
+    places = plan.Places(folder / "runs", folder)
     return cells.board("t", config.check(Settings, config.resolve(raw, {}), ""), raw, {}, places)
 
 

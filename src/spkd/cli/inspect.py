@@ -20,7 +20,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     if name not in settings.datasets:
         advice = plugin.nearest(name, list(settings.datasets))
         raise SpkdError("command line", "a data set of params.yaml", repr(name), advice)
-    windows = windowset.load(Path("data/windows") / name)
+    windows = windowset.load(windowset.FOLDER / name)
     print(inspection.describe(windows))
     path = Path("data/inspect") / f"{name}.png"
     with atomic.file(path) as new, warnings.catch_warnings(record=True) as said:

@@ -1,6 +1,5 @@
 """Compute what a view stores beside the windows, such as persistence diagrams (a DVC stage)."""
 
-from pathlib import Path
 from typing import Any
 
 from spkd import config, plugin
@@ -17,7 +16,7 @@ DO = "leave it out of `prepare`: it needs no stage"
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Prepare one view of one data set and write data/views/<dataset>/<view>."""
     dataset, view = words
-    cut, folder = Path("data/windows") / dataset, Path("data/views") / dataset / view
+    cut, folder = windowset.FOLDER / dataset, prepared.FOLDER / dataset / view
     module = plugin.load("views", view)
     if not hasattr(module, "prepare"):
         raise SpkdError("command line", "a view that stores something", f"{view}, which is drawn batch by batch", DO)

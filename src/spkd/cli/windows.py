@@ -21,13 +21,13 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         raw_import.check(folder, f"dvc repro windows@{name}")
     if chosen.source == "raw" and folder.parent.is_dir() and not folder.is_dir():
         why = f"no folder {name} in the recordings that data.dvc imports"
-        windowset.leave_out(Path("data/windows") / name, why)
+        windowset.leave_out(windowset.FOLDER / name, why)
         print(f"{name}: {why}: left out")
         return 0
     recordings = plugin.load("datasets", name).read(folder, part)
     rule = getattr(chosen, "rule", "sound")
     windows = windowing.cut(recordings, chosen.length, chosen.step, rule, dataset=name, settings=chosen.model_dump())
-    windows.save(Path("data/windows") / name)
+    windows.save(windowset.FOLDER / name)
     subjects, drops = len(windows.manifest["subjects"]), windows.manifest["drops"]
     print(f"{name}: {len(windows)} windows of {subjects} subjects, digest {windows.digest}")
     for reason, n in drops.items():

@@ -15,6 +15,8 @@ from spkd.data import arrays
 from spkd.data.windowset import WindowSet
 from spkd.errors import SpkdError
 
+FOLDER = Path("data/views")  # of a project: <dataset>/<view>
+
 
 def load(
     folder: Path, windows: WindowSet, device: str | torch.device, settings: Mapping[str, object]

@@ -16,6 +16,7 @@ import numpy as np
 from spkd.data import arrays
 from spkd.errors import SpkdError
 
+FOLDER = Path("data/windows")  # of a project: a folder for each data set
 DTYPES = {"signal": "<f4", "starts": "<i8", "label": "<i2", "subject": "<i2"}
 CONTENT = ("channels", "classes", "subjects", "rate_hz", "length", "step", "rule")
 KEYS = CONTENT + (

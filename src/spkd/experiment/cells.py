@@ -56,7 +56,7 @@ def board(name: str, settings: Settings, raw: dict[str, Any], given: dict[str, A
     raw = {**raw, "tables": {}}
     given = {key: value for key, value in given.items() if key.split(".")[0] not in ("table", "tables")}
     tree = config.resolve(raw, {**definition.set, **given})
-    windows = {tree["dataset"]: windowset.load(places.data / "windows" / tree["dataset"])}
+    windows = {tree["dataset"]: windowset.load(places.project / windowset.FOLDER / tree["dataset"])}
     check_expected(name, definition, windows[tree["dataset"]])
     n_subjects = len(windows[tree["dataset"]].subjects)
     folds = list(range(n_subjects)) if definition.folds == "all" else definition.folds
@@ -64,7 +64,7 @@ def board(name: str, settings: Settings, raw: dict[str, Any], given: dict[str, A
     table.check(name, definition, given, folds, n_subjects if held_out else None)
     cells = table.cells(definition, raw, given, folds)
     for other in {dataset_of(cell) for cell in cells.values()} - set(windows):
-        windows[other] = windowset.load(places.data / "windows" / other)
+        windows[other] = windowset.load(places.project / windowset.FOLDER / other)
     check_fresh(cells.values(), windows, places)
     return Board(name, definition, cells, raw, places, windows)
 
@@ -85,9 +85,8 @@ def check_fresh(cells: Iterable[Cell], windows: Mapping[str, windowset.WindowSet
     """Raise SpkdError where the windows are older than the settings or the code of a cell: every one would stumble."""
     for cell in {str(cell.relevant["dataset"]): cell for cell in cells}.values():
         name = dataset_of(cell)
-        folder = (places.data / "windows" / name).relative_to(places.project)
         wanted = cell.relevant["dataset"][name]["windows"]
-        prepared_data.check_fresh(folder, windows[name].manifest["settings"], wanted, places.project)
+        prepared_data.check_fresh(windowset.FOLDER / name, windows[name].manifest["settings"], wanted, places.project)
 
 
 def dataset_of(cell: Cell) -> str:
@@ -171,7 +170,7 @@ def _job(board: Board, cell: Cell, states: Mapping[str, State], parent: str) -> 
         "role": cell.role,
         "given": cell.given,
         "raw": board.raw,
-        "places": [str(p) for p in (board.places.data, board.places.runs, board.places.project)],
+        "places": [str(p) for p in (board.places.runs, board.places.project)],
         "parent": parent,
         "folder": f"cell-{state.fingerprint}",
         "tags": {TAG: state.fingerprint, "table": board.name, "table.rows": "; ".join(cell.rows) or "serves others"},
@@ -197,7 +196,7 @@ def run(job: dict[str, Any]) -> str:
     The progress goes to a log file that is kept where a cell fails.
     """
     jobs = job.get("together", [job])
-    _, runs, project = (Path(p) for p in jobs[0]["places"])
+    runs, project = (Path(p) for p in jobs[0]["places"])
     os.chdir(project)
     log = runs / "logs" / f"{jobs[0]['folder']}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

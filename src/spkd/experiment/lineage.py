@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from spkd import plugin
+from spkd.data import prepared
 from spkd.errors import SpkdError
 from spkd.evidence import prepared_data, provenance, selection, tracking
 from spkd.experiment.plan import SAME_BITS, Plan
@@ -193,8 +194,7 @@ def check(plan: Plan, run_id: str, card: Card) -> None:
 def check_view(plan: Plan, view: str) -> None:
     """Raise SpkdError where a view was prepared by other code; its settings are compared where it is drawn."""
     dataset, project = plan.settings.dataset, plan.places.project
-    folder = (plan.places.data / "views" / dataset / view).relative_to(project)
-    prepared_data.check_code(folder, f"run `dvc repro views@{dataset}-{view}`", project)
+    prepared_data.check_code(prepared.FOLDER / dataset / view, f"run `dvc repro views@{dataset}-{view}`", project)
 
 
 def check_shape(plan: Plan, ancestor: Ancestor) -> None:

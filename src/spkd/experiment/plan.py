@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from spkd import config, plugin, seeding
@@ -28,9 +27,8 @@ SAME_BITS = ("cuda_graphs", "windows_gib", "checkpoint_every", "teacher_cache_gi
 
 @dataclass(frozen=True)
 class Places:
-    """Folders. data: has windows/ and views/. runs: unfinished runs. project: has dvc.lock and requirements.lock."""
+    """Folders. runs: unfinished runs. project: has data/, dvc.lock and requirements.lock."""
 
-    data: Path
     runs: Path
     project: Path
 
@@ -38,12 +36,7 @@ class Places:
 def places_here(settings: Settings) -> Places:
     """The folders of the project checkout that the command runs in."""
     here = Path.cwd()
-    return Places(here / "data", here / settings.run.folder, here)
-
-
-def data_digest(settings: Settings, places: Places) -> str:
-    """The digest of the prepared windows of the chosen data set."""
-    return windowset.load(places.data / "windows" / settings.dataset).digest
+    return Places(here / settings.run.folder, here)
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ def make(role: Role, settings: Settings, raw: dict[str, Any], places: Places) ->
     """The plan of one run. Raises SpkdError where prepared data, split or settings do not fit."""
     name = settings.dataset
     part = config.part("datasets", name, raw)
-    windows = windowset.load(places.data / "windows" / name)
+    windows = windowset.load(places.project / windowset.FOLDER / name)
     split = splits.split(windows, part.split, settings.fold, seeding.numpy_stream(settings.fold, "split"))
     if settings.train.headline == "validation" and not len(split.validation):
         do = f"choose one of these, or set datasets.{name}.split.validation_subjects"
@@ -123,7 +116,7 @@ def render(plan: Plan, view: str, view_settings: dict[str, Any]) -> Render:
     """
     module = plugin.load("views", view)
     settings = config.check(module.Settings, view_settings, f"views.{view}")
-    folder = plan.places.data / "views" / plan.settings.dataset / view
+    folder = plan.places.project / prepared.FOLDER / plan.settings.dataset / view
     prepares = hasattr(module, "prepare")
     if prepares and plan.settings.train.noise > 0:
         do = f"set train.noise 0, or leave {view} out"
@@ -145,11 +138,6 @@ def on_device(plan: Plan, statistics: scaling.Scaling) -> DeviceWindows:
             flush=True,
         )
     return seen
-
-
-def generator(plan: Plan) -> torch.Generator:
-    """The stream of the network's first weights."""
-    return seeding.torch_stream(plan.settings.run.seed, "weights", plan.role)
 
 
 def name(plan: Plan) -> str:
@@ -235,8 +223,3 @@ def _taught_by(plan: Plan) -> list[dict[str, Any]]:
     names = {word for reference in references for word in re.split("[:@]", reference)}
     found = {shelf: {n: plan.raw[shelf][n] for n in names & set(plan.raw[shelf])} for shelf in ("views", "networks")}
     return [found] if any(found.values()) else []
-
-
-def truth(plan: Plan, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(label (n,), subject index (n,)) of the given rows."""
-    return np.asarray(plan.windows.label)[rows].astype(np.int64), np.asarray(plan.windows.subject)[rows]

@@ -5,13 +5,13 @@ Reads plans and training states, computes nothing that changes them.
 
 import copy
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from spkd import plugin
+from spkd.data import windowset
 from spkd.data.batches import DeviceWindows, order
 from spkd.evidence import panel, prepared_data, provenance, similarity, simulated, tracking
 from spkd.experiment import plan
@@ -33,18 +33,10 @@ Products = dict[str, np.ndarray]
 
 def check_data(made: Plan) -> None:
     """Raise SpkdError where prepared windows, or the own view of them, are older than what makes them."""
-    folder = made.places.data / "windows" / made.settings.dataset
-    used = made.windows.manifest["settings"]
-    prepared_data.check_fresh(_relative(made, folder), used, _window_settings(made), made.places.project)
+    name, used = made.settings.dataset, made.windows.manifest["settings"]
+    wanted = made.raw["datasets"][name]["windows"]
+    prepared_data.check_fresh(windowset.FOLDER / name, used, wanted, made.places.project)
     check_view(made, made.model.view)
-
-
-def _relative(made: Plan, folder: Path) -> Path:
-    return folder.relative_to(made.places.project)
-
-
-def _window_settings(made: Plan) -> dict[str, Any]:
-    return dict(made.raw["datasets"][made.settings.dataset]["windows"])
 
 
 def kind(made: Plan) -> str:
@@ -90,7 +82,7 @@ def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> dict[str,
     run.params(plan.deciding(relevant))
     run.params({"train": {key: relevant["train"][key] for key in plan.SAME_BITS}}, prefix="machine/")
     _, code = provenance.tell(run, {**flags, "device": str(made.device)}, made.places.project)
-    folder = _relative(made, made.places.data / "windows" / made.settings.dataset)
+    folder = windowset.FOLDER / made.settings.dataset
     dvc_md5, dvc_lock = prepared_data.lineage(folder, made.places.project)
     digest = dvc_md5 or made.windows.digest
     manifest = made.windows.manifest

@@ -16,7 +16,7 @@ from typing import Any, Self
 import yaml
 
 from spkd import atomic, config
-from spkd.data import arrays, windowset
+from spkd.data import arrays, prepared, windowset
 from spkd.errors import SpkdError
 from spkd.evidence import lock_file, tracking
 from spkd.evidence.reproduction import imported, portable
@@ -206,8 +206,8 @@ def data(recorded: Recorded, project: Path, code: Path, python: Path, tree: dict
         return None
     name, wanted = recorded.dataset, recorded.tags["data.digest"]
     views = _stored_views(recorded, tree)
-    folders = [project / "data" / "views" / name / view for view in views]
-    if _digest(project / "data" / "windows" / name) == wanted and all(_fits(f, wanted, tree) for f in folders):
+    folders = [project / prepared.FOLDER / name / view for view in views]
+    if _digest(project / windowset.FOLDER / name) == wanted and all(_fits(f, wanted, tree) for f in folders):
         _borrow(project, code)
         return None
     stages = [f"windows@{name}"]
@@ -215,7 +215,7 @@ def data(recorded: Recorded, project: Path, code: Path, python: Path, tree: dict
     with _with_params(code, tree):
         checkout.lend_copies(project, code, python)
         checkout.repro(code, python, stages)
-    found = _digest(code / "data" / "windows" / name)
+    found = _digest(code / windowset.FOLDER / name)
     do = "the raw recordings or the code that reads them are not those of the run: bring them back, then dvc repro"
     return None if found == wanted else Wrong(f"data digest of {name}", wanted, found or "damaged", do)
 

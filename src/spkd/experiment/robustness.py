@@ -98,7 +98,9 @@ def test_all(settings: Settings, tree: dict[str, Any], here: Places) -> bool:
 def chosen(settings: Settings, here: Places) -> list[RunInfo]:
     """The runs on recordings among robustness.runs; without it the newest of each name of the chosen fold."""
     words = settings.robustness.runs
-    found = selection.wanted(words, lambda: plan.data_digest(settings, here), settings.fold)
+    found = selection.wanted(
+        words, lambda: windowset.load(here.project / windowset.FOLDER / settings.dataset).digest, settings.fold
+    )
     if not words:
         return selection.newest(found)
     runs = [run for run in found if run.tags.get("kind") in selection.HAR_KINDS]
@@ -117,7 +119,7 @@ def _each(
         for number, run in enumerate(runs):
             place = f"{number + 1}/{len(runs)} {names[run.id]}"
             try:
-                candidate = load(run, here.data, Path(scratch), device)
+                candidate = load(run, here.project, Path(scratch), device)
             except SpkdError as error:
                 print(f"{place} is left out: {error}", file=sys.stderr, flush=True)
                 continue
@@ -187,13 +189,13 @@ def unique(names: list[str], ids: list[str]) -> dict[str, str]:
     return {i: n if names.count(n) == 1 else f"{n} {i[:8]}" for n, i in zip(names, ids, strict=True)}
 
 
-def load(run: RunInfo, data: Path, folder: Path, device: torch.device) -> Candidate:
-    """A run ready to be tested. data: the project's data folder. folder: where weights are downloaded to.
+def load(run: RunInfo, project: Path, folder: Path, device: torch.device) -> Candidate:
+    """A run ready to be tested. project: has the windows. folder: where weights are downloaded to.
 
     Raises SpkdError where the windows on disk are not those that the run was trained on, or it recorded no result.
     """
     network, card = weights.load(tracking.artifact(run.id, WEIGHTS, folder / run.id))
-    windows = windowset.load(data / "windows" / card.dataset)
+    windows = windowset.load(project / windowset.FOLDER / card.dataset)
     if windows.digest != card.data_digest:
         do = f'run "dvc repro windows@{card.dataset}" with the settings of that run, or leave it out'
         raise SpkdError(f"run {run.id}", f"windows with digest {windows.digest}", card.data_digest, do)

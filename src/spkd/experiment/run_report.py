@@ -63,7 +63,7 @@ def of_epoch(kept: int, headline: int) -> str:
 
 def test_report(run: tracking.Run, made: Plan, task: step.Task, whose: str) -> None:
     """Confusion matrix, F1 of every class and accuracy of every subject, for the kept weights on the test subjects."""
-    labels, subjects = plan.truth(made, made.split.test)
+    labels, subjects = (np.asarray(a)[made.split.test] for a in (made.windows.label, made.windows.subject))
     predicted, _ = step.predict(task, task.test, made.settings.train.eval_batch)
     classes, names = made.windows.classes, made.windows.subjects
     title, origin = f"{plan.name(made)}, {whose}", made.origin

@@ -124,7 +124,7 @@ def _joined(lists: list[list[str]]) -> list[str]:
 def network(made: Plan, teachers: list[Ancestor], scratch: Ancestor | None) -> torch.nn.Module:
     """The network with its first weights: the seed's, the scratch student's where there is one, the teacher's head."""
     own, model = card(made, teachers, scratch), _remade(made.settings.distill, len(teachers))
-    built = weights.build(own, plan.generator(made))
+    built = weights.build(own, seeding.torch_stream(made.settings.run.seed, "weights", made.role))
     if model is None:
         if scratch is not None:
             built.load_state_dict(scratch.network.state_dict())
