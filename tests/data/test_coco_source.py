@@ -85,11 +85,6 @@ def test_what_is_unpacked_is_not_downloaded_again(mirror, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["annotations", "val2017"]
 
 
-def test_one_file_is_no_mirror_of_several(tmp_path):
-    with pytest.raises(SpkdError, match="--url: expected a folder .ending in /."):
-        coco_source.obtain("val2017", FILES, tmp_path, "http://mirror/val2017.zip")
-
-
 def test_a_wrong_archive_leaves_no_folder_and_the_good_one_stays(mirror, tmp_path):
     wrong = FILES | {"val2017": FILES["val2017"] | {"md5": "0" * 32}}
     with pytest.raises(SpkdError, match="expected md5 0000"):

@@ -52,9 +52,7 @@ def fetch_entries(name: str, folder: Path, url: str | None) -> list[fetch.Remote
     if not entries:
         do = f"set datasets.{name}.windows.source to raw and bring your own recordings (FETCH is read as a literal)"
         raise SpkdError(f"src/spkd/datasets/{name}.py", "a public source (FETCH)", "none", do)
-    if url is not None and len(entries) > 1 and not url.endswith("/"):
-        raise SpkdError("--url", "a folder (ending in /) that holds every file", url, "name the folder")
-    remotes = [fetch.Remote.of(entry, url) for entry in entries]
+    remotes = fetch.remotes(entries, url)
     for remote in remotes:
         fetch.download(remote, folder)
     return remotes

@@ -19,14 +19,10 @@ def obtain(source: str, files: Mapping[str, Mapping[str, Any]], to: Path, url: s
 
     source: a key of FOLDERS. files: {folder: {url, size, md5}}. url: a mirror's folder, ending in /.
     """
-    if url is not None and not url.endswith("/"):
-        raise SpkdError("--url", "a folder (ending in /) that holds every archive", url, "name the folder")
-    remotes = []
-    for part in FOLDERS[source]:
-        if part not in files:
-            raise SpkdError("coco.files", f"an entry {part}", "none", "restore it with git checkout params.yaml")
-        remote = fetch.Remote.of(files[part], url)
-        remotes.append(remote)
+    if missing := [part for part in FOLDERS[source] if part not in files]:
+        raise SpkdError("coco.files", f"an entry {missing[0]}", "none", "restore it with git checkout params.yaml")
+    remotes = fetch.remotes([files[part] for part in FOLDERS[source]], url)
+    for part, remote in zip(FOLDERS[source], remotes, strict=True):
         if not (to / part).is_dir():
             to.mkdir(parents=True, exist_ok=True)
             zipped = fetch.download(remote, to, unpacked_bytes=_space_beside(remote, part, to))

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,13 @@ class Remote:
         if url is not None and url.endswith("/"):
             url += file
         return cls(url or entry["url"], file, entry.get("size"), f"{kind}:{entry[kind]}" if kind else None)
+
+
+def remotes(entries: Sequence[Mapping[str, Any]], url: str | None = None) -> list[Remote]:
+    """FETCH entries as files; url: another place of them. Raises SpkdError where it is one file's, of several."""
+    if url is not None and len(entries) > 1 and not url.endswith("/"):
+        raise SpkdError("--url", "a folder (ending in /) that holds every file", url, "name the folder")
+    return [Remote.of(entry, url) for entry in entries]
 
 
 class _Dropped(Exception):

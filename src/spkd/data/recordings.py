@@ -43,6 +43,10 @@ class Report:
             self.drops[reason] += n
             self.first_seen.setdefault(reason, where)
 
+    def note(self, name: str, n: int) -> None:
+        """Count n more of something that is told and not dropped."""
+        self.notes[name] = self.notes.get(name, 0) + n
+
     def __str__(self) -> str:
         """What was dropped, in words, for the message of an error that it may explain."""
         drops = [f"{n} x {reason}, first {self.first_seen[reason]}" for reason, n in self.drops.items()]

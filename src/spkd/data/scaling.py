@@ -6,14 +6,14 @@ Three named rules, none silent: `training` (the sound default), `paper` (the pub
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
+from spkd.data.split_settings import Scaling as Rule
 from spkd.data.windowset import WindowSet, covered
 from spkd.errors import SpkdError
 
-Rule = Literal["training", "paper", "subject"]
 CHUNK_WINDOWS = 1024
 SMALLEST_STD = 1e-7  # relative to |mean|: float32 cannot tell less from a constant
 

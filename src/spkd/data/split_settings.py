@@ -1,6 +1,6 @@
-"""Types of a data set's `split` section: which subjects test. Values are in params.yaml; the splitting is in splits.py.
+"""Types of a data set's `split`, which subjects test, and `scaling`. Values are in params.yaml.
 
-Kept apart from splits.py so that readers need not depend on it.
+Kept apart from splits.py and scaling.py so that readers need not depend on them.
 """
 
 from typing import Annotated, Literal

@@ -241,7 +241,7 @@ def _decoded(path: Path, report: Report) -> DeviceRecording:
 
 def _at_100_hz(recording: DeviceRecording, path: Path, other_rates: str, report: Report) -> DeviceRecording:
     """The recording at the data set's rate; its gaps and what was done to it are noted."""
-    report.notes["gaps"] = report.notes.get("gaps", 0) + int((np.diff(recording.segment) != 0).sum())
+    report.note("gaps", int((np.diff(recording.segment) != 0).sum()))
     if recording.rate_hz == RATE_HZ:
         return recording
     if other_rates == "error":

@@ -107,8 +107,8 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
     rows = _rows(file, report)
     label = _labels(rows.activity, file.where, report)
     stretch = np.concatenate([[0], np.cumsum(np.diff(rows.time_s) > JUMP_ROWS / RATE_HZ)])
-    _note(report, "rows_read", len(label))
-    _note(report, "time_jumps", int(stretch[-1]))
+    report.note("rows_read", len(label))
+    report.note("time_jumps", int(stretch[-1]))
     if np.isnan(rows.signal[0]).all():
         report.drop(NEVER_READ, f"{file.where}: {CHANNELS[0]}")
     age_s = seconds_since_reading(rows.signal[0], rows.time_s)
@@ -116,7 +116,7 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
     whole = np.ones(len(label), dtype=bool)
     if chosen.rule == "paper":
         missing = np.isnan(rows.signal)
-        _note(report, "missing_values_set_to_0", int(np.count_nonzero(missing)))
+        report.note("missing_values_set_to_0", int(np.count_nonzero(missing)))
         rows.signal[missing] = 0.0
     else:
         whole[_interpolate(rows, stretch, chosen.max_gap_s, file.where, report)] = False
@@ -124,7 +124,7 @@ def recording(file: DatFile, chosen: Windows, report: Report) -> Recording:
     report.drop(f"row in a drop-out longer than {chosen.max_gap_s:g} s", file.where, lost)
     kept = np.flatnonzero(whole & (label != UNLABELLED))
     if old := int((age_s[kept] > chosen.max_gap_s + 0.5 / RATE_HZ).sum()):
-        _note(report, f"rows_whose_heart_rate_was_read_more_than_{chosen.max_gap_s:g}_s_before_or_never", old)
+        report.note(f"rows_whose_heart_rate_was_read_more_than_{chosen.max_gap_s:g}_s_before_or_never", old)
     segment, place = segments(kept, stretch[kept], label[kept])
     thinned = np.arange(len(kept)) if chosen.rule == "paper" else place
     taken = thinned % chosen.keep_every == 0
@@ -163,10 +163,6 @@ def _labels(activity: np.ndarray, where: str, report: Report) -> np.ndarray:
     return of_row
 
 
-def _note(report: Report, name: str, n: int) -> None:
-    report.notes[name] = report.notes.get(name, 0) + n
-
-
 def carry_forward(series: np.ndarray) -> np.ndarray:
     """The series with each NaN replaced by the reading before it; 0 before the first."""
     last = _last_reading(series)
@@ -202,7 +198,7 @@ def _interpolate(rows: Rows, stretch: np.ndarray, max_gap_s: float, where: str, 
             short, values = between(series, missing, rows.time_s, stretch, round(max_gap_s * RATE_HZ))
             series[missing[short]] = values
             left.append(missing[~short])
-            _note(report, "interpolated_values", len(values))
+            report.note("interpolated_values", len(values))
     return np.concatenate(left)
 
 
