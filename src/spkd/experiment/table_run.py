@@ -18,6 +18,7 @@ from spkd.executor import Executor, Outcome
 from spkd.experiment import cells
 from spkd.experiment.cells import Board, State
 from spkd.experiment.table import Cell
+from spkd.meter import spoken
 
 POLL_S = 2.0
 OPEN = ("failed", "killed", "missing")
@@ -147,7 +148,7 @@ def status_line(board: Board, states: Mapping[str, State], workers: int) -> str:
     if all(state.status == "done" for state in states.values()):
         return f"table {board.name}: all {len(board.cells)} cells are done"
     left = left_s(board, states, workers)
-    time_left = "time left unknown" if left is None else f"about {_duration(left)} left"
+    time_left = "time left unknown" if left is None else f"about {spoken(left)} left"
     return f"table {board.name}: {len(board.cells)} cells: {', '.join(words)}; {time_left}"
 
 
@@ -161,9 +162,3 @@ def status_text(board: Board, states: Mapping[str, State], workers: int) -> str:
                 run_id = f" (run {state.run.id})" if state.run else ""
                 lines.append(f"  {status:<8}{cell.name}: {state.reason}{run_id}")
     return "\n".join(lines)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

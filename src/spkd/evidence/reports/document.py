@@ -4,10 +4,10 @@ Pure: records in, text out. Opened from a file, sent by mail, it looks the same:
 """
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 
 from spkd.evidence.charts import plots as charts
+from spkd.evidence.charts.text import esc
 from spkd.evidence.reports import blocks, plots
 from spkd.evidence.reports.blocks import About, Block
 from spkd.evidence.reports.findings import Record
@@ -47,10 +47,10 @@ document.querySelectorAll('.legend input').forEach(function(box){box.onchange=fu
 
 def page(records: Sequence[Record], about: About, maps: Mapping[str, str]) -> str:
     """The whole page. maps: {caption: SVG document}."""
-    parts = [f"<h1>{html.escape(about.name)}</h1>"]
+    parts = [f"<h1>{esc(about.name)}</h1>"]
     for sentence in blocks.header(records, about):
         loud = ' class="loud"' if sentence.startswith("SIMULATED") else ""
-        parts.append(f"<p{loud}>{html.escape(sentence)}</p>")
+        parts.append(f"<p{loud}>{esc(sentence)}</p>")
     first, *others = blocks.blocks(records, about)
     parts += [
         table(first),
@@ -61,7 +61,7 @@ def page(records: Sequence[Record], about: About, maps: Mapping[str, str]) -> st
     if maps:
         parts.append("<h2>Similarity maps</h2><p class=note>Last step, first fold and trial of each row.</p>")
         parts.append(f"<div class=maps>{''.join(_figure(name, svg) for name, svg in maps.items())}</div>")
-    title = html.escape(f"{about.name} - spkd table")
+    title = esc(f"{about.name} - spkd table")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     body = "\n".join(parts)
     return f"<!doctype html>\n<html lang=en><head>{head}<style>{STYLE}</style></head>\n<body>{body}\n<script>{SCRIPT}</script></body></html>\n"  # noqa: E501 - one template
@@ -69,19 +69,15 @@ def page(records: Sequence[Record], about: About, maps: Mapping[str, str]) -> st
 
 def table(block: Block) -> str:
     """One sortable table with its title and note."""
-    title = f"<h2>{html.escape(block.title)}</h2>" + (
-        f"<p class=note>{html.escape(block.note)}</p>" if block.note else ""
-    )
+    title = f"<h2>{esc(block.title)}</h2>" + (f"<p class=note>{esc(block.note)}</p>" if block.note else "")
     if not block.rows:
         return title
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in block.columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in block.rows)
+    head = "".join(f"<th>{esc(c)}</th>" for c in block.columns)
+    body = "".join("<tr>" + "".join(f"<td>{esc(c)}</td>" for c in row) + "</tr>" for row in block.rows)
     return f"{title}<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _figure(name: str, svg: str) -> str:
     # As an image, not as part of the page: its styles stay its own, and no script in it runs.
     source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-    return (
-        f'<figure><img alt="{html.escape(name)}" src="{source}"><figcaption>{html.escape(name)}</figcaption></figure>'
-    )
+    return f'<figure><img alt="{esc(name)}" src="{source}"><figcaption>{esc(name)}</figcaption></figure>'

@@ -6,7 +6,7 @@ Accuracies are fractions 0-1 here and percent only where they are written down.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -150,7 +150,7 @@ def tests(records: Sequence[Record], baseline: str, unit: str = "") -> list[Test
     others = [row for row in rows(records) if row != baseline]
     found = [_test(row, unit, *pairs(records, baseline, row, unit == "fold"), shared) for row in others]
     corrected = holm([t.p for t in found])
-    return [Test(**{**t.__dict__, "p_holm": p}) for t, p in zip(found, corrected, strict=True)]
+    return [replace(t, p_holm=p) for t, p in zip(found, corrected, strict=True)]
 
 
 def pairs(records: Sequence[Record], baseline: str, row: str, by_fold: bool) -> tuple[list[float], list[float]]:
