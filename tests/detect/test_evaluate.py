@@ -12,6 +12,9 @@ import torch
 from spkd.detect import coco, coco_metric, evaluate, features, networks, probe
 from spkd.detect.checks import preflight, truth
 from spkd.errors import SpkdError
+from spkd.settings import Preflight
+
+LIMITS = Preflight(max_missing=0.0, max_background=1.0, max_duplicates=0.01)
 
 
 def test_the_real_yolov8n_has_its_golden_map_on_real_images(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -41,7 +44,7 @@ def test_weights_are_worth_what_ultralytics_own_val_says(real: tuple[Path, Path,
 
 def test_the_real_teacher_is_nearly_uniform_flattened_and_not_dead(real: tuple[Path, Path, Path]) -> None:
     data, annotations, weights = real
-    report = preflight.check(data, {"val": annotations}, 0.0, 0.9, 0.01)
+    report = preflight.check(data, {"val": annotations}, LIMITS)
     assert report.ok
     seen = report.splits["val"].seen[:16]
     labels = [{"im_file": s.image, "cls": s.rows[:, :1], "bboxes": s.rows[:, 1:]} for s in seen if s.rows is not None]
@@ -266,7 +269,7 @@ def test_a_json_of_the_same_name_that_was_not_converted_is_never_compared_with(
 def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_set: Path) -> None:
     labels = [
         {"im_file": s.image, "cls": s.rows[:, :1], "bboxes": s.rows[:, 1:]}
-        for s in preflight.check(data_set, {}, 0, 1, 0).splits["train"].seen
+        for s in preflight.check(data_set, {}, LIMITS).splits["train"].seen
         if s.rows is not None
     ]
     chosen = probe.choose(labels, 4, 6, 96)
@@ -286,7 +289,7 @@ def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_se
 def test_images_of_the_probe_are_compared_flattened_where_training_compares_them_so(
     data_set: Path, tiny_teacher: Path
 ) -> None:
-    split = preflight.check(data_set, {}, 0, 1, 0).splits["train"]
+    split = preflight.check(data_set, {}, LIMITS).splits["train"]
     labels = [{"im_file": s.image, "cls": s.rows[:, :1], "bboxes": s.rows[:, 1:]} for s in split.seen]  # type: ignore[index]
     model, found = networks.load(tiny_teacher), probe.choose(labels, 4, 6, 64)
     maps = {mode: probe.maps(model, found, ["P3"], mode) for mode in features.MODES}

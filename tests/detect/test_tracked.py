@@ -14,6 +14,7 @@ from spkd.detect import evaluate, networks, stored, tracked, yolo
 from spkd.detect.checks.preflight import check
 from spkd.errors import SpkdError
 from spkd.evidence.tracking import RunInfo
+from spkd.settings import Preflight
 
 
 class Logged:
@@ -153,7 +154,8 @@ def test_validation_images_that_a_teacher_or_its_own_teacher_learnt_from_are_ref
     data, other = make_set("one"), make_set("other", n_train=9)
     shutil.copy(data.parent / "images/val/val002.jpg", other.parent / "images/train/val002.jpg")
     shutil.copy(data.parent / "labels/val/val002.txt", other.parent / "labels/train/val002.txt")
-    plain, leaking = (check(path, {}, 0.0, 1.0, 0.0) for path in (data, other))
+    limits = Preflight(max_missing=0.0, max_background=1.0, max_duplicates=0.0)
+    plain, leaking = (check(path, {}, limits) for path in (data, other))
     store = {"older": None, "leaking": tmp_path / "leaking", "its student": tmp_path / "student"}
     monkeypatch.setattr(stored.tracking, "listing", lambda run, folder: [stored.IMAGES] * bool(store[run]))
     monkeypatch.setattr(stored.tracking, "artifact", lambda run, name: store[run])

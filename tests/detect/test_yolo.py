@@ -43,9 +43,10 @@ from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.provenance import state_sha256
 from spkd.evidence.reproduction import portable
-from spkd.settings import Settings
+from spkd.settings import Preflight, Settings
 
 REPO = Path(__file__).parents[2]
+LIMITS = Preflight(max_missing=0.0, max_background=0.9, max_duplicates=0.01)
 
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(REPO / "src"), "OMP_NUM_THREADS": "1"}
@@ -119,10 +120,9 @@ def make_job(
     tiny_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Job]:
     plan = Plan("sp", str(tiny_teacher), ("P3", "P4", "P5"), "object", 20.0, 64, 1, 4, 8, 1, False)
-    limits = {"max_missing": 0.0, "max_background": 0.9, "max_duplicates": 0.01}
     extra = {"plots": False, "nbs": 4, "warmup_epochs": 0.0, "verbose": False}
     base = Job(
-        Path(), tiny_set, {}, str(tiny_yaml), 2, 4, 64, "cpu", 0, 0, True, 6.0, extra, limits, plan,
+        Path(), tiny_set, {}, str(tiny_yaml), 2, 4, 64, "cpu", 0, 0, True, 6.0, extra, LIMITS, plan,
     )  # fmt: skip
 
     def make(**changes: Any) -> Job:
@@ -375,7 +375,7 @@ def test_no_font_is_asked_of_the_web_by_a_check_or_a_plot(data_set: Path, monkey
     for user in (utils, plotting):
         monkeypatch.setattr(user, "check_font", lambda font: downloads.is_url(font, check=True))
     data_set.write_text(data_set.read_text().replace("red", "\u7ea2"))
-    report = preflight.check(data_set, {}, 0.0, 0.9, 0.01)
+    report = preflight.check(data_set, {}, LIMITS)
     assert report.names[0] == "\u7ea2"
     plotting.Annotator(np.zeros((32, 32, 3), np.uint8), pil=True, example="\u7ea2").text([1, 1], "a")
     assert asked == []

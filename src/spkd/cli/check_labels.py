@@ -31,8 +31,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     data = Path(words[0] if words else settings.detect.data)
     annotations = {} if words else truth.annotations(settings)
     annotations |= {split: Path(options[f"{split}-json"]) for split in ("train", "val") if f"{split}-json" in options}
-    limits, classes = settings.detect.preflight, None if words else settings.detect.train.get("classes")
-    report = preflight.check(data, annotations, **limits.model_dump(), classes=classes)
+    classes = None if words else settings.detect.train.get("classes")
+    report = preflight.check(data, annotations, settings.detect.preflight, classes)
     for name, split in report.splits.items():
         counts = {k: v for k, v in report.summary()["splits"][name].items() if k != "classes"}
         print(f"{name}: {'  '.join(f'{k} {v}' for k, v in counts.items())}")

@@ -56,5 +56,5 @@ def make_job(settings: Settings, folder: Path) -> Any:
     return plan.Job(
         **plain, folder=folder.absolute(), data=Path(d.data), device=device,
         dis=d.distill.dis, annotations=truth.annotations(settings), extra=d.train,
-        limits=d.preflight.model_dump(), seed=run.seed, deterministic=run.deterministic, plan=chosen,
+        limits=d.preflight, seed=run.seed, deterministic=run.deterministic, plan=chosen,
     )  # fmt: skip

@@ -34,8 +34,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     keys = {n: f"yolo_versions.weights.{n}" if n in wanted.weights else "yolo_versions.models" for n in wanted.models}
     models = {name: networks.build(wanted.weights.get(name, name), key) for name, key in keys.items()}
     if wanted.weights:
-        limits = settings.detect.preflight.model_dump()
-        report = preflight.check(Path(settings.detect.data), truth.annotations(settings), **limits)
+        data = Path(settings.detect.data)
+        report = preflight.check(data, truth.annotations(settings), settings.detect.preflight)
         report.require()
         for name in wanted.weights:
             versions.require_classes(models[name], report.names, f"params.yaml: {keys[name]}")

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spkd.settings import Preflight
+
 LEVELS = 3  # of the head's inputs: P3, P4, P5
 
 
@@ -34,7 +36,7 @@ class Job:
 
     folder: its work folder; one that holds an unfinished training of the same job is continued. data: data.yaml.
     annotations: COCO JSON per split, {} = none. device: "cpu", "0", "0,1". extra: more ultralytics arguments, checked.
-    limits: of preflight.check. model: a path or name that ultralytics loads.
+    model: a path or name that ultralytics loads.
     """
 
     folder: Path
@@ -50,7 +52,7 @@ class Job:
     deterministic: bool
     dis: float
     extra: dict[str, Any]
-    limits: dict[str, float]
+    limits: Preflight
     plan: Plan
 
     @property

@@ -39,7 +39,7 @@ def look(job: Job) -> preflight.Report:
     hermetic.train_arguments(job.extra)
     model = networks.build(job.model, "detect.model")
     hermetic.require_layers(job.extra.get("freeze"), len(model.model))
-    return preflight.check(job.data, job.annotations, **job.limits, classes=job.extra.get("classes"))
+    return preflight.check(job.data, job.annotations, job.limits, job.extra.get("classes"))
 
 
 def continues(job: Job, report: preflight.Report) -> bool:

@@ -20,14 +20,14 @@ from spkd.detect.checks import preflight, sheet
 from spkd.detect.checks.preflight import Problem, Report
 from spkd.detect.checks.scan import Seen
 from spkd.errors import SpkdError
-from spkd.settings import Settings
+from spkd.settings import Preflight, Settings
 
-LIMITS = {"max_missing": 0.0, "max_background": 0.9, "max_duplicates": 0.01}
+LIMITS = Preflight(max_missing=0.0, max_background=0.9, max_duplicates=0.01)
 Make = Callable[..., Path]
 
 
 def check(data: Path, **annotations: Path) -> Report:
-    return preflight.check(data, annotations, **LIMITS)
+    return preflight.check(data, annotations, LIMITS)
 
 
 def only(report: Report, split: str = "train") -> Problem:
@@ -270,7 +270,7 @@ def test_a_converter_that_ran_twice_is_refused(data_set: Path) -> None:
 def test_a_few_rows_that_are_there_twice_are_noted_and_more_are_refused(data_set: Path, limit: float, ok: bool) -> None:
     label = data_set.parent / "labels/train/train000.txt"
     label.write_text(label.read_text() + label.read_text().splitlines()[0] + "\n")  # 1 of 17 rows
-    report = preflight.check(data_set, {}, **LIMITS | {"max_duplicates": limit})
+    report = preflight.check(data_set, {}, LIMITS.model_copy(update={"max_duplicates": limit}))
     assert report.ok is ok and [p.rule for p in (report.notes if ok else report.problems)] == ["duplicates"]
 
 
@@ -289,13 +289,13 @@ def test_a_split_of_backgrounds_is_refused(data_set: Path) -> None:
 def test_as_many_backgrounds_as_the_limit_says_are_accepted(data_set: Path, n: int, ok: bool) -> None:
     for label in sorted((data_set.parent / "labels/train").glob("*.txt"))[:n]:
         label.write_text("")
-    assert preflight.check(data_set, {}, **LIMITS | {"max_background": 2 / 8}).ok is ok
+    assert preflight.check(data_set, {}, LIMITS.model_copy(update={"max_background": 2 / 8})).ok is ok
 
 
 def test_a_split_without_one_object_is_refused_whatever_the_limit(data_set: Path) -> None:
     for label in (data_set.parent / "labels/val").glob("*.txt"):
         label.write_text("")
-    problem = only(preflight.check(data_set, {}, **LIMITS | {"max_background": 1.0}), "val")
+    problem = only(preflight.check(data_set, {}, LIMITS.model_copy(update={"max_background": 1.0})), "val")
     assert problem.what == "4 of 4 images have no object" and "one at least must show an object" in problem.do
 
 
@@ -306,12 +306,12 @@ def test_only_objects_of_the_classes_that_are_trained_on_count(data_set: Path) -
     for label in sorted((labels / "train").glob("*.txt"))[:2]:
         label.write_text("2 0.5 0.5 0.2 0.2\n")
     assert check(data_set).ok
-    report = preflight.check(data_set, {}, **LIMITS, classes=[2, 1])
+    report = preflight.check(data_set, {}, LIMITS, [2, 1])
     train = report.summary()["splits"]["train"]
     assert report.ok and (train["objects"], train["backgrounds"], train["classes"]) == (8, 0, {"green": 6, "blue": 2})
     assert [len(s.rows) for s in report.splits["train"].trained if s.rows is not None] == [1] * 8
     assert report.digest() == check(data_set).digest()
-    report = preflight.check(data_set, {}, **LIMITS | {"max_background": 0.7}, classes=2)
+    report = preflight.check(data_set, {}, LIMITS.model_copy(update={"max_background": 0.7}), 2)
     what = "6 of 8 images have no object of detect.train.classes [2]"
     assert [(p.split, p.rule, p.what) for p in report.problems] == [
         ("train", "backgrounds", what),
@@ -323,7 +323,7 @@ def test_only_objects_of_the_classes_that_are_trained_on_count(data_set: Path) -
 @pytest.mark.parametrize("classes", [3, [0, 3], [-1], [], ["red"], [1.0], "1", True])
 def test_classes_that_are_no_indices_of_the_data_set_are_an_error(data_set: Path, classes: object) -> None:
     with pytest.raises(SpkdError, match=r"detect\.train\.classes: expected class indices of .*, 0 to 2, got"):
-        preflight.check(data_set, {}, **LIMITS, classes=classes)
+        preflight.check(data_set, {}, LIMITS, classes)
 
 
 def test_an_unclipped_box_is_noted(data_set: Path) -> None:
@@ -596,7 +596,7 @@ def test_the_command_compares_with_the_json_that_it_is_given(
     data_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report, given = check(data_set), []
-    monkeypatch.setattr(preflight, "check", lambda data, annotations, **limits: given.append(annotations) or report)
+    monkeypatch.setattr(preflight, "check", lambda data, annotations, *_: given.append(annotations) or report)
     tree = config.resolve(config.read(Path(__file__).parents[3] / "params.yaml"), {})
     check_labels.main([str(data_set)], config.check(Settings, tree, ""), tree, {"val-json": "v.json"})
     assert given == [{"val": Path("v.json")}]

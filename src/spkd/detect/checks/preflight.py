@@ -20,6 +20,7 @@ from spkd.detect.checks import cached, layout, overlap, scan, truth
 from spkd.detect.checks import data_yaml as yaml_file
 from spkd.detect.checks.scan import Seen, Split
 from spkd.errors import SpkdError
+from spkd.settings import Preflight
 
 RECONVERT = (
     "convert again into a new folder: spkd convert-coco --annotations instances.json --images DIR --out NEW_FOLDER"
@@ -136,18 +137,10 @@ def _counts(split: Split, names: dict[int, str]) -> dict[str, Any]:
     }
 
 
-def check(
-    data_yaml: Path,
-    annotations: dict[str, Path],
-    max_missing: float,
-    max_background: float,
-    max_duplicates: float,
-    classes: Any = None,
-) -> Report:
+def check(data_yaml: Path, annotations: dict[str, Path], limits: Preflight, classes: Any = None) -> Report:
     """Look at every image and label of a data set as the pinned ultralytics would.
 
-    annotations: COCO JSON per split to compare the classes with, {} = none. max_missing, max_background: largest
-    accepted share of images without a label file, without an object; max_duplicates: of rows there twice [0-1].
+    annotations: COCO JSON per split to compare the classes with, {} = none.
     classes: `detect.train.classes`, to which ultralytics cuts the labels down before it trains; None = all.
     Raises SpkdError where data.yaml itself cannot be read, or `classes` are none of its.
     """
@@ -171,7 +164,7 @@ def check(
         if data.get(name):
             split = scan.split(name, given.get(name, data[name]), data[name], data["nc"], chosen)
             report.splits[name] = split
-            _labels(report, split, max_missing, max_background, max_duplicates)
+            _labels(report, split, limits)
             if name in annotations and len(split.missing) < len(split.seen):
                 report.problems += [Problem(name, *p) for p in truth.compare(annotations[name], split, report.names)]
     for name in ("val", "test"):
@@ -197,7 +190,7 @@ def _files(seen: list[Seen]) -> tuple[str, ...]:
     return tuple(s.image for s in seen[:3]) + more
 
 
-def _labels(report: Report, split: Split, max_missing: float, max_background: float, max_duplicates: float) -> None:
+def _labels(report: Report, split: Split, limits: Preflight) -> None:
     """Judge one split: found, whole, once, sized."""
 
     def problem(rule: str, what: str, do: str, examples: tuple[str, ...] = ()) -> None:
@@ -211,16 +204,16 @@ def _labels(report: Report, split: Split, max_missing: float, max_background: fl
         where = (report.root, report.data_yaml, split.name, split.given[0])
         advice = layout.advise(*where, first.image, first.label, stems)
         return problem("labels not found", advice.what, advice.do, (f"looked for {first.label}",))
-    if len(split.missing) > max_missing * n:
+    if len(split.missing) > limits.max_missing * n:
         what = f"{len(split.missing)} of {n} images have no label file and would train as background"
         do = f"if these images show no object, say so with empty files: {_touch(split.missing)}"
         problem("labels missing", what, do, _files(split.missing))
     before = len(report.problems)
     _dropped(report, split)
-    _rows(report, split, max_duplicates)
+    _rows(report, split, limits.max_duplicates)
     kept = _n_kept(split)
     empty, none_left = split.backgrounds, split.backgrounds == kept
-    if kept and (none_left or empty > max_background * kept) and len(report.problems) == before:
+    if kept and (none_left or empty > limits.max_background * kept) and len(report.problems) == before:
         named = "" if split.classes is None else f" of detect.train.classes {split.classes}"
         do = "name more classes there" if named else "label them"
         limit = "one at least must show an object" if none_left else "`detect.preflight.max_background` is the limit"
