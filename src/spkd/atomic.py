@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 UMASK = os.umask(0o077)  # it can be read by setting it only
 os.umask(UMASK)
 GONE = "gone"
@@ -132,7 +134,7 @@ def sweep(to: Path) -> None:
         pid, kind = path.name.split(".")[-2:]
         if path != _beside(to, kind, pid) or kind not in ("new", "old") or not pid.isdigit():
             continue
-        if int(pid) != os.getpid() and _alive(int(pid)):
+        if int(pid) != os.getpid() and psutil.pid_exists(int(pid)):
             continue
         if kind == "old" and not to.exists():
             path.rename(to)
@@ -142,16 +144,6 @@ def sweep(to: Path) -> None:
 
 def _beside(to: Path, kind: str, pid: str = "") -> Path:
     return to.parent / f".{to.name}.{socket.gethostname()}.{pid or os.getpid()}.{kind}"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -8,5 +8,4 @@ class SpkdError(Exception):
     """
 
     def __init__(self, where: object, expected: str, got: object, do: str) -> None:
-        self.where, self.expected, self.got, self.do = str(where), expected, str(got), do
         super().__init__(f"{where}: expected {expected}, got {got}; {do}")

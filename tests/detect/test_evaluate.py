@@ -19,7 +19,7 @@ LIMITS = Preflight(max_missing=0.0, max_background=1.0, max_duplicates=0.01)
 
 def test_the_real_yolov8n_has_its_golden_map_on_real_images(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
     data, annotations, weights = real
-    found = evaluate.validate(weights, data, tmp_path, 320, 16, "cpu", False, annotations, {})
+    found = evaluate.validate(weights, data, tmp_path, 320, "cpu", False, annotations, {})
     # golden, and what YOLO(weights).val(data=data, imgsz=320, batch=16) says: results/spkd-for-yolo/README.md
     assert found.numbers["mAP50"] == pytest.approx(0.4826, abs=0.003)
     assert found.numbers["mAP50-95"] == pytest.approx(0.3536, abs=0.003)
@@ -32,13 +32,13 @@ def test_weights_are_worth_what_ultralytics_own_val_says(real: tuple[Path, Path,
     from ultralytics import YOLO
 
     data, _, weights = real
-    found = evaluate.validate(weights, data, tmp_path / "ours", 160, 16, "cpu", False, None, {})
+    found = evaluate.validate(weights, data, tmp_path / "ours", 160, "cpu", False, None, {})
     own = YOLO(str(weights)).val(
         data=str(data), imgsz=160, batch=16, device="cpu", plots=False, verbose=False, project=str(tmp_path)
     )
     assert found.numbers["mAP50"] == pytest.approx(own.box.map50, abs=1e-6) and own.box.map50 > 0.3
     assert found.numbers["mAP50-95"] == pytest.approx(own.box.map, abs=1e-6)
-    squares = evaluate.validate(weights, data, tmp_path / "squares", 160, 16, "cpu", False, None, {"rect": False})
+    squares = evaluate.validate(weights, data, tmp_path / "squares", 160, "cpu", False, None, {"rect": False})
     assert abs(squares.numbers["mAP50"] - own.box.map50) > 1e-3
 
 
@@ -136,7 +136,7 @@ def test_the_images_that_coco_counts_are_those_that_were_validated(
 ) -> None:
     seen: list[str] = []
     monkeypatch.setattr(coco_metric, "measure", lambda annotations, images, found: seen.extend(images) or {"AP": 0.5})
-    found = evaluate.validate(tiny_teacher, data_set, tmp_path, 64, 4, "cpu", False, tmp_path / "val.json", {})
+    found = evaluate.validate(tiny_teacher, data_set, tmp_path, 64, "cpu", False, tmp_path / "val.json", {})
     assert sorted(Path(image).name for image in seen) == [f"val{i:03}.jpg" for i in range(4)]
     assert found.coco == {"AP": 0.5}
 
@@ -162,7 +162,7 @@ def test_the_final_evaluation_is_of_the_task_that_was_trained(
     data_set: Path, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def validate(name: str, train: dict[str, Any], annotations: Path | None = None) -> evaluate.Result:
-        return evaluate.validate(tiny_teacher, data_set, tmp_path / name, 64, 4, "cpu", False, annotations, train)
+        return evaluate.validate(tiny_teacher, data_set, tmp_path / name, 64, "cpu", False, annotations, train)
 
     assert len(validate("plain", {}).per_class["class"]) > 1
     one = validate("one", {"single_cls": True}, tmp_path / "not read.json")
@@ -184,7 +184,7 @@ def test_every_argument_that_says_what_counts_reaches_the_final_evaluation(
     given = {"rect": False, "augment": True, "conf": 0.1, "iou": 0.6, "max_det": 7, "agnostic_nms": True, "nms": True}
     monkeypatch.setattr(evaluate, "_Collecting", collecting)
     with pytest.raises(KeyboardInterrupt):
-        evaluate.validate(Path("w.pt"), Path("d"), tmp_path, 64, 4, "cpu", False, None, {**given, "lr0": 0.1})
+        evaluate.validate(Path("w.pt"), Path("d"), tmp_path, 64, "cpu", False, None, {**given, "lr0": 0.1})
     assert given.items() <= told.items() and "lr0" not in told
 
 
@@ -195,7 +195,7 @@ def test_the_final_evaluation_leaves_the_threads_as_they_were(
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            evaluate.validate(tiny_teacher, data_set, tmp_path, 64, 4, "cpu", False, None, {})
+            evaluate.validate(tiny_teacher, data_set, tmp_path, 64, "cpu", False, None, {})
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -213,7 +213,7 @@ def test_the_final_evaluation_is_of_the_head_that_training_validated(
     monkeypatch.setattr(
         evaluate._Collecting, "init_metrics", lambda own, model: seen.append(model.end2end) or init(own, model)
     )
-    evaluate.validate(weights, data_set, tmp_path, 64, 4, "cpu", False, None, train)
+    evaluate.validate(weights, data_set, tmp_path, 64, "cpu", False, None, train)
     assert seen == [one_to_one]
 
 

@@ -51,7 +51,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
                 folder = opened.folder / "val" / Path(name).stem
                 with hermetic.hushed():
                     result = evaluate.validate(Path(wanted.weights[name]), Path(settings.detect.data), folder,
-                                               wanted.imgsz, evaluate.BATCH, indices, False, None, {})  # fmt: skip
+                                               wanted.imgsz, indices, False, None, {})  # fmt: skip
                 found[place] = replace(found[place], measured=result.numbers)
         table = versions.columns(found, found[0].name if "yolov8n.yaml" not in models else "yolov8n")
         opened.table("versions", table)

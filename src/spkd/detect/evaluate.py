@@ -50,7 +50,7 @@ class Result:
 
 
 def validate(
-    weights: Path, data: Path, folder: Path, imgsz: int, batch: int, device: str, plots: bool,
+    weights: Path, data: Path, folder: Path, imgsz: int, device: str, plots: bool,
     annotations: Path | None, train: Mapping[str, Any],
 ) -> Result:  # fmt: skip
     """Validate weights on the val split. folder: for plots and predictions.json. annotations: the split's COCO JSON.
@@ -58,14 +58,14 @@ def validate(
     train: further training arguments; those that say what counts as a detection hold here too (OF_THE_TASK). With some
     classes only, or all taken for one, there is no COCO metric: its JSON knows all classes. That is said.
     Images keep their shape and get as little grey as their batch allows, as in ultralytics' own validation and while
-    training; `rect: false` pads all of them to squares. batch: so it counts, a little; BATCH for what is reported.
+    training; `rect: false` pads all of them to squares.
     """
     hermetic.quiet()
     if annotations is not None and (train.get("single_cls") or train.get("classes") is not None):
         print("spkd: no COCO metric: detect.train has single_cls or classes, and the JSON knows all classes")
         annotations = None
     args: dict[str, Any] = {"rect": True} | {k: train[k] for k in OF_THE_TASK if k in train}
-    args |= {"task": "detect", "mode": "val", "model": str(weights), "data": str(data), "imgsz": imgsz, "batch": batch}
+    args |= {"task": "detect", "mode": "val", "model": str(weights), "data": str(data), "imgsz": imgsz, "batch": BATCH}
     args |= {"plots": plots, "device": device.split(",")[0], "workers": 0, "verbose": False}
     validator = _Collecting(save_dir=folder, args={**args, "save_json": annotations is not None})
     threads = torch.get_num_threads()

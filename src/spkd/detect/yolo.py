@@ -161,7 +161,7 @@ def log_result(job: Job, run: "Run", plots: bool) -> dict[str, float]:
             with atomic.file(finished / f"{name}.pt") as new:
                 strip_optimizer(job.train_folder / "weights" / f"{name}.pt", s=new)
     best = finished / f"{names[0]}.pt"
-    result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, evaluate.BATCH, job.device,
+    result = evaluate.validate(best, job.data, job.folder / "val", job.imgsz, job.device,
                                plots, job.annotations.get("val"), job.extra)  # fmt: skip
     run.metrics({f"best/{k}": v for k, v in result.numbers.items()}, step=trained)
     run.metrics({f"coco/{k}": v for k, v in result.coco.items()}, step=trained)

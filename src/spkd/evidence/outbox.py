@@ -173,11 +173,11 @@ class Outbox:
             return path.is_file() and (event["kind"] == "file" or path.stat().st_size > 0)  # a text may be empty
         return path.is_file() and path.read_bytes()[: len(NPY)] == NPY
 
-    def last(self, kind: str) -> dict[str, Any] | None:
-        """The latest event of a kind."""
+    def opened(self) -> dict[str, Any] | None:
+        """The latest `open` event."""
         found = None
         for _, event in self.read():
-            if event["kind"] == kind:
+            if event["kind"] == "open":
                 found = event
         return found
 
@@ -220,7 +220,7 @@ class Outbox:
         path = self.root / "delivery.json"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if not text:  # nothing was recorded, or a power cut took it: of an opened run all is delivered once more
-            opened = self.last("open") or {}
+            opened = self.opened() or {}
             return Delivery(opened.get("uri", ""), opened.get("run_id", ""))
         return Delivery(**json.loads(text))
 

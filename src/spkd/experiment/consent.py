@@ -40,7 +40,7 @@ def require(source: str, recorded: Recorded, check_teacher: Callable[[Path], obj
         if key not in travelling and (wanted := _refused(key, value)):
             do = f"read artifacts/settings.json in it (unzip -p); if you know whose it is: {MEANS}"
             raise SpkdError(source, f"{wanted} as detect.{key}", repr(value), do)
-    for weights in sorted((recorded.folder / "teachers").glob("*/weights.safetensors")):
+    for weights in sorted((recorded.folder / "teachers").glob(f"*/{portable.WEIGHTS}")):
         check_teacher(weights)
 
 

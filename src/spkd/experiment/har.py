@@ -108,7 +108,7 @@ def begun(wanted: Wanted, shared: Shared | None = None) -> Iterator[Begun]:
     ended = (box.ending() or {}).get("status") == "FINISHED"
     goes_on = checkpoint.is_file() and not ended
     # A table's cell has its folder by what it uses: settings and code that it does not use may be others by now.
-    known = (box.last("open") or {"tags": {}})["tags"].get("fingerprint", tags["fingerprint"])
+    known = (box.opened() or {"tags": {}})["tags"].get("fingerprint", tags["fingerprint"])
     other = known != tags["fingerprint"] or bool(source.changed(folder, code))
     if goes_on and not wanted.folder:
         source.require_same(folder, code)

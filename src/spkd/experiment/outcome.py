@@ -4,17 +4,16 @@ Every number of a table is decided here or before; what the run's page shows bes
 """
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from spkd.evidence import provenance, tracking
 from spkd.experiment import run_report, student
-from spkd.experiment.lineage import Ancestor
+from spkd.experiment.lineage import WEIGHTS, Ancestor
 from spkd.experiment.plan import Plan
 from spkd.training import step, weights
 from spkd.training.state import Epoch, State, best_epoch
 from spkd.training.weights import Card
-
-WEIGHTS = "weights.safetensors"
 
 
 def ending(
@@ -60,7 +59,7 @@ def results(run: tracking.Run, made: Plan, epochs: dict[str, Epoch]) -> None:
 
 def _keep_weights(run: tracking.Run, made: Plan, task: step.Task, sha256: str, card: Card) -> None:
     settings = made.settings
-    path = run.folder / WEIGHTS
+    path = run.folder / Path(WEIGHTS).name
     weights.save(path, task.network, card)
     told = asdict(card)
     run.json(told, "model/card.json")

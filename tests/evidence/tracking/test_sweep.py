@@ -128,11 +128,11 @@ def test_a_run_that_another_command_is_at_is_left_to_it(here):
 
 @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
 def test_a_folder_that_another_command_removed_or_another_user_owns_stops_no_sweep(here, monkeypatch, error):
-    def gone(box, kind):
+    def gone(box):
         raise error(box.events_path)
 
     dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
-    monkeypatch.setattr(Outbox, "last", gone)
+    monkeypatch.setattr(Outbox, "opened", gone)
     assert tracking.sweep(here / "runs") == []
 
 

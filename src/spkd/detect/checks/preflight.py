@@ -8,7 +8,6 @@ words that can be typed. Works on any YOLO data set, not only ours.
 import hashlib
 import json
 import shlex
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
     "inhomogeneous": "every row must be five numbers; correct or delete the one that is longer or shorter",
 }
 SAME_IMAGES = "same images"
+MOST_CLASSES = 8
 UNREADABLE = "replace the image by an undamaged copy, or remove it with its label file"
 
 
@@ -285,8 +285,9 @@ def _rows(report: Report, split: Split, max_duplicates: float) -> None:
         report.notes.append(Problem(split.name, "outside", what, f"clip them; {RECONVERT}"))
 
 
-def histogram_text(report: Report, split: Split, n: int = 8) -> str:
+def histogram_text(report: Report, split: Split) -> str:
     """The most frequent classes of a split as one line."""
-    counts: Counter[int] = split.objects()
-    shown = ", ".join(f"{report.names.get(c, c)} {k}" for c, k in counts.most_common(n))
-    return f"{shown}{f', and {len(counts) - n} more classes' if len(counts) > n else ''}"
+    counts = split.objects()
+    shown = ", ".join(f"{report.names.get(c, c)} {k}" for c, k in counts.most_common(MOST_CLASSES))
+    more = len(counts) - MOST_CLASSES
+    return f"{shown}, and {more} more classes" if more > 0 else shown

@@ -13,6 +13,8 @@ from spkd.evidence.charts.text import letter, without_shared_words
 from spkd.evidence.selection import is_detector
 from spkd.evidence.tracking.reading import RunInfo
 
+LONGEST = 90  # of a value in a table
+
 
 @dataclass(frozen=True)
 class Map:
@@ -111,9 +113,9 @@ def differing(columns: Sequence[Mapping[str, Any]], missing_counts: bool = True)
     return keys, [key for key, values in found.items() if any(value != values[0] for value in values[1:])]
 
 
-def short(value: Any, longest: int = 90) -> str:
+def short(value: Any) -> str:
     """A value as YAML on one line; a long one is cut and named by its hash, so that two long ones can be told apart."""
     text = value if isinstance(value, str) else config.dump(value)
-    if len(text) <= longest:
+    if len(text) <= LONGEST:
         return text
-    return f"{' '.join(text[: longest - 20].split())} ... #{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{' '.join(text[: LONGEST - 20].split())} ... #{hashlib.sha256(text.encode()).hexdigest()[:8]}"

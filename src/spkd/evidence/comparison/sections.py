@@ -136,11 +136,11 @@ def _confusion(entry: Entry, first: Entry | None) -> str:
     if counts is None:
         return ""
     own = shares(counts)
-    pictures = f'<div class="map">{_cells(own, 0, 100, "Blues", names, entry.name, counts)}</div>'
+    pictures = f'<div class="map">{_cells(own, 0, "Blues", names, entry.name, counts)}</div>'
     if first is not None and first.record.confusion is not None:
         change = own - shares(first.record.confusion)
         title = f"{entry.name} minus {first.letter}"
-        drawn = _cells(change, -100, 100, DIFFERENCE_COLOURS, names, title, change)
+        drawn = _cells(change, -100, DIFFERENCE_COLOURS, names, title, change)
         pictures += f'<div class="diff">{drawn}</div>'
     else:
         pictures += '<div class="diff"><p class="quiet">other classes</p></div>'
@@ -149,16 +149,16 @@ def _confusion(entry: Entry, first: Entry | None) -> str:
 
 
 def _cells(
-    values: np.ndarray, low: float, high: float, colour_map: str, names: Sequence[str], title: str, told: np.ndarray
+    values: np.ndarray, low: float, colour_map: str, names: Sequence[str], title: str, told: np.ndarray
 ) -> plots.Chart:
-    """A matrix of per cents; small ones are coloured and not written."""
+    """A matrix of per cents from low to 100; small ones are coloured and not written."""
     sign = "+.0f" if low < 0 else ".0f"
     written = len(names) <= named_rows.MOST_WRITTEN
     texts = np.array(
         [[format(v, sign) if written and math.isfinite(v) and abs(v) >= 0.5 else "" for v in row] for row in values]
     )
     shown = np.array([["-" if not math.isfinite(v) else f"{v:.4g}" for v in row] for row in told.astype(float)])
-    return named_rows.matrix(shown, texts, colours.shades(values, (low, high), colour_map), names, title)
+    return named_rows.matrix(shown, texts, colours.shades(values, (low, 100), colour_map), names, title)
 
 
 def subjects(shown: Sequence[Entry]) -> str:

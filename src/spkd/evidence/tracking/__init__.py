@@ -108,7 +108,7 @@ def _point(box: Outbox, made: MlflowClient, uri: str, run_id: str) -> None:
 
 def _claim(box: Outbox, fresh: bool) -> None:
     """Make sure that the outbox may be written: nobody else's, and no finished run's."""
-    opened = box.last("open")
+    opened = box.opened()
     if opened is None:
         box.clear()
         return

@@ -45,7 +45,7 @@ def sweep(folder: Path) -> list[Path]:
 
 def _bury(box: Outbox) -> bool:
     """Whether there was anything to do for the outbox of a dead process."""
-    opened, ended = box.last("open"), box.ending()
+    opened, ended = box.opened(), box.ending()
     if opened is None or outboxes.is_alive(opened["process"]):
         return False
     if ended is not None and not box.pending():
@@ -89,13 +89,13 @@ def upload(folder: Path) -> int:
     To the store that the run was opened in; where MLFLOW_TRACKING_URI names another one, all of it to a new run there.
     Raises SpkdError where there is no local copy, its run still runs, or the server does not answer.
     """
-    boxes = [box for box in outboxes.find(folder) if box.last("open")]
+    boxes = [box for box in outboxes.find(folder) if box.opened()]
     if not boxes:
         raise SpkdError(folder, "the folder of a run", "no outbox/events.jsonl", "pass the folder that the run named")
     total = 0
     for box in boxes:
         with box.lock():
-            opened = box.last("open") or {}
+            opened = box.opened() or {}
             if box.ending() is None and outboxes.is_alive(opened["process"]):
                 raise SpkdError(box.folder, "an ended run", "one that still runs", "wait: it uploads by itself")
             if box.ending() is None:
