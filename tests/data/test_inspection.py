@@ -96,23 +96,3 @@ def test_many_channels_are_drawn_as_a_map_in_standard_deviations() -> None:
     expected = (np.arange(10, 20) - 29.5) / np.arange(60.0).std()
     assert image.shape == (12, 10) and drawn.axes[0].images[0].get_extent() == [0.0, 0.5, 11.5, -0.5]
     np.testing.assert_allclose(image, np.tile(expected, (12, 1)), atol=1e-4)
-
-
-def test_inspect_prints_and_draws_a_saved_data_set_and_names_dvc_where_there_is_none(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from types import SimpleNamespace
-
-    from spkd.cli import inspect
-    from spkd.errors import SpkdError
-
-    monkeypatch.chdir(tmp_path)
-    settings = SimpleNamespace(dataset="toy", datasets={"toy": {}})
-    with pytest.raises(SpkdError, match="dvc repro windows@toy"):
-        inspect.main([], settings, {})
-    windows().save(tmp_path / "data" / "windows" / "toy")
-    assert inspect.main(["toy"], settings, {}) == 0
-    assert "one window of each class: data/inspect/toy.png" in capsys.readouterr().out
-    assert [p.name for p in (tmp_path / "data" / "inspect").iterdir()] == ["toy.png"]
-    with pytest.raises(SpkdError, match="did you mean 'toy'"):
-        inspect.main(["toi"], settings, {})

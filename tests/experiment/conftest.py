@@ -24,8 +24,7 @@ def project(folder, waves, **changes):
     raw = config.read(ROOT / "params.yaml")
     windows = raw["datasets"]["chest"]["windows"]
     manifest = {**waves.manifest, "dataset": "chest", "settings": windows, **changes}
-    content = {name: getattr(waves, name) for name in ("signal", "starts", "label", "subject")}
-    windowset.build(content, manifest).save(folder / "data" / "windows" / "chest")
+    windowset.build(vars(waves), manifest).save(folder / "data" / "windows" / "chest")
     places = plan.Places(folder / "runs", folder)
 
     def settings(**overrides):

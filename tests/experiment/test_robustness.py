@@ -124,8 +124,7 @@ def test_the_cards_own_scaling_is_used(candidate):
 
 def test_windows_of_another_digest_are_refused_with_the_command(trained, tmp_path, waves):
     manifest = {**windowset.load(trained.folder / "data" / "windows" / "chest").manifest, "step": 7}
-    content = {name: getattr(waves, name) for name in ("signal", "starts", "label", "subject")}
-    windowset.build(content, manifest).save(tmp_path / "data" / "windows" / "chest")
+    windowset.build(vars(waves), manifest).save(tmp_path / "data" / "windows" / "chest")
     with pytest.raises(SpkdError, match="dvc repro windows@chest"):
         robustness.load(get(trained.student), tmp_path, tmp_path / "w", torch.device("cpu"))
 

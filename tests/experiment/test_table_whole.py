@@ -41,8 +41,7 @@ def make(folder, waves):
     folder.mkdir()
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     manifest = {**waves.manifest, "dataset": "chest", "settings": raw["datasets"]["chest"]["windows"]}
-    content = {name: getattr(waves, name) for name in ("signal", "starts", "label", "subject")}
-    windowset.build(content, manifest).save(folder / "data" / "windows" / "chest")
+    windowset.build(vars(waves), manifest).save(folder / "data" / "windows" / "chest")
     return raw
 
 

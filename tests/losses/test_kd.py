@@ -46,11 +46,6 @@ def test_equal_logits_up_to_a_shift_cost_nothing():
     assert kd(student + 7, student, 4.0).item() == pytest.approx(0, abs=1e-12)
 
 
-def test_the_direction_is_teacher_against_student():
-    student, teacher = pair()
-    assert kd(student, teacher, 1.0).item() != pytest.approx(kd(teacher, student, 1.0).item(), rel=1e-3)
-
-
 def test_gradient_is_the_numeric_one():
     student, teacher = pair()
     assert torch.autograd.gradcheck(lambda s: kd(s, teacher, 4.0), student.requires_grad_())
