@@ -1,5 +1,6 @@
 """Zip archives made to do harm, damaged ones, and one whose blocks are given back while it is unpacked."""
 
+import errno
 import stat
 import struct
 import warnings
@@ -112,6 +113,34 @@ def test_a_damaged_archive_is_an_error_and_no_folder(tmp_path, damage):
     with pytest.raises(SpkdError, match="whole zip archive.*fetch it again"):
         archive.unpack(zipped, "val", tmp_path / "val", LIMIT)
     assert not (tmp_path / "val").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "damaged"),
+    [
+        (zipfile.ZIP_STORED, lambda raw: raw[:9] + raw[200:]),  # the index then says that members begin before the file
+        (zipfile.ZIP_BZIP2, lambda raw: raw[:60] + b"?" + raw[61:]),
+        (zipfile.ZIP_LZMA, lambda raw: raw[:60] + b"?" + raw[61:]),
+        (zipfile.ZIP_STORED, lambda raw: raw.replace("한".encode(), b"\xff\xff\xff")),
+    ],
+    ids=["bytes missing inside", "bzip2", "lzma", "a name that is no text"],
+)
+def test_whatever_zipfile_raises_for_damage_is_an_error_that_names_the_archive(tmp_path, kind, damaged):
+    zipped = tmp_path / "set.zip"
+    with zipfile.ZipFile(zipped, "w", kind) as out:
+        out.writestr("val/한.jpg", bytes(range(256)) * 40)
+    zipped.write_bytes(damaged(zipped.read_bytes()))
+    with pytest.raises(SpkdError, match=r"set\.zip: expected a whole zip archive"):
+        archive.unpack(zipped, "val", tmp_path / "val", 1 << 20)
+
+
+def test_a_full_disk_is_no_damage_of_the_archive(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archive, "_unpack_one", full)
+    with pytest.raises(OSError, match="No space left"):
+        archive.unpack(make(tmp_path, [("val/a", b"x")]), "val", tmp_path / "val", LIMIT)
 
 
 def test_an_archive_without_the_folder_is_refused(tmp_path):

@@ -95,10 +95,10 @@ def test_a_cut_zip_a_damaged_member_and_a_missing_zip_are_errors(tmp_path: Path)
     path = archive(tmp_path, {"3.csv": ROWS * 500})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SpkdError, match="a whole zip file"):
+    with pytest.raises(SpkdError, match="a whole zip archive"):
         chest.read(tmp_path, settings("uci"))
     path.write_bytes(whole[:150] + bytes([whole[150] ^ 255]) + whole[151:])
-    with pytest.raises(SpkdError, match="a whole zip file"):
+    with pytest.raises(SpkdError, match="a whole zip archive"):
         chest.read(tmp_path, settings("uci"))
 
 
@@ -129,5 +129,5 @@ def test_an_encrypted_member_is_an_error_without_a_traceback(tmp_path: Path) -> 
     for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + flags] |= 1
     path.write_bytes(content)
-    with pytest.raises(SpkdError, match="a whole zip file, got .*encrypted"):
+    with pytest.raises(SpkdError, match="a whole zip archive, got .*encrypted"):
         chest.read(tmp_path, settings("uci"))

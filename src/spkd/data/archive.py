@@ -6,9 +6,12 @@ is kept and checked.
 """
 
 import ctypes
+import errno
+import lzma
 import os
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +24,8 @@ from spkd.meter import Meter
 
 CHUNK = 1 << 20
 FREE_EVERY_BYTES = 256 << 20
+# RuntimeError: of a password, and of what zipfile does not know. UnicodeDecodeError: of a name.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, UnicodeDecodeError, RuntimeError)
 PUNCH_HOLE = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, linux/falloc.h
 
 
@@ -40,7 +45,7 @@ def unpack(
     """
     if not to.is_dir():
         building = to.parent / f".{to.name}.unpacking"
-        with _opened(archive) as zipped:
+        with damage_named(archive), zipfile.ZipFile(archive) as zipped:
             members = [m for m in check(archive, zipped.infolist(), max_bytes) if wanted(m.filename)]
             members = [m for m in members if PurePosixPath(m.filename).parts[0] == member_folder and not m.is_dir()]
             if not members:
@@ -53,13 +58,15 @@ def unpack(
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive; what zipfile raises for damage becomes an SpkdError."""
+def damage_named(where: object) -> Iterator[None]:
+    """What zipfile raises for damage becomes an SpkdError that names the archive or member; a full disk's stays."""
     try:
-        with zipfile.ZipFile(archive) as zipped:
-            yield zipped
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise SpkdError(archive, "a whole zip archive", str(error), "delete it and fetch it again") from None
+        yield
+    except (*DAMAGE, OSError) as error:
+        # Without a number: of bz2. EINVAL: of a place before the file's first byte, where bytes are missing inside.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise SpkdError(where, "a whole zip archive", error, "delete it and fetch it again") from None
 
 
 def check(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> list[zipfile.ZipInfo]:

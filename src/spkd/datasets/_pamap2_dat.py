@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,6 +21,7 @@ import numpy as np
 import polars as pl
 from isal import isal_zlib
 
+from spkd.data.archive import damage_named
 from spkd.errors import SpkdError
 
 OUTER, INNER = "pamap2+physical+activity+monitoring.zip", "PAMAP2_Dataset.zip"
@@ -30,10 +30,6 @@ N_COLUMNS = 54
 ENCRYPTED, LOCAL_HEADER_BYTES = 1, 30  # of zip
 AGAIN = 'delete it and fetch it again ("dvc repro")'
 ISAL_ERROR = cast("type[Exception]", isal_zlib.error)  # which its stub calls an instance
-DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, ISAL_ERROR, EOFError, struct.error),
-    *(NotImplementedError, RuntimeError),
-)
 # SHA-256 of the Protocol files, by subject. UCI publishes none: these stand in a public repository's LFS pointers
 # (tusharmali/SHIELD_Health), so a difference is worth a note and no proof of damage.
 RECORDED = {
@@ -125,7 +121,7 @@ def _dat_file(subject: str, where: str, content: bytes) -> DatFile:
 
 
 def _zipped(path: Path) -> Iterator[DatFile]:
-    with _damage_named(path), path.open("rb") as file, zipfile.ZipFile(file) as outer:
+    with damage_named(path), path.open("rb") as file, zipfile.ZipFile(file) as outer:
         inner = [name for name in outer.namelist() if name.rpartition("/")[2] == INNER]
         if not inner:
             yield from _members(outer, str(path))
@@ -151,7 +147,7 @@ def _members(archive: zipfile.ZipFile, where: str) -> Iterator[DatFile]:
         raise SpkdError(where, "Protocol/subject101.dat and so on", "none", AGAIN)
 
     def read(subject: str, name: str) -> DatFile:
-        with _damage_named(f"{where}:{name}"):
+        with damage_named(f"{where}:{name}"):
             return _dat_file(subject, f"{where}:{name}", inflated(archive, name))
 
     # The next file is inflated while the caller parses this one.
@@ -165,7 +161,7 @@ def _members(archive: zipfile.ZipFile, where: str) -> Iterator[DatFile]:
 
 
 def inflated(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member's bytes, by ISA-L in under half of zlib's time; zipfile finds them. Raises one of DAMAGE."""
+    """A member's bytes, by ISA-L in under half of zlib's time; zipfile finds them. Raises what `damage_named` names."""
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_DEFLATED:
         return archive.read(member)
@@ -174,19 +170,13 @@ def inflated(archive: zipfile.ZipFile, name: str) -> bytes:
     del as_it_lies.CRC  # is that of the inflated bytes
     deflate = isal_zlib.decompressobj(-zlib.MAX_WBITS)
     with archive.open(as_it_lies) as stream:
-        content: bytes = deflate.decompress(stream.read(), member.file_size + 1)
+        try:
+            content: bytes = deflate.decompress(stream.read(), member.file_size + 1)
+        except ISAL_ERROR as error:
+            raise zipfile.BadZipFile(f"{name!r}: {error}") from None
     if not deflate.eof or len(content) != member.file_size or isal_zlib.crc32(content) != member.CRC:
         raise zipfile.BadZipFile(f"{name!r} is not what its size and CRC-32 say")
     return content
-
-
-@contextmanager
-def _damage_named(where: object) -> Iterator[None]:
-    """What zipfile raises for damage becomes an SpkdError that names the file."""
-    try:
-        yield
-    except DAMAGE as error:
-        raise SpkdError(where, "a whole zip archive", error, AGAIN) from None
 
 
 def parse(file: DatFile, wanted: Sequence[int] = range(N_COLUMNS - 2)) -> tuple[np.ndarray, np.ndarray]:

@@ -5,16 +5,15 @@ subjects differ in offset and gain; nothing is corrected here. A bad row is an e
 """
 
 import io
-import lzma
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from spkd.config import Section
+from spkd.data.archive import damage_named
 from spkd.data.recordings import UNLABELLED, Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
 from spkd.errors import SpkdError
@@ -44,7 +43,6 @@ CITATION = (
     "Casale, Pujol, Radeva: Personalization and user verification in wearable systems using biometric walking "
     "patterns. Personal and Ubiquitous Computing 16(5), 563-580, 2012"
 )
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 MEMBER = re.compile(r"(?:.*/)?(\d+)\.csv")
 
 
@@ -73,12 +71,9 @@ def read(folder: Path, settings: Settings) -> Recordings:
     path = folder / ARCHIVE
     if not path.is_file():
         raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(path, archive.namelist())
-            items = [_recording(str(n), archive.read(members[n]), f"{path}:{members[n]}") for n in sorted(members)]
-    except DAMAGE as error:
-        raise SpkdError(path, "a whole zip file", error, "delete it and fetch it again") from None
+    with damage_named(path), zipfile.ZipFile(path) as archive:
+        members = _members(path, archive.namelist())
+        items = [_recording(str(n), archive.read(members[n]), f"{path}:{members[n]}") for n in sorted(members)]
     if not items:
         raise SpkdError(path, "one <subject>.csv each", "none", "delete it and fetch it again")
     origin = "simulated" if (folder / "SIMULATED").exists() else "UCI 287"
