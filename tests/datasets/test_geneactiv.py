@@ -423,6 +423,20 @@ def test_a_header_without_calibration_or_rate_is_an_error(old: bytes, new: bytes
         _geneactiv_bin.decode(fixed_bin().replace(old, new, 1), "x", Report())
 
 
+@pytest.mark.parametrize("new", [b"25\xbd00", b"256e2", b"25,600.0", b"9" * 400])
+def test_a_number_of_the_header_is_read_as_a_whole_or_not_at_all(new: bytes) -> None:
+    for old in (b"x gain:25600", b"Number of Pages:4"):
+        changed = fixed_bin().replace(old, old.partition(b":")[0] + b":" + new)
+        with pytest.raises(SpkdError, match=f"a number after `{old.partition(b':')[0].decode()}:`"):
+            _geneactiv_bin.decode(changed, "x", Report())
+
+
+def test_a_page_number_of_thousands_of_digits_is_a_damaged_page() -> None:
+    report = Report()
+    _geneactiv_bin.decode(fixed_bin().replace(b"Sequence Number:1", b"Sequence Number:" + b"9" * 5000), "x", report)
+    assert report.drops == {"damaged page: page header": 1}
+
+
 @pytest.mark.parametrize(("name", "old"), [(b"x gain", b"25600"), (b"Measurement Frequency", b"100")])
 @pytest.mark.parametrize("new", [b"0", b"-5"])
 def test_a_header_with_a_rate_or_one_gain_not_above_zero_is_an_error(name: bytes, old: bytes, new: bytes) -> None:
@@ -444,7 +458,7 @@ def csv_text(n: int = 300, rate_hz: int = 100, subject: str = "7") -> str:
 
 def test_csv_values_and_times_are_read_after_100_header_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(csv_text(subject=" 7"))
+    path.write_text(csv_text(subject=" 7,,,,,"))  # a spreadsheet gives every line the columns of the longest
     found = _geneactiv_csv.decode(path)
     assert (found.subject_code, found.rate_hz, found.accel_g.shape) == ("7", 100.0, (300, 3))
     assert found.accel_g[2].tolist() == [np.float32(0.0078), -0.5, 1.0]
@@ -484,6 +498,10 @@ def test_a_bad_row_in_a_later_block_is_named_by_its_line(tmp_path: Path, monkeyp
         "2024-05-06 10:00:00:020,0.1,nan,1,0,0,25.1",
         "2024-05-06 10:00:99:020,0.1,0.2,1,0,0,25.1",
         "2024-05-06 10:0",
+        "2024-05-06 10:00:00:02,00.1,0.2,1,0,0,25.1",
+        "2024-05-06 10:00:00:0200,0.1,0.2,1,0,0,25.1",
+        "2024-05-06 10:00:00:-10,0.1,0.2,1,0,0,25.1",
+        "2024-05-06 10:00:00:020,0.1,0.2,1\n2024-05-06 10:00:00:030,0.1,0.2,1,0,0,25.1,0,0,0",
         "",
     ],
 )

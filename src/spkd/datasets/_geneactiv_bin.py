@@ -22,10 +22,11 @@ AFTER = 100  # pages among which the next whole one is looked for
 MARK = re.compile(rb"^Recorded Data[ \t]*\r?\n", re.MULTILINE)
 AGAIN = "export the file from the device again, or remove it"
 PAGE = re.compile(
-    rb"Device Unique Serial Code:[^\n]*\nSequence Number:\s*(?P<number>\d+)\s*\nPage Time:(?P<time>[^\n]*)\n"
+    rb"Device Unique Serial Code:[^\n]*\nSequence Number:\s*(?P<number>\d{1,9})\s*\nPage Time:(?P<time>[^\n]*)\n"
     rb"(?:(?:Unassigned|Temperature|Battery voltage|Device Status):[^\n]*\n)*"
     rb"Measurement Frequency:\s*(?P<rate>[\d.,]+)[^\n]*\n(?P<digits>[^\r\n]*)"
 )
+NUMBER = re.compile(r"(-?\d{1,9}(?:[.,]\d+)?)(?:\s*Hz|\s.*)?")
 NIBBLE = np.full(256, 255, np.uint8)
 NIBBLE[np.frombuffer(b"0123456789ABCDEF", np.uint8)] = np.arange(16)
 NIBBLE[np.frombuffer(b"abcdef", np.uint8)] = np.arange(10, 16)
@@ -75,10 +76,10 @@ def read_header(data: bytes, where: str) -> Header:
 
     def number(name: str) -> float:
         value = field(name)
-        match = re.match(r"-?\d+(?:[.,]\d+)?", value)
+        match = NUMBER.fullmatch(value)  # as a whole: of 25?41, a damaged byte, 25 would be a thousandth
         if match is None:
             raise SpkdError(where, f"a number after `{name}:`", repr(value), AGAIN)
-        return float(match[0].replace(",", "."))
+        return float(match[1].replace(",", "."))
 
     gain = np.array([number(f"{axis} gain") for axis in "xyz"])
     offset = np.array([number(f"{axis} offset") for axis in "xyz"])

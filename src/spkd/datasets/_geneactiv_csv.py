@@ -17,6 +17,7 @@ N_COLUMNS = 7
 PAGE_SAMPLES = 300  # of the .bin file that the software exported
 RATE_TOLERANCE = 0.1  # of a step: milliseconds leave up to a twentieth at 100 Hz
 STAMP = len("2012-05-23 16:47:50:000")
+DIGITS = [k for k, character in enumerate("2012-05-23 16:47:50:000") if character.isdigit()]
 ROW = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[:.]\d{3}(?:,-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?){6}\r?")
 BLOCK_BYTES = 1 << 25  # bounds the memory of parsing: a week at 100 Hz is 4 GB of text
 
@@ -25,7 +26,7 @@ def decode(path: Path) -> DeviceRecording:
     """The recording in a `.csv` file. Raises SpkdError where the header lacks the rate, or on a bad row."""
     with path.open("rb") as file:
         header = [file.readline().decode("latin-1").strip() for _ in range(HEADER_LINES)]
-        fields = dict(line.partition(",")[::2] for line in header if line)
+        fields = {name: rest.partition(",")[0] for name, _, rest in (line.partition(",") for line in header)}
         rate = re.match(r"\d+(?:\.\d+)?", fields.get("Measurement Frequency", "").strip())
         if rate is None or float(rate[0]) <= 0:
             expected = f"{HEADER_LINES} header lines with `Measurement Frequency,<rate> Hz`"
@@ -63,10 +64,16 @@ def _rows(text: bytes, path: Path, first_line: int) -> tuple[np.ndarray, np.ndar
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
     starts = np.concatenate([[0], ends[:-1] + 1])
+    commas = np.flatnonzero(data == ord(","))
     try:
-        if (ends - starts < STAMP).any() or (data == ord(",")).sum() != len(ends) * (N_COLUMNS - 1):
-            raise ValueError("too few characters or columns")
+        if len(commas) != len(ends) * (N_COLUMNS - 1):
+            raise ValueError("too few or too many columns")
+        commas = commas.reshape(-1, N_COLUMNS - 1)
+        if (commas[:, 0] != starts + STAMP).any() or (commas[:, -1] > ends).any():
+            raise ValueError("columns or a time of another length")
         stamps = data[starts[:, None] + np.arange(STAMP)]
+        if (stamps[:, DIGITS] - np.uint8(ord("0")) > 9).any():
+            raise ValueError("a time that is not all digits")
         stamps[:, 10], stamps[:, 19] = ord("T"), ord(".")
         time = stamps.view(f"S{STAMP}").ravel().astype("datetime64[ms]").astype(np.int64) / 1000
         accel = np.loadtxt(io.BytesIO(text), np.float32, comments=None, delimiter=",", usecols=(1, 2, 3), ndmin=2)
@@ -84,8 +91,10 @@ def _rows(text: bytes, path: Path, first_line: int) -> tuple[np.ndarray, np.ndar
 
 def _is_row(line: bytes) -> bool:
     """Whether a line has the columns of a row and a time that exists."""
+    if ROW.fullmatch(line) is None:
+        return False
     try:
         np.datetime64(line[: STAMP - len(":000")].decode())
     except ValueError:
         return False
-    return ROW.fullmatch(line) is not None
+    return True
