@@ -109,6 +109,14 @@ def test_an_empty_folder_and_a_folder_with_both_kinds_are_refused(tmp_path):
         pamap2.read(tmp_path, settings())
 
 
+@pytest.mark.parametrize("name", ["Subject102.dat", "subject102.DAT", "subject102 (1).dat"])
+def test_a_dat_file_of_another_name_is_refused_rather_than_left_out(tmp_path, name):
+    for file in ("subject101.dat", name):
+        (tmp_path / file).write_bytes(walk(len(file)))
+    with pytest.raises(SpkdError, match=r"expected a name as subject101\.dat"):
+        pamap2.read(tmp_path, settings())
+
+
 def test_a_truncated_zip_is_refused(tmp_path):
     path = nested(tmp_path, {"Protocol/subject101.dat": walk()}) / _pamap2_dat.OUTER
     path.write_bytes(path.read_bytes()[:-300])

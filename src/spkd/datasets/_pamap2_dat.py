@@ -26,6 +26,7 @@ from spkd.errors import SpkdError
 
 OUTER, INNER = "pamap2+physical+activity+monitoring.zip", "PAMAP2_Dataset.zip"
 NAME = re.compile(r"(?:(?P<folder>.*)/)?subject(?P<subject>\d+)\.dat")
+LIKE = re.compile(r"subject.*\.dat$", re.IGNORECASE)
 N_COLUMNS = 54
 ENCRYPTED, LOCAL_HEADER_BYTES = 1, 30  # of zip
 AGAIN = 'delete it and fetch it again ("dvc repro")'
@@ -85,10 +86,13 @@ def files(folder: Path) -> Iterator[DatFile]:
     """The Protocol files below a folder, in order of subject: from the zip as UCI nests it, or from .dat files.
 
     Files in a folder called Optional are no part of the protocol and are passed over.
-    Raises SpkdError where there is none, both a zip and .dat files, a subject twice, or a damaged archive.
+    Raises SpkdError where there is none, both a zip and .dat files, a .dat file of another name, a subject twice, or a
+    damaged archive.
     """
     zips = [path for path in (folder / OUTER, folder / INNER) if path.is_file()]
-    loose = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("subject*.dat"))}
+    loose = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if LIKE.match(path.name)}
+    if odd := next((path for path in loose.values() if not NAME.fullmatch(path.name)), None):
+        raise SpkdError(odd, "a name as subject101.dat", odd.name, "rename or remove it: it would be left out")
     if len(zips) + bool(loose) > 1:
         got = ", ".join([path.name for path in zips] + list(loose)[:1])
         raise SpkdError(folder, f"either {OUTER} or .dat files", got, "remove one of them")
