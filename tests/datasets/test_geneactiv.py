@@ -1,5 +1,6 @@
 import contextlib
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_windows_that_would_overlap_are_an_error_that_names_the_setting(lab: Pat
         ({"xw": np.full((4, 3), 1j)}, ".mat file whose xw is not numbers (samples, 3)"),
         ({"xw": np.full((4, 3), np.nan)}, ".mat file with NaN or infinity"),
         ({"xw": np.full((4, 3), np.inf)}, ".mat file with NaN or infinity"),
+        ({"xw": np.full((4, 3), 1e300)}, ".mat file with NaN or infinity"),
     ],
 )
 def test_a_bad_window_is_dropped_and_counted(lab: Path, content: dict[str, object], reason: str) -> None:
@@ -714,6 +716,7 @@ def test_a_device_file_that_cannot_be_read_is_counted_unless_intervals_name_it(d
         ("7,2024-05-06 10:00,2024-05-06 10:00:08,2,", r"intervals\.csv:5: expected subject,start,end,label"),
         ("7,2024-05-06 10:00:07,2024-05-06 10:00:08,walking,", r"intervals\.csv:5: expected subject,start,end,label"),
         ("7,2024-05-06 10:00:07", r"intervals\.csv:5: expected subject,start,end,label"),
+        ("7,2024-05-06 10:00:07,2024-05-06 10:00:08,0_1,", r"intervals\.csv:5: expected subject,start,end,label"),
         ("9,2024-05-06 10:00:02,2024-05-06 10:00:03,2,wrist.csv", "one subject a device file"),
     ],
 )
@@ -757,6 +760,54 @@ def test_intervals_as_spreadsheets_save_them_are_read_as_well(devices: Path) -> 
     assert _wrist_device.read_intervals(path) == expected
     path.write_text('subject, start, end, label\n"7", "2024-05-06 10:00:01", "2024-05-06 10:00:05", "1"\n')
     assert [replace(row, file="") for row in _wrist_device.read_intervals(path)] == expected[:1]
+
+
+@pytest.mark.parametrize("row", ['7,noon,1,1,"asleep\n', '7,noon,1,1,"asleep\n7,noon,1,1,"awake"\n'])
+def test_a_quote_that_does_not_end_hides_no_interval(devices: Path, row: str) -> None:
+    start = "7,2024-05-06 10:00:01,2024-05-06 10:00:05"
+    text = f'subject,start,end,label,memo\n{start},1,"calm, then\nnot"\n' + row.replace("7,noon,1", start)
+    (devices / "intervals.csv").write_text(text)
+    with pytest.raises(SpkdError, match=r"intervals\.csv: expected rows of a CSV file"):
+        read(devices, [1, 2])
+
+
+def test_a_column_that_is_there_twice_is_an_error(devices: Path) -> None:
+    (devices / "intervals.csv").write_text(
+        "subject,start,end,label,label\n7,2024-05-06 10:00:01,2024-05-06 10:00:05,1,2\n"
+    )
+    with pytest.raises(SpkdError, match="each column once, got 'label' twice"):
+        read(devices, [1, 2])
+
+
+WHOLE, PARTS = (unicodedata.normalize(form, "김é") for form in ("NFC", "NFD"))
+
+
+def test_a_subject_in_whole_letters_and_one_in_their_parts_as_macos_writes_them_are_one(lab: Path) -> None:
+    for name, number in ((WHOLE, 1), (PARTS, 13), ("1²", 1)):
+        savemat(lab / f"ID-{name}_CLASS-{number}_Window-1.mat", {"xw": number + np.random.rand(4, 3)})
+    assert {item.subject for item in read(lab).items} == {"9", "102", WHOLE, "1²"}
+
+
+def test_a_device_file_is_found_by_a_name_in_whole_letters_and_in_their_parts(devices: Path) -> None:
+    whole, parts = WHOLE, PARTS
+    (devices / "wrist.csv").rename(devices / f"{parts}.csv")
+    for code, file, intervals_file in (("", "", ""), (whole, "", ""), ("", f"{whole}.csv", f"./{whole}.csv")):
+        (devices / f"{parts}.csv").write_text(csv_text(subject=code))
+        times = ("2024-05-06 10:00:00,2024-05-06 10:00:01,1", "2024-05-06 10:00:01,2024-05-06 10:00:02,2")
+        rows = [f"{whole},{times[0]},{file}", f"{parts},{times[1]},{intervals_file}"]
+        (devices / "intervals.csv").write_text("\n".join(["subject,start,end,label,file", *rows]))
+        assert [(item.subject, len(item.label)) for item in read(devices, [1, 2]).items] == [(whole, 200)]
+
+
+def test_folders_and_what_macos_puts_beside_a_file_are_no_recordings(devices: Path) -> None:
+    expected = read(devices, [1, 2])
+    for name in ("._wrist.bin", "._intervals.csv", "._ID-1_CLASS-1_Window-1.mat"):
+        (devices / name).write_bytes(b"\0\5\x16\7")
+    for name in ("a.bin", "a.csv", "a.mat"):
+        (devices / name).mkdir()
+    found = read(devices, [1, 2])
+    assert [item.name for item in found.items] == [item.name for item in expected.items]
+    assert found.report == expected.report
 
 
 def test_intervals_that_are_no_csv_are_an_error(devices: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spkd.data.recordings import Report
-from spkd.datasets._wrist_device import GAP_TOLERANCE_S, DeviceRecording, clock_s
+from spkd.datasets._wrist_device import GAP_TOLERANCE_S, DeviceRecording, clock_s, header_text
 from spkd.errors import SpkdError
 
 PAGE_SAMPLES = 300
@@ -61,7 +61,7 @@ def read_header(data: bytes, where: str) -> Header:
     if not data:
         raise SpkdError(where, "a GENEActiv file", "an empty one", AGAIN)
     first = MARK.search(data)
-    text = data[: first.start() if first else len(data)].decode("latin-1")
+    text = header_text(data[: first.start() if first else len(data)])
 
     def field(name: str) -> str:
         match = re.search(rf"^{name}:(.*)$", text, re.MULTILINE)
@@ -78,7 +78,7 @@ def read_header(data: bytes, where: str) -> Header:
         value = field(name)
         match = NUMBER.fullmatch(value)  # as a whole: of 25?41, a damaged byte, 25 would be a thousandth
         if match is None:
-            raise SpkdError(where, f"a number after `{name}:`", repr(value), AGAIN)
+            raise SpkdError(where, f"a number after `{name}:`", repr(value[:80]), AGAIN)
         return float(match[1].replace(",", "."))
 
     gain = np.array([number(f"{axis} gain") for axis in "xyz"])

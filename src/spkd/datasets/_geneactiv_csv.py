@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spkd.datasets._wrist_device import GAP_TOLERANCE_S, DeviceRecording
+from spkd.datasets._wrist_device import GAP_TOLERANCE_S, DeviceRecording, header_text
 from spkd.errors import SpkdError
 
 HEADER_LINES = 100
@@ -25,13 +25,13 @@ BLOCK_BYTES = 1 << 25  # bounds the memory of parsing: a week at 100 Hz is 4 GB 
 def decode(path: Path) -> DeviceRecording:
     """The recording in a `.csv` file. Raises SpkdError where the header lacks the rate, or on a bad row."""
     with path.open("rb") as file:
-        header = [file.readline().decode("latin-1").strip() for _ in range(HEADER_LINES)]
+        header = [header_text(file.readline()).strip() for _ in range(HEADER_LINES)]
         fields = {name: rest.partition(",")[0] for name, _, rest in (line.partition(",") for line in header)}
         rate = re.match(r"\d+(?:\.\d+)?", fields.get("Measurement Frequency", "").strip())
         if rate is None or float(rate[0]) <= 0:
             expected = f"{HEADER_LINES} header lines with `Measurement Frequency,<rate> Hz`"
             do = "export the csv from the GENEActiv software; a file of intervals starts subject,start,end,label"
-            raise SpkdError(path, expected, f"a file that starts {header[0]!r}", do)
+            raise SpkdError(path, expected, f"a file that starts {header[0][:80]!r}", do)
         blocks, line, rest = [], HEADER_LINES + 1, b""
         while chunk := file.read(BLOCK_BYTES):
             whole, newline, rest = (rest + chunk).rpartition(b"\n")
@@ -68,8 +68,7 @@ def _rows(text: bytes, path: Path, first_line: int) -> tuple[np.ndarray, np.ndar
     try:
         if len(commas) != len(ends) * (N_COLUMNS - 1):
             raise ValueError("too few or too many columns")
-        commas = commas.reshape(-1, N_COLUMNS - 1)
-        if (commas[:, 0] != starts + STAMP).any() or (commas[:, -1] > ends).any():
+        if (commas[:: N_COLUMNS - 1] != starts + STAMP).any() or (commas[N_COLUMNS - 2 :: N_COLUMNS - 1] > ends).any():
             raise ValueError("columns or a time of another length")
         stamps = data[starts[:, None] + np.arange(STAMP)]
         if (stamps[:, DIGITS] - np.uint8(ord("0")) > 9).any():

@@ -7,6 +7,7 @@ Times are the device's own clock in seconds since 1970; nothing here knows about
 import csv
 import itertools
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,19 @@ class Interval:
     where: str
 
 
+def composed(name: str) -> str:
+    """The name with its letters whole: macOS spells accents, and the letters of a Hangul syllable, one by one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def header_text(data: bytes) -> str:
+    """What the bytes of a header say, in UTF-8, or in Latin-1 where they are none."""
+    try:
+        return composed(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
 def clock_s(text: str) -> float:
     """Seconds since 1970 of `2012-05-23 16:47:50:000` (also `.000`, or none). Raises ValueError on anything else."""
     match = CLOCK.fullmatch(text.strip())
@@ -73,11 +87,11 @@ def read_intervals(path: Path) -> list[Interval]:
     """The rows of `subject,start,end,label[,file]`. Raises SpkdError that names the line of a bad one."""
     found = []
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        for number, row in _numbered(path, csv.DictReader(lines, skipinitialspace=True)):
+        for number, row in _numbered(path, csv.DictReader(lines, skipinitialspace=True, strict=True)):
             try:
-                subject, file = row["subject"].strip(), (row.get("file") or "").strip()
+                subject, file = (composed((row.get(name) or "").strip()) for name in ("subject", "file"))
                 start, end = clock_s(row["start"]), clock_s(row["end"])
-                interval = Interval(subject, start, end, int(row["label"]), file, f"{path}:{number}")
+                interval = Interval(subject, start, end, int(row["label"].replace("_", "?")), file, f"{path}:{number}")
             except (ValueError, TypeError, AttributeError):
                 expected = "subject,start,end,label with times as 2012-05-23 16:47:50 and a class number"
                 raise SpkdError(f"{path}:{number}", expected, list(row.values()), "correct that line") from None
@@ -92,6 +106,9 @@ def _numbered(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, di
     """(line, row), column names without spaces around; what csv and the decoding raise becomes an SpkdError."""
     try:
         rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+        for name in COLUMNS:
+            if rows.fieldnames.count(name) > 1:
+                raise SpkdError(path, "each column once", f"{name!r} twice", "delete or rename one of them")
         for row in rows:  # csv passes over empty lines
             yield rows.line_num, row
     except UnicodeDecodeError:
@@ -181,4 +198,4 @@ def spelt_code(path: Path) -> str | None:
     """The subject code of a header, of which the rest may not be readable; None where there is none."""
     with path.open("rb") as file:
         found = re.search(rb"^Subject Code[:,]([^\r\n,]*)", file.read(HEADER_BYTES), re.MULTILINE)
-    return found[1].decode("latin-1").strip() if found else None
+    return header_text(found[1]).strip() if found else None

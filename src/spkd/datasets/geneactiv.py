@@ -32,7 +32,7 @@ from spkd.config import Section
 from spkd.data.recordings import Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
 from spkd.datasets import _geneactiv_bin, _geneactiv_csv, _wrist_device
-from spkd.datasets._wrist_device import DeviceRecording, Interval
+from spkd.datasets._wrist_device import DeviceRecording, Interval, composed
 from spkd.errors import SpkdError
 from spkd.meter import each
 from spkd.settings import Count
@@ -104,12 +104,16 @@ def read(folder: Path, settings: Settings) -> Recordings:
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """A sort key that puts subject 9 before subject 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text) if part]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
-    """The files below a folder whose names end so, in capitals too, as cameras and old Windows programs write them."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() == suffix)
+    """The files below a folder whose names end so, in capitals too, as cameras and old Windows programs write them.
+
+    Not those that macOS puts beside each file on another system's disk, as ._wrist.bin.
+    """
+    found = (path for path in folder.rglob("*") if path.suffix.lower() == suffix and not path.name.startswith("._"))
+    return sorted(path for path in found if not path.is_dir())
 
 
 def _mat_windows(folder: Path, index: dict[int, int], length: int, report: Report) -> list[Recording]:
@@ -122,7 +126,7 @@ def _mat_windows(folder: Path, index: dict[int, int], length: int, report: Repor
     by_name: dict[tuple[str, int, int], Path] = {}
     by_content: dict[bytes, tuple[Path, tuple[str, int]]] = {}
     for path in each("geneactiv: .mat windows", _files(folder, ".mat")):
-        match = NAME.fullmatch(path.name)
+        match = NAME.fullmatch(composed(path.name))
         if match is None:
             report.drop(".mat file not named ID-<subject>_CLASS-<class>_Window-<number>.mat", str(path))
             continue
@@ -175,7 +179,7 @@ def _xw(path: Path, length: int, report: Report) -> np.ndarray | None:
         report.drop(".mat file without the key xw", str(path))
     elif not isinstance(xw, np.ndarray) or xw.dtype.kind not in "fiu" or xw.ndim != 2 or xw.shape[1] != len(CHANNELS):
         report.drop(f".mat file whose xw is not numbers (samples, {len(CHANNELS)})", str(path))
-    elif not np.isfinite(xw).all():
+    elif not (np.abs(xw) <= np.finfo(np.float32).max).all():
         report.drop(".mat file with NaN or infinity", str(path))
     elif len(xw) != length:
         do = f"set datasets.geneactiv.windows.length to {len(xw)} (and step), or remove the file"
@@ -259,7 +263,8 @@ def _settled(folder: Path, devices: list[Path], intervals: list[Interval]) -> li
     settled = []
     for row in intervals:
         name = row.file.replace("\\", "/")  # as Windows writes a path
-        fits = [path for path in devices if name and (path == folder / name if "/" in name else path.name == name)]
+        whole = composed(str(folder / name)) if "/" in name else ""
+        fits = [path for path in devices if name and composed(str(path) if whole else path.name) == (whole or name)]
         if len(fits) > 1:
             got = f"{name}, which fits {', '.join(map(str, fits))}"
             do = f"write its path from {folder}, as ./{fits[0].relative_to(folder).as_posix()}"
@@ -278,7 +283,7 @@ def _intervals_of(path: Path, subject_code: str, intervals: list[Interval]) -> l
         got = f"intervals of {', '.join(sorted(naming))}"
         raise SpkdError(path, "one subject a device file", got, "correct the column `file` of the intervals")
     free = {row.subject for row in intervals if not row.file}
-    subject = next(iter(naming), None) or next((s for s in (subject_code, path.stem) if s in free), None)
+    subject = next(iter(naming), None) or next((s for s in (subject_code, composed(path.stem)) if s in free), None)
     if naming and subject_code != subject and subject_code in {row.subject for row in intervals}:
         expected, got = f"a file of subject {subject}, whose intervals name it", f"Subject Code {subject_code}"
         raise SpkdError(path, expected, got, "correct the column `file` of the intervals, or the file's header")
