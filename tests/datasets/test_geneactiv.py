@@ -1,6 +1,8 @@
 import contextlib
 import re
+import struct
 import unicodedata
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +150,18 @@ def test_a_damaged_mat_file_is_dropped_and_counted_at_any_byte(lab: Path) -> Non
         bad[rng.integers(124, len(bad))] ^= int(rng.integers(1, 256))
         path.write_bytes(bytes(bad))
         assert sum(len(item.label) for item in read(lab).items) in (32, 36)
+
+
+def test_an_unknown_number_type_in_a_mat_file_is_damage_and_not_the_end_of_the_process(lab: Path) -> None:
+    path = write(lab, 9, 1, 3)
+    whole = path.read_bytes()
+    place = whole.index(b"xw") + len(b"xw\0\0")
+    assert whole[place] == 9  # 64 bits
+    path.write_bytes(whole[:place] + b"\x08" + whole[place + 1 :])
+    assert dict(read(lab).report.drops) == {".mat file that cannot be read": 1}
+    inside = zlib.compress(path.read_bytes()[128:])
+    path.write_bytes(whole[:128] + struct.pack("<2I", 15, len(inside)) + inside)
+    assert dict(read(lab).report.drops) == {".mat file that cannot be read": 1}
 
 
 def test_names_in_capitals_are_read_as_well(lab: Path) -> None:

@@ -16,8 +16,6 @@ which. The lab publishes no names for its class numbers, so the classes are name
 
 import hashlib
 import re
-import struct
-import zlib
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +23,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from spkd.config import Section
 from spkd.data.recordings import Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
-from spkd.datasets import _geneactiv_bin, _geneactiv_csv, _wrist_device
+from spkd.datasets import _geneactiv_bin, _geneactiv_csv, _matlab, _wrist_device
 from spkd.datasets._wrist_device import DeviceRecording, Interval, composed
 from spkd.errors import SpkdError
 from spkd.meter import each
@@ -45,7 +41,6 @@ CITATION = (
     "Sensor Data (TPKD), arXiv 2407.05315, 2024"
 )
 NAME = re.compile(r"ID-(?P<subject>\w+)_CLASS-(?P<class>\d+)_Window-(?P<number>\d+)\.(?i:mat)")
-UNREADABLE = (MatReadError, NotImplementedError, ValueError, TypeError, LookupError, OSError, zlib.error, struct.error)
 
 
 class Windows(Section):
@@ -170,11 +165,10 @@ def _xw(path: Path, length: int, report: Report) -> np.ndarray | None:
     Raises SpkdError where the window is sound but not `length` long: then the setting is wrong, not the file.
     """
     try:
-        found = loadmat(str(path), variable_names=["xw"], appendmat=False)
-    except UNREADABLE:
+        xw = _matlab.load(path, "xw")
+    except Exception:  # of a damaged file scipy raises nearly any kind
         report.drop(".mat file that cannot be read", str(path))
         return None
-    xw = found.get("xw")
     if xw is None:
         report.drop(".mat file without the key xw", str(path))
     elif not isinstance(xw, np.ndarray) or xw.dtype.kind not in "fiu" or xw.ndim != 2 or xw.shape[1] != len(CHANNELS):
