@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 from pathlib import Path
 
@@ -88,29 +89,39 @@ def test_a_manifest_that_is_not_plain_json_is_refused(tmp_path):
     assert not (tmp_path / "set").exists()
 
 
+def as_npy(save, *arrays, **named):
+    """What numpy writes, as bytes."""
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.npy", None),
         ("a.npy", b""),
-        ("a.npy", "cut short"),
-        ("a.npy", "of another type"),
+        ("a.npy", lambda whole: whole[:-4]),
+        ("a.npy", lambda whole: whole.replace(b"}", b" ")),
+        ("a.npy", lambda whole: whole.replace(b"(", b"(" + b"9" * 20, 1)),
+        ("a.npy", as_npy(np.save, CONTENT["a"].astype(np.float64))),
+        ("a.npy", as_npy(np.savez, a=CONTENT["a"])),
         ("manifest.json", None),
         ("manifest.json", b"{"),
         ("manifest.json", b"\xff\xfe{}"),
         ("manifest.json", b"{}"),
         ("manifest.json", b"[]"),
+        ("manifest.json", b"[" * 100_000),
         ("manifest.json", b'{"format": 0, "files": {}}'),
+        ("manifest.json", b'{"format": 1, "files": ["a"]}'),
     ],
 )
 def test_a_damaged_folder_is_refused_with_the_command_that_makes_it_again(tmp_path, name, content):
     path = saved(tmp_path) / name
     if content is None:
         path.unlink()
-    elif content == "of another type":
-        np.save(path, CONTENT["a"].astype(np.float64))
     else:
-        path.write_bytes(path.read_bytes()[:-4] if content == "cut short" else content)
+        path.write_bytes(content(path.read_bytes()) if callable(content) else content)
     with pytest.raises(SpkdError, match="dvc repro windows@x"):
         arrays.load(tmp_path / "set", "dvc repro windows@x")
 

@@ -27,6 +27,15 @@ def test_a_prepared_file_with_one_other_bit_is_refused(waves, tmp_path):
         prepared.load(folder, waves, "cpu", {})
 
 
+def test_a_prepared_view_that_does_not_say_its_settings_is_refused(waves, tmp_path):
+    folder = tmp_path / "demo" / "persistence"
+    prepared.save(folder, waves, {"points": np.zeros(3)}, "persistence", {"size": 8})
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"settings"', '"settings of"'))
+    with pytest.raises(SpkdError, match="a view prepared with .*dvc repro views@demo-persistence"):
+        prepared.load(folder, waves, "cpu", {"size": 8})
+
+
 def test_prepared_arrays_of_other_windows_are_refused_with_the_stage_that_renews_them(waves, tmp_path):
     folder = tmp_path / "demo" / "persistence"
     changed = type(waves)(waves.signal, waves.starts, waves.label, waves.subject, waves.manifest | {"digest": "x"})

@@ -110,6 +110,15 @@ def test_one_changed_bit_on_disk_is_found_by_the_digest(tmp_path):
         windowset.load(tmp_path / "demo")
 
 
+@pytest.mark.parametrize(("key", "value"), [("length", "4"), ("channels", 2), ("classes", None), ("subjects", {})])
+def test_a_manifest_edited_by_hand_is_found_by_the_digest(tmp_path, key, value):
+    example().save(tmp_path / "demo")
+    path = tmp_path / "demo" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(SpkdError, match="content with digest .*dvc repro windows@demo"):
+        windowset.load(tmp_path / "demo")
+
+
 def test_a_missing_folder_names_the_stage_that_makes_it(tmp_path):
     with pytest.raises(SpkdError, match="dvc repro windows@pamap2"):
         windowset.load(tmp_path / "pamap2")

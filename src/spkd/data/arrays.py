@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
@@ -79,23 +80,25 @@ def load(folder: Path, remake: str, mode: Literal["r", "c"] = "r") -> tuple[dict
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpkdError(folder, f"a {MANIFEST}", "none", do) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SpkdError(folder / MANIFEST, "JSON", error, do) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         got = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise SpkdError(folder / MANIFEST, f"format {FORMAT}", got, do)
-    arrays: dict[str, np.ndarray] = {}
-    for name, described in manifest.get("files", {}).items():
+    files, arrays = manifest.get("files"), {}
+    if not isinstance(files, dict):
+        raise SpkdError(folder / MANIFEST, "`files`: the type and shape of each array", files, do)
+    for name, described in files.items():
         arrays[name] = _map(folder / f"{name}.npy", described, do, mode)
     return arrays, manifest
 
 
 def _map(path: Path, described: list[Any], do: str, mode: Literal["r", "c"]) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
+        array: np.ndarray = np.lib.format.open_memmap(path, mode)
     except FileNotFoundError:
         raise SpkdError(path, f"an array {described}", "no such file", do) from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, OverflowError, TokenError) as error:  # the last two: of what a header says
         raise SpkdError(path, f"an array {described}", error, do) from None
     if [str(array.dtype), list(array.shape)] != described:
         raise SpkdError(path, f"an array {described}", [str(array.dtype), list(array.shape)], do)

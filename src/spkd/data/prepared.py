@@ -35,7 +35,8 @@ def load(
     if manifest.get("digest") != windows.digest:
         expected = f"a view of the windows with digest {windows.digest}"
         raise SpkdError(folder, expected, manifest.get("digest"), do)
-    used = {name: manifest["settings"].get(name) for name in settings}
+    recorded = manifest.get("settings")
+    used = {name: recorded.get(name) for name in settings} if isinstance(recorded, dict) else recorded
     if used != settings:
         do = f"where params.yaml has the new values, {do}; a teacher of other values must be trained anew"
         raise SpkdError(folder, f"a view prepared with {dict(settings)}", used, do)

@@ -148,9 +148,9 @@ def load(folder: Path) -> WindowSet:
     missing = [key for key in KEYS if key not in manifest] + [name for name in DTYPES if name not in content]
     if missing:
         raise SpkdError(folder, f"{', '.join(missing)} in the folder", "none", do)
-    _check(content, manifest, str(folder), do)
     if (found := digest(content, manifest)) != manifest["digest"]:
         raise SpkdError(folder, f"content with digest {manifest['digest']}", found, do)
+    _check(content, manifest, str(folder), do)
     return WindowSet(**{name: content[name] for name in DTYPES}, manifest=manifest)
 
 
