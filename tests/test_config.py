@@ -244,6 +244,22 @@ def test_an_id_of_digits_alone_is_a_text():
     assert found == ("12345678", "123456", "1234567", "0")
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["2026-02-30", "9" * 5000, "!!bool maybe", "!!timestamp noon", "!!float x", "!!int ''"],
+    ids=lambda v: v[:12],
+)
+def test_a_value_that_is_not_what_yaml_takes_it_for_is_refused_with_its_line(value):
+    with pytest.raises(SpkdError, match=r"params\.yaml:2: expected what YAML takes for .*write it in quotes"):
+        config.parse(f"a: 1\nb: {{c: {value}}}", "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: &a {b: *a}", "a: &a [*a]", "[" * 3000 + "]" * 3000])
+def test_a_mapping_that_holds_itself_or_has_no_end_is_no_yaml(text):
+    with pytest.raises(SpkdError, match=r"params\.yaml: expected YAML"):
+        config.parse(text, "params.yaml")
+
+
 def test_a_key_given_twice_is_refused_as_it_is_in_a_file():
     with pytest.raises(SpkdError, match="command line: expected each key once, got --train.epochs twice"):
         config.overrides(["--train.epochs", "5", "--a", "1", "--train.epochs=7"])

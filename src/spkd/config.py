@@ -37,7 +37,7 @@ def parse(text: str, where: str, kind: type[UniqueKeys] = UniqueKeys) -> Any:
     """The value that a piece of YAML means. Raises SpkdError where it is not YAML."""
     try:
         return kind(text, where).get_single_data()
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise SpkdError(where, "YAML", " ".join(str(error).split()), "correct it there") from None
 
 

@@ -30,6 +30,7 @@ class UniqueKeys(Loader):  # type: ignore[misc]
     def __init__(self, text: str, source: str) -> None:
         super().__init__(text)
         self.source = source
+        self.deep_construct = True  # else PyYAML lets a mapping hold itself
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own name
         first: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] not in NUMBERS]
@@ -40,6 +41,15 @@ class UniqueKeys(Loader):  # type: ignore[misc]
         """A whole number: 010 is ten."""
         text = self.construct_scalar(node)
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; raises SpkdError that names its line where it is not what it looks like: 2026-02-30."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError):  # of dates, of thousands of digits, of !!bool and its kin
+            where, kind = f"{self.source}:{node.start_mark.line + 1}", node.tag.rpartition(":")[2]
+            do = "correct it there, or write it in quotes"
+            raise SpkdError(where, f"what YAML takes for {kind}", repr(str(node.value)[:80]), do) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping; raises SpkdError on a key that is there twice, or is no name."""
