@@ -2,18 +2,20 @@
 
 import contextlib
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from spkd import config
 from spkd.cli import table as command
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
-from spkd.evidence.outbox import Outbox
+from spkd.evidence.outbox import Outbox, this_process
 from spkd.evidence.reports import blocks
 from spkd.evidence.tracking import RunInfo
 from spkd.executor import Outcome
@@ -387,6 +389,68 @@ def test_a_cell_that_another_process_took_first_is_waited_for_and_no_failure(boa
     assert {state.status for state in survey(board).values()} == {"done"}
 
 
+def test_a_cell_that_another_process_took_a_moment_ago_is_no_failure_though_the_store_has_not_heard_of_it(board):
+    """Two tables that are started together want the same first cell; a run's tags arrive a second after its folder."""
+
+    class Beside(Pretended):
+        def collect(self, timeout_s):
+            outcomes = super().collect(timeout_s)
+            for outcome in outcomes:
+                cell = next(job for key, job in self.started if key == outcome.key)["tags"]["cell"]
+                box = Outbox(board.places.runs / f"cell-{cell}")
+                if outcome.ended == "error":
+                    process = {**this_process(), "pid": os.getppid()}
+                    process["started_s"] = psutil.Process(os.getppid()).create_time()
+                    box.append("open", name="", experiment="", process=process, tags={})
+                    del self.runs[cell]
+            return outcomes
+
+    executor = Beside({"teacher": ["error", "done"]})
+    failures, states = executor.complete(board)
+    assert failures == {}
+    assert {state.status for state in states.values()} == {"done"}
+
+
+def test_a_store_that_does_not_answer_is_waited_for_and_said_so_once(board, monkeypatch, capsys):
+    executor, asked = Pretended(), []
+
+    def survey(b):
+        asked.append(b)
+        if len(asked) in (2, 3):
+            raise tracking.Away("http://lab:5000", "a tracking server", "Connection refused", "start it")
+        return cells.survey(b, executor.runs, alive=lambda tags: False)
+
+    monkeypatch.setattr(table_run.time, "sleep", lambda seconds: None)
+    assert table_run.complete(board, executor, "parent", 1, 2, survey) == {}
+    assert {state.status for state in survey(board).values()} == {"done"}
+    assert capsys.readouterr().err.count("the table waits: http://lab:5000: expected a tracking server") == 1
+
+
+@pytest.mark.parametrize(("retries", "failed"), [(1, False), (0, True)])
+def test_a_cell_that_met_a_store_which_was_away_is_tried_again_as_one_that_died(board, retries, failed):
+    class Met(Pretended):
+        def collect(self, timeout_s):
+            return [replace(o, text=f"Away: {o.text}") if o.ended == "error" else o for o in super().collect(timeout_s)]
+
+    failures, _ = Met({"teacher": ["error", "done"]}).complete(board, retries)
+    assert list(failures.values()) == ["Away: as told"] * failed
+
+
+def test_a_cell_whose_end_came_while_the_store_was_away_is_delivered_by_the_table(board, monkeypatch):
+    executor = Pretended(running={"done": {}})
+
+    def upload(folder):
+        cell = folder.name.removeprefix("cell-")
+        executor.runs[cell] = [run_info(cell, weights=f"weights {cell}")]
+
+    monkeypatch.setattr(table_run.tracking, "upload", upload)
+    monkeypatch.setattr(table_run, "_is_ours", lambda host, pid: True)
+    monkeypatch.setattr(table_run.time, "sleep", lambda seconds: None)
+    survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
+    assert table_run.complete(board, executor, "parent", 1, 2, survey) == {}
+    assert {state.status for state in survey(board).values()} == {"done"}
+
+
 def test_a_cell_that_ended_but_did_not_reach_the_store_is_a_failure_and_not_waited_for(board, monkeypatch):
     executor = Pretended()
     collect = executor.collect
@@ -401,7 +465,11 @@ def test_a_cell_that_ended_but_did_not_reach_the_store_is_a_failure_and_not_wait
             executor.runs[cell] = [run_info(cell, "RUNNING")]
         return outcomes
 
+    def upload(folder):
+        raise tracking.Away("http://lab:5000", "a tracking server", "Connection refused", "start it")
+
     monkeypatch.setattr(executor, "collect", undelivered)
+    monkeypatch.setattr(table_run.tracking, "upload", upload)
     survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
     failures = table_run.complete(board, executor, "parent", 1, 2, survey)
     assert failures and all("trained, but not in MLflow yet: spkd upload" in why for why in failures.values())

@@ -1,17 +1,21 @@
 """Brings a table to its end: hands out the cells that can run, continues dead ones, and says how far it is.
 
 Contract: a finished cell is never run again; a cell that failed in this call is not tried again by this call; a cell
-that another process trains is waited for.
+that another process trains is waited for, and so is a store that does not answer.
 """
 
+import contextlib
 import socket
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import psutil
 
-from spkd.evidence import tracking
+from spkd.errors import SpkdError
+from spkd.evidence import outbox, tracking
 from spkd.evidence.outbox import Outbox
 from spkd.evidence.tracking import RunInfo
 from spkd.executor import Executor, Outcome
@@ -28,6 +32,19 @@ COUNTED = ("done", "running", "failed", "killed", "missing")
 def standing(board: Board) -> dict[str, State]:
     """The state of every cell as MLflow has it now."""
     return cells.survey(board, cells.index())
+
+
+def _patiently(survey: Callable[[Board], dict[str, State]], board: Board) -> dict[str, State]:
+    """The survey; a store that does not answer is waited for, as the cells in training do not need it."""
+    told = False
+    while True:
+        try:
+            return survey(board)
+        except tracking.Away as away:
+            if not told:
+                print(f"spkd: the table waits: {away}", file=sys.stderr, flush=True)
+            told = True
+            time.sleep(POLL_S)
 
 
 def gather(board: Board, states: Mapping[str, State], parent: str) -> None:
@@ -53,7 +70,7 @@ def complete(
     deaths: dict[str, int] = {}
     jobs: dict[str, list[str]] = {}  # cells by the job's key, which is that of the first of them
     busy: set[str] = set()
-    states = survey(board)
+    states = _patiently(survey, board)
     print(status_line(board, states, at_once), flush=True)
     while True:
         waiting = [cell for key, cell in board.cells.items() if key not in busy | set(failures)]
@@ -70,7 +87,7 @@ def complete(
             time.sleep(POLL_S)
         outcomes = executor.collect(POLL_S)
         if outcomes or elsewhere:
-            states = survey(board)
+            states = _patiently(survey, board)
         for outcome in outcomes:
             for key in jobs.pop(outcome.key):
                 busy.discard(key)
@@ -83,27 +100,45 @@ def _settle(
     board: Board, key: str, outcome: Outcome, state: State,
     failures: dict[str, str], deaths: dict[str, int], retries: int,
 ) -> None:  # fmt: skip
-    """Note a cell as failed, unless it is done or another process has it, or its own died and may be continued."""
+    """Note a cell as failed, unless it is done or another process has it.
+
+    One whose process died, or that met a store which was away, may be continued; one that is trained is delivered.
+    """
     if state.status == "done":
         return
-    undelivered = Outbox(board.places.runs / f"cell-{state.fingerprint}").ending() is not None
-    if state.status == "running" and outcome.ended != "died" and not undelivered and not _is_ours(state):
+    folder = board.places.runs / f"cell-{state.fingerprint}"
+    if outcome.ended != "died" and _is_elsewhere(folder, state):
         return
-    if outcome.ended == "died" and deaths.get(key, 0) < retries:
+    away = outcome.text.startswith(f"{tracking.Away.__name__}: ")
+    if (outcome.ended == "died" or away) and deaths.get(key, 0) < retries:
         deaths[key] = deaths.get(key, 0) + 1
-        tracking.sweep(board.places.runs / f"cell-{state.fingerprint}")
+        tracking.sweep(folder)
         return
-    where = f"spkd upload {board.places.runs / f'cell-{state.fingerprint}'}"
-    failures[key] = outcome.text if outcome.ended != "done" else f"trained, but not in MLflow yet: {where}"
+    if outcome.ended == "done":
+        with contextlib.suppress(SpkdError, OSError):
+            tracking.upload(folder)
+            return
+    failures[key] = outcome.text if outcome.ended != "done" else f"trained, but not in MLflow yet: spkd upload {folder}"
 
 
-def _is_ours(state: State) -> bool:
-    """Whether a worker of this process has the run: idle by now, it could not write the run's end, e.g. to a full disk.
+def _is_elsewhere(folder: Path, state: State) -> bool:
+    """Whether a process has the run that is no worker of this one.
 
-    A worker on another machine of a cluster is not known here.
+    A folder says so from the first moment, MLflow some seconds later. A worker of this one that is idle by now could
+    not write the run's end, e.g. to a full disk; one on another machine of a cluster is not known here.
     """
-    host, pid, _ = state.run.tags["process"].rsplit(":", 2) if state.run else ("", "0", "")
-    return host == socket.gethostname() and int(pid) in {child.pid for child in psutil.Process().children()}
+    box = Outbox(folder)
+    if opened := box.last("open"):
+        process = opened["process"]
+        return box.ending() is None and outbox.is_alive(process) and not _is_ours(process["host"], process["pid"])
+    if state.status != "running" or state.run is None:
+        return False
+    host, pid, _ = state.run.tags["process"].rsplit(":", 2)
+    return not _is_ours(host, int(pid))
+
+
+def _is_ours(host: str, pid: int) -> bool:
+    return host == socket.gethostname() and pid in {child.pid for child in psutil.Process().children()}
 
 
 def _one_line(cell: Cell, outcome: Outcome, state: State) -> str:

@@ -6,6 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from spkd.cli import clean_up, upload
 from spkd.errors import SpkdError
@@ -57,6 +60,22 @@ def dead_outbox(here, uri, run_id=""):
     state.uri, state.run_id = uri, run_id
     box.delivery = state
     return box
+
+
+def test_an_upload_to_a_store_that_takes_nothing_says_so_in_one_line_and_is_done_by_the_next(here, monkeypatch):
+    """A SQLite store that another program writes to may still be read, and a server may go away in the middle."""
+    run_id = store.client().create_run("0").info.run_id
+    box = dead_outbox(here, store.absolute(store.uri()), run_id)
+
+    def refuse(*words, **facts):
+        raise MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE)
+
+    with monkeypatch.context() as locked:
+        locked.setattr(MlflowClient, "log_batch", refuse)
+        with pytest.raises(tracking.Away, match="a store that takes a run's facts, got database is locked; the same"):
+            tracking.upload(box.folder)
+    assert tracking.upload(box.folder) > 0
+    assert tracking.history(run_id, "loss") == [(0, 0.5)]
 
 
 def test_a_sweep_goes_on_when_the_store_is_gone_and_says_how_to_upload(here, capsys):

@@ -21,10 +21,11 @@ from spkd.evidence.tracking import store
 from spkd.evidence.tracking.delivery import Sender
 from spkd.evidence.tracking.reading import RunInfo, artifact, find, finished, get, history, inputs, listing, registered
 from spkd.evidence.tracking.run import TAG_LENGTH, Run, logged, texts
-from spkd.evidence.tracking.store import told
+from spkd.evidence.tracking.store import Away, told
 from spkd.evidence.tracking.sweep import adopt, clean_up, forget, is_alive, sweep, upload
 
 __all__ = [
+    "Away",
     "Run",
     "RunInfo",
     "abandon",
@@ -157,7 +158,7 @@ def _create(made: MlflowClient, uri: str, name: str, experiment: str, parent: st
         return str(made.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
     except MlflowException as error:
         do = "see to space, permissions and the server there"
-        raise SpkdError(store.shown(uri), "a store that takes a new run", store.reason(error), do) from None
+        raise Away(store.shown(uri), "a store that takes a new run", store.reason(error), do) from None
 
 
 def _user() -> str:

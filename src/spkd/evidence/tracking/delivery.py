@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from spkd.errors import SpkdError
 from spkd.evidence.outbox import Outbox
 from spkd.evidence.tracking.facts import send_one, send_small
-from spkd.evidence.tracking.store import client, database, reason, shown
+from spkd.evidence.tracking.store import Away, client, database, reason, shown
 
 BATCH_EVENTS = 200
 PAUSE_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -121,10 +122,14 @@ class Sender:
 
 
 def finish(outbox: Outbox) -> int:
-    """Deliver what an ended or dead process left; returns how many events. Raises SpkdError if the store is away."""
+    """Deliver what an ended or dead process left; returns how many events. Raises SpkdError, Away if it is that."""
     uri = outbox.delivery.uri
     path = database(uri)
     if path is not None and not path.is_file():
         do = "restore it, set MLFLOW_TRACKING_URI to upload elsewhere, or delete the folder"
         raise SpkdError(outbox.folder, f"the run's store {path}", "no such file", do)
-    return deliver(outbox, client(uri))
+    try:
+        return deliver(outbox, client(uri))
+    except MlflowException as error:
+        do = "the same command again sends the rest"
+        raise Away(shown(uri), "a store that takes a run's facts", reason(error), do) from None

@@ -68,7 +68,7 @@ def find(filter_string: str = "", limit: int | None = None) -> list[RunInfo]:
     """Runs that match, newest first, e.g. `tags.kind = 'teacher' AND status = 'FINISHED'`, in MLflow's search language.
 
     Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'. limit: None = all.
-    Raises SpkdError where the words are no search, or the store does not answer.
+    Raises SpkdError where the words are no search, Away where the store does not answer.
     """
     made = store.client()
     order = ["attributes.start_time DESC"]
@@ -87,8 +87,12 @@ def find(filter_string: str = "", limit: int | None = None) -> list[RunInfo]:
         if error.error_code == "INVALID_PARAMETER_VALUE":
             expected, do = "a search in MLflow's language", f"write it like {EXAMPLE}"
             raise SpkdError(f"search {filter_string!r}", expected, store.reason(error), do) from None
-        raise SpkdError(store.told(), "an answer", store.reason(error), "try again when the server is back") from None
+        raise _away(error) from None
     return [_info(run) for run in runs[:limit]]
+
+
+def _away(error: MlflowException) -> store.Away:
+    return store.Away(store.told(), "an answer", store.reason(error), "try again when it is back")
 
 
 def finished(tags: Mapping[str, str]) -> str:
@@ -106,10 +110,12 @@ def _quoted(text: str) -> str:
 
 
 def get(run_id: str) -> RunInfo:
-    """One run. Raises SpkdError where the store has no such run."""
+    """One run. Raises SpkdError where the store has no such run, Away where it does not answer."""
     try:
         return _info(store.client().get_run(run_id))
     except MlflowException as error:
+        if not store.is_refusal(error):
+            raise _away(error) from None
         raise SpkdError(f"run {run_id}", f"a run of {store.told()}", store.reason(error), "check the id") from None
 
 

@@ -51,6 +51,10 @@ for _noisy in ("alembic", "mlflow", "urllib3"):
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # raises what it logs, with its traceback
 
 
+class Away(SpkdError):
+    """The store does not answer, or takes nothing, at this moment; the same call may succeed later."""
+
+
 def uri() -> str:
     """The tracking URI in force: MLFLOW_TRACKING_URI, or the SQLite file in this folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
@@ -108,7 +112,7 @@ def exclusive(tracking_uri: str) -> Iterator[None]:
 def _is_whole(path: Path) -> bool:
     """Whether a SQLite store is there: MLflow enters a first experiment when all tables are made, and not before.
 
-    Raises SpkdError where the file is damaged or something else's, or another program holds it.
+    Raises SpkdError where the file is damaged or something else's, Away where another program holds it.
     """
     if not path.is_file() or path.stat().st_size == 0:
         return False
@@ -120,14 +124,14 @@ def _is_whole(path: Path) -> bool:
             return bool(tables) and connection.execute("SELECT 1 FROM experiments").fetchone() is not None
     except sqlite3.OperationalError as error:  # locked by another program, or not to be opened: nothing is damaged
         do = "wait for the program that holds it, or end it, and see that the file may be read and written"
-        raise SpkdError(path, "MLflow's SQLite store, free to be read", error, do) from None
+        raise Away(path, "MLflow's SQLite store, free to be read", error, do) from None
     except sqlite3.DatabaseError as error:
         do = "restore a backup, or move it away: a new one is made"
         raise SpkdError(path, "MLflow's SQLite store", error, do) from None
 
 
 def client(tracking_uri: str | None = None) -> MlflowClient:
-    """A client for the store, which exists afterwards. Raises SpkdError where a server does not answer."""
+    """A client for the store, which exists afterwards. Raises Away where it does not answer."""
     tracking_uri = absolute(tracking_uri or uri())
     path = database(tracking_uri)
     if path is None:
@@ -189,14 +193,14 @@ def _connect(tracking_uri: str) -> MlflowClient:
 
 
 def _answering(tracking_uri: str) -> MlflowClient:
-    """A client whose server answers. Raises SpkdError otherwise."""
+    """A client whose server answers. Raises Away otherwise."""
     try:
         made = _connect(tracking_uri)
         made.search_experiments(max_results=1)
         return made
     except MlflowException as error:
         do = "start it (`mlflow server`), or unset MLFLOW_TRACKING_URI to use the SQLite file here"
-        raise SpkdError(shown(tracking_uri), "a tracking server", reason(error), do) from None
+        raise Away(shown(tracking_uri), "a tracking server", reason(error), do) from None
 
 
 def reason(error: Exception) -> str:
