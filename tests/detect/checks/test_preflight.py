@@ -472,6 +472,13 @@ def test_a_damaged_json_is_an_error_that_says_so(data_set: Path, text: str) -> N
         check(data_set, train=path)
 
 
+def test_names_in_another_order_than_the_categories_of_the_json_are_refused(data_set: Path) -> None:
+    annotations = write_json(data_set)
+    data_set.write_text(data_set.read_text().replace("0: red\n  1: green", "0: green\n  1: red"))
+    problem = only(check(data_set, train=annotations))
+    assert problem.rule == "class names" and "['green', 'red', 'blue']" in problem.what
+
+
 def test_ids_shifted_by_category_id_minus_one_are_recognised(data_set: Path) -> None:
     labels = list((data_set.parent / "labels/train").glob("*.txt"))
     for label in labels:  # red and green only: with ids 1 and 3, `id - 1` gives 0 and 2, silently "blue"
@@ -531,10 +538,22 @@ def test_a_malformed_data_yaml_is_an_error_that_names_it(data_set: Path, text: s
         check(data_set)
 
 
-def test_an_image_folder_that_is_not_there_is_an_error_with_its_path(data_set: Path) -> None:
+def test_an_image_folder_that_is_not_there_is_an_error_with_its_path_and_no_setting_of_ultralytics(
+    data_set: Path,
+) -> None:
     shutil.rmtree(data_set.parent / "images/val")
-    with pytest.raises(SpkdError, match="images/val"):
+    with pytest.raises(SpkdError, match=r"missing path '\S+/images/val'; correct `path:`"):
         check(data_set)
+    data_set.write_text(f"path: elsewhere\n{data_set.read_text()}")
+    with pytest.raises(SpkdError, match=r"elsewhere/images/val'; leave `path:` out .* or make it absolute"):
+        check(data_set)
+
+
+def test_a_folder_without_images_to_train_on_is_refused(data_set: Path) -> None:
+    shutil.rmtree(data_set.parent / "images/train")
+    problem = only(check(data_set))
+    assert problem.rule == "no images" and problem.what.endswith("images/train does not exist")
+    assert problem.do == f"correct `train:` in {data_set}"
 
 
 def test_require_raises_with_every_remedy(make_set: Make) -> None:
@@ -599,7 +618,13 @@ def test_the_command_compares_with_the_json_that_it_is_given(
     monkeypatch.setattr(preflight, "check", lambda data, annotations, *_: given.append(annotations) or report)
     tree = config.resolve(config.read(Path(__file__).parents[3] / "params.yaml"), {})
     check_labels.main([str(data_set)], config.check(Settings, tree, ""), tree, {"val-json": "v.json"})
-    assert given == [{"val": Path("v.json")}]
+    tree["detect"]["annotations"] = {"train": "t.json", "val": "w.json"}
+    check_labels.main([], config.check(Settings, tree, ""), tree, {"val-json": "v.json"})
+    assert given == [{"val": Path("v.json")}, {"train": Path("t.json"), "val": Path("v.json")}]
+    assert "note: " not in capsys.readouterr().out
+    report.notes.append(Problem("val", "outside", "1 box", "clip it"))
+    check_labels.main([], config.check(Settings, tree, ""), tree, {})
+    assert "note: val: outside: 1 box\n    -> clip it\n" in capsys.readouterr().out
 
 
 def test_the_command_counts_the_classes_that_the_data_set_of_the_settings_is_trained_on(

@@ -38,6 +38,7 @@ WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
     "codec can't decode": "save the label file as UTF-8 text",
     "inhomogeneous": "every row must be five numbers; correct or delete the one that is longer or shorter",
 }
+THEIR_ADVICE = "Note dataset download directory"  # to change a setting in a folder that ends with this command
 SAME_IMAGES = "same images"
 MOST_CLASSES = 8
 UNREADABLE = "replace the image by an undamaged copy, or remove it with its label file"
@@ -150,8 +151,8 @@ def check(data_yaml: Path, annotations: dict[str, Path], limits: Preflight, clas
         try:
             data = check_det_dataset(str(data_yaml), autodownload=False)
         except (FileNotFoundError, SyntaxError, TypeError, ValueError, KeyError) as error:
-            raise SpkdError(data_yaml, "a data.yaml that ultralytics reads", " ".join(str(error).split()),
-                            yaml_file.remedy(given)) from None  # fmt: skip
+            got = " ".join(str(error).partition(THEIR_ADVICE)[0].split())
+            raise SpkdError(data_yaml, "a data.yaml that ultralytics reads", got, yaml_file.remedy(given)) from None
     if empty := [name for name in ("train", "val") if not data.get(name)]:
         raise SpkdError(data_yaml, "images of train and val", f"`{empty[0]}:` with nothing", yaml_file.remedy(given))
     chosen = _chosen(classes, data["nc"], data_yaml)
