@@ -360,9 +360,15 @@ def test_a_folder_that_is_not_a_conversion_is_never_replaced(source):
     assert files(source.parent / "out") == ["thesis.txt"]
 
 
-def test_the_output_may_not_hold_the_input(source):
-    with pytest.raises(SpkdError, match="name another --out"):
-        coco.convert([Split("train", source / "instances.json", source / "train")], source, "copy", False, "error", "t")
+@pytest.mark.parametrize("inside", ["train", "instances.json"])
+def test_the_output_may_not_hold_the_input(source, inside):
+    out = source.parent / "out"
+    convert(source)
+    (source / inside).rename(out / inside)
+    where = {name: (out if name == inside else source) / name for name in ("train", "instances.json")}
+    with pytest.raises(SpkdError, match="expected a folder beside the input"):
+        coco.convert([Split("train", where["instances.json"], where["train"])], out, "copy", False, "error", "t")
+    assert (out / inside).exists()
 
 
 @pytest.mark.parametrize("name", ["images", "labels", "..", "a/b", "", ".x"])
@@ -384,6 +390,7 @@ def test_splits_with_other_classes_are_refused(source):
 @pytest.mark.parametrize(("splits", "used"), [
     (["one", "two"], {"train": "one", "val": "two"}), (["val", "train"], {"train": "train", "val": "val"}),
     (["test2017"], {"train": "test2017", "val": "test2017"}),
+    (["one", "two", "more"], {"train": "one", "val": "two"}),
     (["test", "train", "val"], {"train": "train", "val": "val", "test": "test"}),
 ])  # fmt: skip
 def test_splits_are_used_by_their_names(splits, used):
