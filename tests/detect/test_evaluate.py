@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spkd.detect import coco, coco_metric, evaluate, features, networks, probe
 from spkd.detect.checks import preflight, truth
@@ -284,6 +286,23 @@ def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_se
     pooled = features.under_boxes(chosen.images, chosen.boxes, chosen.box_image)[chosen.object_order]
     share = (pooled.argmax(1) == torch.tensor([colours[c] for c in chosen.object_class.tolist()])).float().mean()
     assert share >= 0.8  # a later rectangle may lie over an earlier one
+
+
+@pytest.mark.parametrize(("wide", "placed"), [(True, [0.25, 0.375, 0.5, 0.25]), (False, [0.375, 0.25, 0.25, 0.5])])
+def test_an_image_that_is_no_square_keeps_its_shape_in_the_probe_and_its_box_goes_along(
+    tmp_path: Path, wide: bool, placed: list[float]
+) -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:10, :20] = 255  # the upper left quarter, and its box
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels if wide else pixels.transpose(1, 0, 2)).save(path)
+    label = {"im_file": path, "cls": np.zeros((1, 1)), "bboxes": np.array([[0.25, 0.25, 0.5, 0.5]])}
+    found = probe.choose([label], 1, 1, 80)
+    assert found.boxes.tolist() == [placed]
+    image = found.images[0] if wide else found.images[0].transpose(1, 2)
+    expected = torch.full((3, 80, 80), probe.GREY / 255)
+    expected[:, 20:60], expected[:, 20:40, :40] = 0.0, 1.0
+    assert torch.equal(image, expected)
 
 
 def test_images_of_the_probe_are_compared_flattened_where_training_compares_them_so(

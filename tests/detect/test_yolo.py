@@ -780,6 +780,8 @@ def test_a_warm_start_is_in_the_name_and_its_tensors_and_the_run_that_holds_them
     monkeypatch.setattr(stored.imported, "kept", kept)
     assert stored.lineage(warm, nowhere)["init.run_id"] == "new" and held == [(weights, "teacher.pt")]
     assert not list(warm.folder.glob("*.safetensors"))
+    monkeypatch.setattr(stored.imported, "found", lambda sha256: "there" if sha256 == weights else None)
+    assert stored.lineage(warm, nowhere)["init.run_id"] == "there" and len(held) == 1  # a file is kept once
 
 
 def test_a_training_that_goes_on_begins_with_the_file_in_its_folder_and_asks_no_run(
