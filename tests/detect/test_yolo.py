@@ -298,6 +298,19 @@ def test_a_training_that_was_killed_before_a_checkpoint_tells_each_epoch_once(
     assert [json.loads(line)["step"] for line in lines.read_text().splitlines()] == [1, 2, 3]
 
 
+def test_a_training_that_was_killed_between_the_names_of_its_last_checkpoints_trains_nothing_again(
+    make_job: Callable[..., Job],
+) -> None:
+    job, nobody = make_job(epochs=2), follow.Follower(Recorder(), Path(), [], "")  # type: ignore[arg-type]
+    weights = job.train_folder / "weights"
+    weights.mkdir(parents=True)
+    said = {"train_args": {"patience": 9, "epochs": 2}, "train_metrics": {"fitness": 0.1}, "stopper": {}}
+    for name, epoch in (("best.pt", 1), ("last.part", 1), ("last.pt", 0)):
+        torch.save({**said, "epoch": epoch}, weights / name)
+    yolo._train(job, nobody)
+    assert (job.train_folder / "trained").is_file() and continued.checkpoint(weights / "last.pt")["epoch"] == 1
+
+
 @pytest.mark.parametrize(("best_epoch", "over"), [(1, True), (2, False)])
 def test_patience_is_over_by_the_checkpoints_own_count(tmp_path: Path, best_epoch: int, over: bool) -> None:
     of_epoch_4 = {"epoch": 3, "train_args": {"patience": 3, "epochs": 9}, "train_metrics": {"fitness": 0.1}}
