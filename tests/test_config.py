@@ -103,7 +103,7 @@ def test_a_wrong_value_below_a_chosen_kind_is_named_as_the_file_has_it():
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"tables.sample.folds": "none"}, r"^tables\.sample\.folds: expected a valid list, got 'none'"),
+    ({"tables.sample.folds": "none"}, r"^tables\.sample\.folds: expected a list, such as \[a, b\], got 'none'"),
     ({"detect.annotations": {"vul": "a.json"}}, r"^detect\.annotations\.vul: expected 'train', 'val' or 'test'"),
 ])  # fmt: skip
 def test_a_wrong_value_of_several_kinds_is_named_as_the_file_has_it(given, message):

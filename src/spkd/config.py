@@ -19,6 +19,7 @@ from spkd.yaml_loader import ForDvc, Loader, UniqueKeys, Writer
 
 PARAMS = Path("params.yaml")
 EXPECTS = "expects"
+TYPED = {"list_type": "a list, such as [a, b]", "dict_type": "a mapping, such as {a: 1}"}
 
 
 class Section(BaseModel):
@@ -242,15 +243,14 @@ def check(model: type[S], tree: Any, where: str, file: Path = PARAMS) -> S:
         first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         path = ".".join(str(p) for p in (where, *_keys(first["loc"], tree)) if p != "")
         if first["type"] == "extra_forbidden":
-            top = len(first["loc"]) == 1
-            known = {f.alias or n for n, f in model.model_fields.items()} if top else set()
+            known = {f.alias or n for n, f in model.model_fields.items()} if len(first["loc"]) == 1 else set()
             known |= {str(e["loc"][-1]) for e in found if e["type"] == "missing" and e["loc"][:-1] == first["loc"][:-1]}
             advice = plugin.nearest(str(first["loc"][-1]), sorted(known)) if known else "remove it"
             raise SpkdError(f"{file}: {path}", "a known key", "an unknown one", advice) from None
         if first["type"] == "missing":
             do = f"write it there; if it was deleted, `git show HEAD:{PARAMS}` has it"
             raise SpkdError(f"{file}: {path}", "a value", "nothing", do) from None
-        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        expected = TYPED.get(first["type"], first["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
         meaning = (comments(file) if file.is_file() else {}).get(re.sub(r"(\.\d+)+$", "", path))
         do = f"correct it in {file}, the preset or the command line"
         if meaning and first["type"] == "string_pattern_mismatch":
