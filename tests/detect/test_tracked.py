@@ -148,6 +148,13 @@ def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetit
     assert tracked._find(job, report, tracked.LATEST) is None  # type: ignore[arg-type]
 
 
+def test_a_run_that_trained_no_detector_is_named_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunInfo("abcdef", "a teacher", "FINISHED", "0", 0, 0, {}, {}, {"kind": "teacher"})
+    monkeypatch.setattr(stored.selection, "by_id", lambda start: run)
+    with pytest.raises(SpkdError, match=r"a run of detect, got 'a teacher' \(kind teacher\); name another one"):
+        stored.taken("run:abcdef", tmp_path)
+
+
 def test_validation_images_that_a_teacher_or_its_own_teacher_learnt_from_are_refused(
     make_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

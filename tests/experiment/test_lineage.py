@@ -45,6 +45,15 @@ def test_a_teacher_that_was_trained_on_who_chooses_the_epoch_here_is_refused(mad
         lineage.check(made, "abc", replace(own, train_subjects=[*own.train_subjects, chooser], validation_subjects=[]))
 
 
+@pytest.mark.parametrize("kind", ["detect", "compare"])
+def test_a_run_that_trained_no_network_of_recordings_is_named_as_what_it_is(trained, tmp_path, monkeypatch, kind):
+    made = trained.plan("student")
+    run = tracking.get(lineage.find(made, "signal:wrn16-1"))
+    monkeypatch.setattr(lineage.tracking, "get", lambda run_id: replace(run, tags={"kind": kind}))
+    with pytest.raises(SpkdError, match=rf"a run of teacher or distill, got .* \(kind {kind}\); name another one"):
+        lineage.load(made, run.id, "t", tmp_path)
+
+
 def test_weights_that_are_not_those_that_their_run_recorded_are_refused(trained, tmp_path, monkeypatch):
     made = trained.plan("student")
     run_id = lineage.find(made, "signal:wrn16-1")
@@ -102,7 +111,7 @@ def test_a_teacher_of_another_fold_is_refused_by_id(trained, fold):
 
 
 def test_an_unknown_registered_name_is_an_error(made):
-    with pytest.raises(SpkdError, match="no such model"):
+    with pytest.raises(SpkdError, match="expected the name of a registered model, got none"):
         lineage.find(made, "model:nothing")
 
 

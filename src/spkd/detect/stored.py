@@ -27,7 +27,9 @@ def taken(reference: str, folder: Path) -> tuple[Path, str]:
 
     Raises SpkdError where there is no such run, or it holds no detection weights.
     """
-    run_id = selection.by_id(reference.removeprefix(RUN)).id
+    run = selection.by_id(reference.removeprefix(RUN))
+    selection.require(run, (selection.DETECTION, *selection.COPIES), "detect", "name another one")
+    run_id = run.id
     if BEST in tracking.listing(run_id, "weights"):
         return tracking.artifact(run_id, BEST), run_id
     return networks.restored(tracking.artifact(run_id, TENSORS), folder / RESTORED), run_id

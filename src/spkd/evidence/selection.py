@@ -9,6 +9,9 @@ from spkd.evidence.tracking import RunInfo
 
 HAR_KINDS = ("teacher", "scratch", "student")
 DETECTION = "detect"
+# Runs that hold a network, of recordings or images, which their kind does not tell.
+COPIES = ("repetition", "imported")
+WHERE_IDS_ARE = "`mlflow ui` and `spkd compare` show ids"
 ID = re.compile(r"[0-9a-f]{6,32}")
 IDS = re.compile(r"^\s*[0-9a-f]{6,32}(\s*,\s*[0-9a-f]{6,32})*\s*$")
 
@@ -42,19 +45,23 @@ def by_id(start: str) -> RunInfo:
             raise SpkdError(f"run {start}", "a run that is there", "one that was deleted", do)
         return run
     if not ID.fullmatch(start):
-        do = "`mlflow ui` and `spkd compare` show ids"
-        raise SpkdError("runs", "the id of a run, or its first digits (6 or more)", repr(start), do)
+        raise SpkdError("runs", "the id of a run, or its first digits (6 or more)", repr(start), WHERE_IDS_ARE)
     fitting = tracking.find(f"attributes.run_id LIKE '{start}%'", limit=2)
     if len(fitting) != 1:
-        got = "two" if fitting else f"none in {tracking.told()}"
-        raise SpkdError("runs", f"one run that begins with {start}", got, "give the whole id")
+        got, do = ("two", "give the whole id") if fitting else (f"none in {tracking.told()}", WHERE_IDS_ARE)
+        raise SpkdError("runs", f"one run that begins with {start}", got, do)
     return fitting[0]
 
 
+def require(run: RunInfo, kinds: Sequence[str], commands: str, do: str) -> None:
+    """Raise SpkdError where a run is of none of these kinds, which `commands` makes: it holds no such network."""
+    if (kind := run.tags.get("kind", "none: a run of another program")) not in kinds:
+        raise SpkdError(f"run {run.id}", f"a run of {commands}", f"{run.name!r} (kind {kind})", do)
+
+
 def _trained(run: RunInfo) -> RunInfo:
-    if not is_training(run) and not run.repeats:
-        got = f"{run.name!r} (kind {run.tags.get('kind', 'none: a run of another program')})"
-        raise SpkdError(f"run {run.id}", "a run of teacher, distill or detect", got, "leave it out")
+    if not run.repeats:
+        require(run, (*HAR_KINDS, DETECTION), "teacher, distill or detect", "leave it out")
     return run
 
 

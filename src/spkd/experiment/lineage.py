@@ -147,7 +147,9 @@ def load(plan: Plan, run_id: str, name: str, folder: Path, early: bool = False) 
 
     Raises SpkdError where they do not fit it, or are not those that the run recorded the hash of.
     """
-    tags = tracking.get(run_id).tags
+    run = tracking.get(run_id)
+    selection.require(run, (*selection.HAR_KINDS, *selection.COPIES), "teacher or distill", "name another one")
+    tags = run.tags
     if early and "weights.early_epoch" not in tags:
         do = "train the teacher again with train.early > 0, or leave @early out"
         raise SpkdError(f"run {run_id}", "a teacher that kept its early-stopped weights", "none of them", do)

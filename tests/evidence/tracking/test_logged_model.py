@@ -75,7 +75,7 @@ def test_a_newer_version_is_the_one_meant_by_a_bare_name(here):
     assert [tracking.registered("pamap2-net", v) for v in (1, "2", None)] == [ids[0], ids[1], ids[1]]
     with pytest.raises(SpkdError, match=r"version 3, got versions \[1, 2\]"):
         tracking.registered("pamap2-net", 3)
-    with pytest.raises(SpkdError, match="no such model"):
+    with pytest.raises(SpkdError, match="expected the name of a registered model, got none"):
         tracking.registered("nothing")
 
 

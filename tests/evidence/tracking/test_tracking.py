@@ -520,7 +520,7 @@ def test_a_run_in_the_trash_is_no_run_to_name(here):
     client().delete_run(made)
     with pytest.raises(SpkdError, match=rf"one that was deleted; bring it back: mlflow runs restore --run-id {made}"):
         selection.by_id(made)
-    with pytest.raises(SpkdError, match="none in sqlite"):
+    with pytest.raises(SpkdError, match=r"none in sqlite.*; `mlflow ui` and `spkd compare` show ids"):
         selection.by_id(made[:8])
 
 

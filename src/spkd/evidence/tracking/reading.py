@@ -166,6 +166,7 @@ def registered(name: str, version: int | str | None = None) -> str:
     versions = store.client().search_model_versions(f"name = {_quoted(name)}")
     wanted = [v for v in versions if version is None or str(v.version) == str(version)]
     if not wanted:
-        got = f"versions {sorted(int(v.version) for v in versions)}" if versions else "no such model"
-        raise SpkdError(f"model:{name}", f"version {version or 'any'}", got, "see the Models page of `mlflow ui`")
+        expected = f"version {version}" if versions else "the name of a registered model"
+        got = f"versions {sorted(int(v.version) for v in versions)}" if versions else "none of that name"
+        raise SpkdError(f"model:{name}", expected, got, "see the Models page of `mlflow ui`")
     return str(max(wanted, key=lambda v: int(v.version)).run_id)
