@@ -128,7 +128,7 @@ def _is_elsewhere(folder: Path, state: State) -> bool:
     not write the run's end, e.g. to a full disk; one on another machine of a cluster is not known here.
     """
     box = Outbox(folder)
-    if opened := box.last("open"):
+    if opened := box.opened():
         process = opened["process"]
         return box.ending() is None and outbox.is_alive(process) and not _is_ours(process["host"], process["pid"])
     if state.status != "running" or state.run is None:
