@@ -66,8 +66,25 @@ def test_the_data_are_told_with_window_rate_and_digest():
 def test_what_drifted_between_rows_is_told_and_not_what_makes_them_rows():
     settings = {"cfg/train.batch": "32", "cfg/distill.lambda": "0.7", "cfg/run.seed": "0", "env/gpu": "none"}
     one = replace(run({}), params=settings, tags={"code.commit": "0123456789"})
-    same = replace(one, params={**settings, "cfg/distill.lambda": "0.9", "cfg/run.seed": "1"})
+    same = replace(one, name="b net", params={**settings, "cfg/distill.lambda": "0.9", "cfg/run.seed": "1"})
     assert plain_text.differing([one, same]) == ""
-    other = replace(one, params={"cfg/train.batch": "64", "env/gpu": "none"}, tags={**one.tags, "code.dirty": "true"})
+    other = replace(
+        one, name="c net", params={"cfg/train.batch": "64", "env/gpu": "none"}, tags={**one.tags, "code.dirty": "true"}
+    )
     told = "not the same in every row: train.batch 32 | 64; code 01234567 | 01234567 changed"
     assert plain_text.differing([one, same, other]) == told
+
+
+def test_rows_of_one_name_are_told_apart_by_their_settings_and_their_teachers():
+    def student(number, sp, teacher, name="a net"):
+        params = {"cfg/distill.beta.sp": sp, "cfg/distill.lambda": "0.7"}
+        return replace(run({}, **{"teacher.gaf.run_id": teacher * 32}), id=number * 32, name=name, params=params)
+
+    one, elsewhere, other, third = (
+        student(*row) for row in [("1", "50", "a"), ("2", "7", "c", "another"), ("3", "9", "b"), ("4", "50", "b")]
+    )
+    told = "distill.beta.sp 50 | 9 | 50; teacher.gaf.run_id aaaaaaaa | bbbbbbbb | bbbbbbbb"
+    assert (
+        plain_text.differing([one, elsewhere, other, third]) == f"called alike, 11111111 | 33333333 | 44444444: {told}"
+    )
+    assert plain_text.differing([one, elsewhere]) == ""

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from spkd.evidence.comparison import record
 from spkd.evidence.tracking.reading import RunInfo
@@ -44,6 +44,7 @@ DETECTION: list[Column] = [
 # What rows of one table should share, and what of it makes a row what it is.
 SHARED = ("cfg/dataset.", "cfg/train.", "cfg/detect.", "cfg/run.", "env/")
 OWN = ("cfg/run.seed", "cfg/detect.model", "cfg/detect.distill.")
+ANCESTOR = ".run_id"  # tags of the runs that a run learned from or began with
 
 
 def data(runs: Sequence[RunInfo]) -> str:
@@ -57,17 +58,36 @@ def data(runs: Sequence[RunInfo]) -> str:
 
 
 def differing(runs: Sequence[RunInfo]) -> str:
-    """A line of the settings, machines and code that are not the same in every row; "" where all are."""
+    """What tells rows apart beside their names, in lines: what is not the same in every row, and what in namesakes."""
     columns = [
-        {k: v for k, v in run.params.items() if k.startswith(SHARED) and not k.startswith(OWN)}
+        {k: v for k, v in run.params.items() if _is_shared(k)}
         | {"code": run.tags.get("code.commit", "?")[:8] + " changed" * (run.tags.get("code.dirty") == "true")}
         for run in runs
     ]
-    found = []
+    found = [f"not the same in every row: {told}"] if (told := _told(columns, each=False)) else []
+    for alike in ([run for run in runs if run.name == name] for name in dict.fromkeys(run.name for run in runs)):
+        if told := _told([_own(run) for run in alike], each=True):
+            found.append(f"called alike, {' | '.join(run.id[:8] for run in alike)}: {told}")
+    return "\n".join(found)
+
+
+def _is_shared(key: str) -> bool:
+    return key.startswith(SHARED) and not key.startswith(OWN)
+
+
+def _own(run: RunInfo) -> dict[str, str]:
+    """What makes a row what it is: its settings, and the runs that it learned from or began with."""
+    settings = {key: value for key, value in run.params.items() if key.startswith("cfg/") and not _is_shared(key)}
+    return settings | {key: value[:8] for key, value in run.tags.items() if key.endswith(ANCESTOR)}
+
+
+def _told(columns: Sequence[Mapping[str, str]], each: bool) -> str:
+    """The keys that are not the same in every column, with every value, or with each column's; "" where none is."""
+    told = []
     for key in sorted(record.differing(columns)[1]):
-        values = dict.fromkeys(column.get(key, "-") for column in columns)
-        found.append(f"{key.removeprefix('cfg/')} {' | '.join(values)}")
-    return f"not the same in every row: {'; '.join(found)}" if found else ""
+        values = [column.get(key, "-") for column in columns]
+        told.append(f"{key.removeprefix('cfg/')} {' | '.join(values if each else dict.fromkeys(values))}")
+    return "; ".join(told)
 
 
 def csv_text(runs: Sequence[RunInfo], keys: Sequence[str]) -> str:
