@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,25 +14,8 @@ import torch
 from spkd.detect import evaluate, networks, stored, tracked, yolo
 from spkd.detect.checks.preflight import check
 from spkd.errors import SpkdError
-from spkd.evidence.tracking import RunInfo
+from spkd.evidence.tracking import Run, RunInfo
 from spkd.settings import Preflight
-
-
-class Logged:
-    """A run that keeps the names of its files, and its model."""
-
-    def __init__(self) -> None:
-        self.files: list[str] = []
-        self.weights: Path | None = None
-
-    def file(self, path: Path, name: str) -> None:
-        self.files.append(name)
-
-    def model(self, path: Path, name: str) -> None:
-        self.weights = path
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *values, **named: None
 
 
 @pytest.mark.parametrize(("written", "taken"), [(["best", "last"], "best"), (["last"], "last")])
@@ -61,10 +45,11 @@ def test_numbers_and_network_are_of_the_best_weights_and_of_the_last_where_there
     monkeypatch.setattr(networks, "load", load)
     monkeypatch.setattr(evaluate, "cost", lambda *words: {})
     monkeypatch.setattr(networks, "described", lambda model: {})
-    run = Logged()
-    assert yolo.log_result(job, run, plots=False)["mAP50"] == 0.5  # type: ignore[arg-type]
-    assert asked == [taken, taken] and run.weights == tmp_path / "weights" / "best.safetensors"
-    assert [name for name in run.files if name.startswith("weights/")] == [f"weights/{name}.pt" for name in written]
+    run = Mock(spec=Run)
+    assert yolo.log_result(job, run, plots=False)["mAP50"] == 0.5
+    assert asked == [taken, taken] and run.model.call_args.args[0] == tmp_path / "weights" / "best.safetensors"
+    files = [call.args[1] for call in run.file.call_args_list]
+    assert [name for name in files if name.startswith("weights/")] == [f"weights/{name}.pt" for name in written]
 
 
 def test_a_batch_that_does_not_fit_the_gpu_is_a_message_in_any_epoch(

@@ -4,11 +4,13 @@ import hashlib
 import os
 import shutil
 import subprocess
+from unittest.mock import Mock
 
 import pytest
 
 from spkd.errors import SpkdError
 from spkd.evidence import provenance, working_tree
+from spkd.evidence.tracking import Run
 from spkd.experiment import checkout
 
 
@@ -264,35 +266,19 @@ def test_a_command_that_needs_git_says_that_it_is_not_installed(repo, monkeypatc
         working_tree.git(repo, "status")
 
 
-class Told:
-    """What a run was told, in place of a run."""
-
-    def __init__(self):
-        self.found, self.texts = {}, {}
-
-    def tags(self, values):
-        self.found.update(values)
-
-    def text(self, text, name):
-        self.texts[name] = text
-
-    def json(self, value, name):
-        pass
-
-    def params(self, values, prefix):
-        pass
-
-
 def test_a_run_says_at_once_that_it_cannot_be_repeated(repo, capsys):
+    def tags(run):
+        return {key: value for call in run.tags.call_args_list for key, value in call.args[0].items()}
+
     (repo / "src" / "new.py").write_text("new\n")
-    whole, cut = Told(), Told()
+    whole, cut = Mock(spec=Run), Mock(spec=Run)
     provenance.tell(whole, {}, repo)
-    patch = whole.texts["code.patch"]
-    assert whole.found["code.patch_sha256"] == hashlib.sha256(patch.encode()).hexdigest()
-    assert "code.patch_cut" not in whole.found and "cannot be repeated" not in capsys.readouterr().err
+    (patch, name), _ = whole.text.call_args
+    assert (name, tags(whole)["code.patch_sha256"]) == ("code.patch", hashlib.sha256(patch.encode()).hexdigest())
+    assert "code.patch_cut" not in tags(whole) and "cannot be repeated" not in capsys.readouterr().err
     (repo / "src" / "big.txt").write_text("0123456789\n" * 200_000)
     provenance.tell(cut, {}, repo)
-    assert "more than 1 MB" in cut.found["code.patch_cut"]
+    assert "more than 1 MB" in tags(cut)["code.patch_cut"]
     assert "this run cannot be repeated: the uncommitted changes are more than 1 MB: commit or ignore" in (
         capsys.readouterr().err
     )
