@@ -130,10 +130,7 @@ def test_a_text_file_is_written_whole_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize(
     "save",
-    [
-        lambda to: atomic.write_text(to, "text"),
-        lambda to: checkpoint.save(to, {"a": torch.zeros(3)}, {"step": 1}),
-    ],
+    [lambda to: atomic.write_text(to, "text"), lambda to: checkpoint.save(to, {"a": torch.zeros(3)}, {"step": 1})],
     ids=["text", "checkpoint"],
 )
 def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, save):

@@ -230,8 +230,7 @@ def test_a_wrong_world_to_simulate_is_refused(words, message, capsys):
 
 
 @pytest.mark.parametrize(
-    "words",
-    [["reproduce"], ["convert-coco", "--images", "a"], ["prepare", "chest", "signal"], ["fetch", "cocoa"]],
+    "words", [["reproduce"], ["convert-coco", "--images", "a"], ["prepare", "chest", "signal"], ["fetch", "cocoa"]]
 )
 def test_a_command_is_named_once_in_what_it_refuses(words, capsys):
     assert front.main(words) == 2

@@ -69,11 +69,7 @@ def no_pauses(monkeypatch):
 def test_val2017_becomes_folders_without_archives_and_without_captions(mirror, tmp_path):
     coco_source.obtain("val2017", FILES, tmp_path, mirror[0])
     found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
-    assert found == [
-        "annotations/instances_val2017.json",
-        "val2017/000000000139.jpg",
-        "val2017/000000000285.jpg",
-    ]
+    assert found == ["annotations/instances_val2017.json", "val2017/000000000139.jpg", "val2017/000000000285.jpg"]
 
 
 def test_what_is_unpacked_is_not_downloaded_again(mirror, tmp_path):

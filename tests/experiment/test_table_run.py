@@ -584,10 +584,7 @@ def test_of_several_runs_of_a_cell_the_one_that_got_furthest_says_where_it_stand
     assert (state.status, state.run.id) == (status, f"run{number}-{fingerprint}")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(None, "time left unknown"), (600, "about 10 min left")],
-)
+@pytest.mark.parametrize(("seconds", "told"), [(None, "time left unknown"), (600, "about 10 min left")])
 def test_the_time_left_is_told_in_the_unit_that_one_would_say(board, monkeypatch, seconds, told):
     monkeypatch.setattr(table_run, "left_s", lambda *words: seconds)
     assert table_run.status_line(board, cells.survey(board, {}), 2) == f"table t: 5 cells: 0 done, 5 missing; {told}"

@@ -7,19 +7,9 @@ from spkd.experiment import har, plan
 from spkd.settings import Settings
 
 SECTIONS = (
-    "preset",
-    "dataset",
-    "fold",
-    "run",
-    "student",
-    "distill",
-    "losses",
-    "weightings",
-    "networks",
-    "views",
-    "train",
+    "preset", "dataset", "fold", "run", "student", "distill", "losses", "weightings", "networks", "views", "train",
     "tracking",
-)
+)  # fmt: skip
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:

@@ -19,10 +19,10 @@ from spkd.errors import SpkdError
 FOLDER = Path("data/windows")  # of a project: a folder for each data set
 DTYPES = {"signal": "<f4", "starts": "<i8", "label": "<i2", "subject": "<i2"}
 CONTENT = ("channels", "classes", "subjects", "rate_hz", "length", "step", "rule")
-KEYS = CONTENT + (
-    *("dataset", "n_windows", "counts", "drops", "first_seen", "notes", "settings"),
-    *("origin", "licence", "citation", "digest"),
-)
+KEYS = (
+    *CONTENT, "dataset", "n_windows", "counts", "drops", "first_seen", "notes", "settings",
+    "origin", "licence", "citation", "digest",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,7 @@ def read_header(data: bytes, where: str) -> Header:
     def field(name: str) -> str:
         match = re.search(rf"^{name}:(.*)$", text, re.MULTILINE)
         if match is None:
-            raise SpkdError(
-                where,
-                f"a GENEActiv header with `{name}`",
-                "none",
-                AGAIN,
-            )
+            raise SpkdError(where, f"a GENEActiv header with `{name}`", "none", AGAIN)
         return match[1].strip()
 
     def number(name: str) -> float:

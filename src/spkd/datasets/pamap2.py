@@ -32,13 +32,13 @@ CITATION = (
 RATE_HZ = 100.0
 CLASS_OF_ID = {24: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 7: 7, 12: 8, 13: 9, 16: 10, 17: 11}
 CLASSES = [
-    *("rope jumping", "lying", "sitting", "standing", "walking", "running", "cycling", "nordic walking"),
-    *("ascending stairs", "descending stairs", "vacuum cleaning", "ironing"),
-]
+    "rope jumping", "lying", "sitting", "standing", "walking", "running", "cycling", "nordic walking",
+    "ascending stairs", "descending stairs", "vacuum cleaning", "ironing",
+]  # fmt: skip
 OTHER_IDS = {
-    **{0: "transient", 9: "watching TV", 10: "computer work", 11: "car driving"},
-    **{18: "folding laundry", 19: "house cleaning", 20: "playing soccer"},
-}
+    0: "transient", 9: "watching TV", 10: "computer work", 11: "car driving",
+    18: "folding laundry", 19: "house cleaning", 20: "playing soccer",
+}  # fmt: skip
 PLACES = ("hand", "chest", "ankle")
 IMU = ("temperature", *(f"{kind}_{axis}" for kind in ("acc16", "acc6", "gyro", "mag") for axis in "xyz"))
 CHANNELS = ["heart_rate", *(f"{place}_{name}" for place in PLACES for name in IMU)]

@@ -21,19 +21,8 @@ from spkd.detect import evaluate, hardware
 from spkd.errors import SpkdError
 
 BLOCKS = (
-    "Bottleneck",
-    "C3",
-    "RepVGG",
-    "C2f",
-    "RepNCSPELAN4",
-    "ELAN1",
-    "C2fCIB",
-    "C3k2",
-    "A2C2f",
-    "PSA",
-    "C2PSA",
-    "SPPF",
-)
+    "Bottleneck", "C3", "RepVGG", "C2f", "RepNCSPELAN4", "ELAN1", "C2fCIB", "C3k2", "A2C2f", "PSA", "C2PSA", "SPPF",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,7 @@ from spkd.evidence.charts.heatmaps import colour_bar
 from spkd.evidence.charts.plots import Chart, Series
 
 FULL, WEAK, OTHER = "#3b6ea5", "#b9cbe0", "#6a7383"
-SPLITS = {
-    "train": ("#2563a8", ""),
-    "val": ("#c2571a", "6 3"),
-    "test": ("#2b8a4b", "2 3"),
-}
+SPLITS = {"train": ("#2563a8", ""), "val": ("#c2571a", "6 3"), "test": ("#2b8a4b", "2 3")}
 ABREAST = 2
 Points = Sequence[tuple[int, float]]
 

@@ -22,20 +22,9 @@ ROOTS = (
     "experiment/har.py", "experiment/side_by_side.py", "experiment/outcome.py", "training/weights.py", "seeding.py",
 )  # fmt: skip
 REPORTING = (
-    "evidence/",
-    "experiment/record.py",
-    "experiment/run_report.py",
-    "experiment/source.py",
-    "training/cost.py",
-    "meter.py",
-    "training/progress.py",
-    "memory.py",
-    "atomic.py",
-    "config.py",
-    "settings.py",
-    "plugin.py",
-    "errors.py",
-)
+    "evidence/", "experiment/record.py", "experiment/run_report.py", "experiment/source.py", "training/cost.py",
+    "meter.py", "training/progress.py", "memory.py", "atomic.py", "config.py", "settings.py", "plugin.py", "errors.py",
+)  # fmt: skip
 NOTE = "code.json"
 SHELVES = ("views", "models", "losses", "weightings")
 

@@ -124,12 +124,7 @@ def steps(step_hz: float, who: Person, n: int, rate_hz: float, rng: np.random.Ge
 
 
 def record(
-    movement: Movement,
-    who: Person,
-    n: int,
-    rate_hz: float,
-    rng: np.random.Generator,
-    gait: np.ndarray | None = None,
+    movement: Movement, who: Person, n: int, rate_hz: float, rng: np.random.Generator, gait: np.ndarray | None = None
 ) -> Motion:
     """n samples of one sensor on one person's limb. At rest the accelerometer reads 1 g upwards (specific force).
 

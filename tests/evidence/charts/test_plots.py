@@ -156,8 +156,7 @@ def test_the_reported_epoch_of_a_long_curve_is_a_dot_on_it():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(1_200_000, "1.2M"), (-1_200_000, "-1.2M"), (0.5, "0.5"), (0, "0"), (2e9, "2G"), (5000, "5k")],
+    ("value", "text"), [(1_200_000, "1.2M"), (-1_200_000, "-1.2M"), (0.5, "0.5"), (0, "0"), (2e9, "2G"), (5000, "5k")]
 )
 def test_ticks_are_short(value, text):
     assert plots.label(value) == text

@@ -288,11 +288,7 @@ def test_a_published_column_that_does_not_exist_is_a_mistake():
 def test_simulated_recordings_are_called_so_everywhere(two_folds):
     records = [record("a", 0, t, 0.5, origin="simulated") for t in (0, 1)]
     about = About("t", "words")
-    for text in (
-        blocks.markdown(records, about),
-        blocks.latex(records, about),
-        document.page(records, about, {}),
-    ):
+    for text in (blocks.markdown(records, about), blocks.latex(records, about), document.page(records, about, {})):
         assert "SIMULATED" in text
     assert '<p class="loud">SIMULATED' in document.page(records, about, {})
     assert "simulated" in blocks.csv_trials(records)

@@ -57,8 +57,7 @@ def advise(root: Path, data_yaml: Path, split: str, given: str, image: str, look
         )
     if IMAGES in f"{images}{os.sep}":
         return Advice(
-            f"the labels are in {found}, but ultralytics looks in {expected}",
-            f"move them: {_move(found, expected)}",
+            f"the labels are in {found}, but ultralytics looks in {expected}", f"move them: {_move(found, expected)}"
         )
     return _rename(root, data_yaml, split, given, images, found)
 

@@ -117,12 +117,7 @@ def read(path: Path, segments: bool = False) -> Instances:
         path, files, image_ids, size, classes, category_ids, ids, _position(image_id, image_ids), image_id, label, box,
         crowd != 0, polygons,
     )  # fmt: skip
-    _first(
-        found,
-        np.isfinite(box).sum(1) < 4,
-        "four finite numbers in bbox",
-        lambda row: str(box[row].tolist()),
-    )
+    _first(found, np.isfinite(box).sum(1) < 4, "four finite numbers in bbox", lambda row: str(box[row].tolist()))
     do = f"the categories are {category_ids}"
     _first(found, label < 0, "a category_id of `categories`", lambda row: f"{category[row]}", do)
     return found

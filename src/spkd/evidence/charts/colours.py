@@ -12,9 +12,8 @@ from PIL import Image
 
 BLANK = (236, 236, 236)
 LINES = (
-    *("#2f6db3", "#d9772b", "#2a9464", "#b8439b", "#5a4fcf"),
-    *("#c23b3b", "#178fa6", "#8a6d3b", "#7c8a1e", "#6f7782"),
-)
+    "#2f6db3", "#d9772b", "#2a9464", "#b8439b", "#5a4fcf", "#c23b3b", "#178fa6", "#8a6d3b", "#7c8a1e", "#6f7782",
+)  # fmt: skip
 DASHES = ("", "6 3", "2 3", "12 4", "8 3 2 3", "1 5", "12 3 2 3 2 3")
 Limits = tuple[float, float]
 

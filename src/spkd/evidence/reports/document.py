@@ -52,12 +52,7 @@ def page(records: Sequence[Record], about: About, maps: Mapping[str, str]) -> st
         loud = ' class="loud"' if sentence.startswith("SIMULATED") else ""
         parts.append(f"<p{loud}>{esc(sentence)}</p>")
     first, *others = blocks.blocks(records, about)
-    parts += [
-        table(first),
-        *plots.dots(records),
-        *plots.curves(records),
-        *(table(block) for block in others),
-    ]
+    parts += [table(first), *plots.dots(records), *plots.curves(records), *(table(block) for block in others)]
     if maps:
         parts.append("<h2>Similarity maps</h2><p class=note>Last step, first fold and trial of each row.</p>")
         parts.append(f"<div class=maps>{''.join(_figure(name, svg) for name, svg in maps.items())}</div>")

@@ -33,13 +33,8 @@ RESULTS = ("headline/accuracy", "headline/macro_f1", "best/mAP50-95", "best/mAP5
 REPEATABLE = ("teacher", "scratch", "student", "detect")
 # These choose the machine or name the teachers, whose weights are compared instead.
 NOT_COMPARED = (
-    "run.device",
-    "run.threads",
-    "detect.device",
-    "distill.teachers",
-    "distill.init",
-    "detect.distill.teacher",
-)
+    "run.device", "run.threads", "detect.device", "distill.teachers", "distill.init", "detect.distill.teacher",
+)  # fmt: skip
 LARGEST_MAPS_BYTES = 1 << 28
 
 
