@@ -14,6 +14,7 @@ COMPUTED = [name for name in plugin.names("weightings") if plugin.load("weightin
 @pytest.mark.parametrize("n_teachers", [1, 2, 3])
 @pytest.mark.parametrize("name", COMPUTED)
 def test_its_weights_are_shares_that_sum_to_one_for_every_window(name, n_teachers):
+    assert plugin.load("weightings", name).MIXES in ("losses", "logits")
     logits = list(torch.randn(n_teachers, 7, 4, generator=torch.Generator().manual_seed(0)) * 3)
     settings = config.part("weightings", name, TREE).model_dump()
     weights = getattr(plugin.load("weightings", name), name)(logits, torch.arange(7) % 4, **settings)
