@@ -6,6 +6,8 @@
 from pathlib import Path
 from typing import Any
 
+from spkd.errors import SpkdError
+from spkd.evidence import lock_file
 from spkd.evidence.tracking import environment, store
 from spkd.settings import Settings
 
@@ -13,7 +15,11 @@ SECTIONS = ()
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
-    """Bind and say where, and which other environment it takes the place of."""
+    """Bind and say where, and which other environment it takes the place of; one that is not as locked is refused."""
+    if wrong := lock_file.differing(lock_file.NAME):
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        got = "; ".join(wrong[:3]) + more
+        raise SpkdError(lock_file.NAME, "the locked versions installed", got, "run `make setup` again")
     link, before = environment.bind(Path.cwd())
     if store.database(store.uri()):
         store.client()

@@ -56,6 +56,15 @@ def test_mlflow_run_finds_its_store_made(project, monkeypatch, place):
     assert bind.main([], None, {}) == 0 and made == ([] if place == "a server" else ["a file"])
 
 
+def test_an_environment_of_other_versions_than_the_locks_is_not_bound(project, monkeypatch):
+    lock = "".join(f"{name}==0.0\n" for name in ("numpy", "torch", "scipy", "mlflow"))
+    (project / "requirements.lock").write_text(lock)
+    monkeypatch.chdir(project)
+    with pytest.raises(SpkdError, match=r"expected the locked versions.*numpy: .* and 1 more; run `make setup`"):
+        bind.main([], None, {})
+    assert not (project / "envs of mlflow").exists()
+
+
 def test_a_half_built_environment_is_removed_by_the_command_that_the_error_names(project):
     link, _ = environment.bind(project)
     link.unlink()

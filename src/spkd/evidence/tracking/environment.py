@@ -1,6 +1,6 @@
 """Binds this environment to the name under which `mlflow run .` looks for the project's environment.
 
-MLflow would otherwise build one with pyenv. The bond is refused when an installed version differs from the lock.
+MLflow would otherwise build one with pyenv.
 """
 
 import shlex
@@ -12,7 +12,6 @@ from mlflow.utils.environment import _PythonEnv
 from mlflow.utils.virtualenv import _get_virtualenv_name
 
 from spkd.errors import SpkdError
-from spkd.evidence import lock_file
 
 
 def bind(project: Path) -> tuple[Path, Path | None]:
@@ -20,13 +19,8 @@ def bind(project: Path) -> tuple[Path, Path | None]:
 
     The latter is None unless it pointed to another one: MLflow names environments by what they hold, so that clones
     of one commit share the path. project: the folder with MLproject.
-    Raises SpkdError where versions differ from the lock or the name is taken.
+    Raises SpkdError where the name is taken.
     """
-    lock = project / lock_file.NAME
-    wrong = lock_file.differing(lock)
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise SpkdError(lock, "the locked versions installed", "; ".join(wrong[:3]) + more, "run `make setup` again")
     python_env = _PythonEnv.from_yaml(str(project / "python_env.yaml"))
     link = Path(str(MLFLOW_ENV_ROOT.get())) / str(_get_virtualenv_name(python_env, project))
     if link.exists() and not link.is_symlink():
