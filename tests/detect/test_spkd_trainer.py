@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -282,6 +283,22 @@ def test_a_cpu_trains_in_float32_whatever_precision_a_gpu_would_train_in(
 ) -> None:
     folder = run_trainer(replace(PLAN, method="none"), epochs=1, amp=amp)
     assert json.loads((folder / "started.json").read_text())["precision"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("in_use", "asked", "told"), [(True, True, "float16"), (True, "bf16", "bfloat16"), (False, "bf16", "float32")]
+)
+def test_the_precision_on_record_is_the_one_in_use(
+    tmp_path: Path, monkeypatch: Any, in_use: bool, asked: str | bool, told: str
+) -> None:
+    monkeypatch.setattr(spkd_trainer.probe, "choose", lambda *given: SimpleNamespace(paths=[]))
+    trainer = SimpleNamespace(
+        plan=PLAN, save_dir=tmp_path, teacher=None, start_epoch=0, amp=in_use,
+        test_loader=SimpleNamespace(dataset=SimpleNamespace(labels=[])), args=SimpleNamespace(imgsz=64, amp=asked),
+        _record_maps=lambda step, student: None,
+    )  # fmt: skip
+    spkd_trainer.SpkdTrainer._record_start(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "started.json").read_text())["precision"] == told
 
 
 def test_what_a_follower_reads_while_the_trainer_writes_is_whole_or_not_there(

@@ -14,6 +14,7 @@ import torch
 from spkd.detect import evaluate, networks, stored, tracked, yolo
 from spkd.detect.checks.preflight import check
 from spkd.errors import SpkdError
+from spkd.evidence.provenance import state_sha256
 from spkd.evidence.tracking import Run, RunInfo
 from spkd.settings import Preflight
 
@@ -87,6 +88,23 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with(
     with pytest.raises(KeyboardInterrupt):
         tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
     assert told == ([{"init.sha256": "as the file is now"}] if last is None else [])
+
+
+@pytest.mark.parametrize("held", [stored.BEST, stored.TENSORS])
+def test_weights_of_a_run_are_its_best_or_made_of_the_tensors_of_an_imported_one(
+    tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    network: Any = networks.load(tiny_teacher)
+    networks.keep(network, tmp_path / "run" / stored.TENSORS)
+    monkeypatch.setattr(stored.selection, "by_id", lambda text: SimpleNamespace(id=f"{text}ffee"))
+    monkeypatch.setattr(stored.tracking, "listing", lambda run_id, folder: [held] if held.startswith(folder) else [])
+    monkeypatch.setattr(stored.tracking, "artifact", lambda run_id, path: tmp_path / "run" / path)
+    weights, run_id = stored.taken("run:c0", tmp_path / "job")
+    assert run_id == "c0ffee"
+    assert weights == tmp_path / ("run/weights/best.pt" if held == stored.BEST else "job/restored.pt")
+    if held == stored.TENSORS:
+        again: Any = networks.load(weights)
+        assert again.names == network.names and state_sha256(again.state_dict()) == state_sha256(network.state_dict())
 
 
 @pytest.mark.parametrize("finished", [True, False])
