@@ -271,7 +271,9 @@ def test_a_few_rows_that_are_there_twice_are_noted_and_more_are_refused(data_set
     label = data_set.parent / "labels/train/train000.txt"
     label.write_text(label.read_text() + label.read_text().splitlines()[0] + "\n")  # 1 of 17 rows
     report = preflight.check(data_set, {}, LIMITS.model_copy(update={"max_duplicates": limit}))
-    assert report.ok is ok and [p.rule for p in (report.notes if ok else report.problems)] == ["duplicates"]
+    (found,) = report.notes if ok else report.problems
+    assert report.ok is ok and found.rule == "duplicates"
+    assert found.examples == (str(data_set.parent / "images/train/train000.jpg"),)
 
 
 def test_a_zero_size_box_is_refused_though_ultralytics_accepts_it(data_set: Path) -> None:
@@ -327,9 +329,11 @@ def test_classes_that_are_no_indices_of_the_data_set_are_an_error(data_set: Path
 
 
 def test_an_unclipped_box_is_noted(data_set: Path) -> None:
-    (data_set.parent / "labels/train/train000.txt").write_text("0 0.9 0.5 0.4 0.2\n")
+    (data_set.parent / "labels/train/train000.txt").write_text(
+        "0 0.9 0.5 0.4 0.2\n0 0.5 0.1 0.4 0.4\n0 0.2 0.5 0.4 1\n"
+    )
     report = check(data_set)
-    assert report.ok and [n.rule for n in report.notes] == ["outside"]
+    assert report.ok and [(n.rule, n.what[:7]) for n in report.notes] == [("outside", "2 boxes")]
 
 
 def test_a_cache_older_than_a_same_size_edit_is_refused_and_rm_mends_it(data_set: Path) -> None:
