@@ -118,7 +118,9 @@ def test_the_table_compares_with_the_reference_cpu_time_where_there_is_one(
     drawn = versions.figure([timed[0], here], "a machine", 64).axes[0].collections
     assert [tuple(one.get_offsets()[0]) for one in drawn] == [(9.0, 37.3), (4.5, 25.0)]
     assert [len(one.get_facecolors()) for one in drawn] == [0, 1]  # hollow = published
-    assert versions.columns([timed[0], here], "yolov8n")["mAP50-95 measured"] == [None, 0.25]
+    both = versions.columns([timed[0], here], "yolov8n")
+    assert both["mAP50-95 measured [%]"] == [None, 25.0]
+    assert both["mAP50-95 published, full val2017 [%]"] == [37.3, None]
     assert math.isnan(described[0].median_ms)
 
 

@@ -139,8 +139,8 @@ def columns(versions: Sequence[Version], reference: str) -> dict[str, list[Any]]
         "latency min-max [ms]": [f"{min(v.latency_ms):.1f}-{max(v.latency_ms):.1f}" for v in versions],
         "CPU time median [ms]": [round(statistics.median(v.cpu_ms), 1) if v.cpu_ms else None for v in versions],
         f"time / {reference}": [round(v.cost_ms / base, 2) for v in versions],
-        "mAP50-95 measured": [round(v.measured["mAP50-95"], 4) if v.measured else None for v in versions],
-        "mAP50-95 published, full val2017": [v.published for v in versions],
+        "mAP50-95 measured [%]": [round(v.measured["mAP50-95"] * 100, 2) if v.measured else None for v in versions],
+        "mAP50-95 published, full val2017 [%]": [v.published for v in versions],
     }
 
 
