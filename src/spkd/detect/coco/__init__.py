@@ -155,9 +155,6 @@ def _check_folders(splits: Sequence[Split], out: Path) -> None:
             out.resolve()
         ):
             raise SpkdError(out, "a folder beside the input", "one that holds the input", "name another --out")
-        if split.name in ("images", "labels", "", ".", "..") or set(split.name) & set("/\\:") or split.name[0] == ".":
+        if split.name in ("images", "labels", "") or set(split.name) & set("/\\:") or split.name[0] == ".":
             do = "name it with --split, for example train"
             raise SpkdError(f"split {split.name!r}", "a plain name other than images and labels", split.name, do)
-    names = [s.name for s in splits]
-    if len(set(names)) != len(names):
-        raise SpkdError("splits", "one or more, each name once", names, "name them apart")

@@ -71,18 +71,15 @@ def _problems(found: Instances, folder: Path) -> Iterator[tuple[int, str]]:
                 yield row, f"image size disagrees with its record: record {told}, file {real} pixels"
 
 
-def place(folder: Path, names: list[str], to: Path, to_names: list[str], how: str) -> int:
-    """Number of copies made. how: "hardlink" (a copy only where that is impossible) or "copy". to: a new folder."""
+def place(folder: Path, names: list[str], to: Path, to_names: list[str], how: str) -> None:
+    """Put images below `to`, a new folder. how: "hardlink" (a copy only where that is impossible) or "copy"."""
     for parent in {(to / name).parent for name in to_names}:
         parent.mkdir(parents=True, exist_ok=True)
-    n_copied = 0
     pairs = list(zip(names, to_names, strict=True))
     for name, to_name in each(f"{'copying' if how == 'copy' else 'linking'} the images of {folder}", pairs):
         source = (folder / name).resolve()
         if how == "copy" or not _linked(source, to / to_name):
             shutil.copyfile(source, to / to_name)
-            n_copied += 1
-    return n_copied
 
 
 def _linked(source: Path, to: Path) -> bool:
