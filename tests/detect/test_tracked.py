@@ -69,25 +69,31 @@ def test_a_batch_that_does_not_fit_the_gpu_is_a_message_in_any_epoch(
 
 
 @pytest.mark.parametrize("last", [None, Path("last.pt")])
-def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with(
+def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with_and_of_what_they_learnt_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: Path | None
 ) -> None:
     told: list[dict[str, str]] = []
+    asked: list[list[str]] = []
 
-    def params(chosen: Any) -> None:
+    def train(job: Any, report: Any, run: Any) -> None:
         raise KeyboardInterrupt  # far enough
 
-    run = SimpleNamespace(tags=told.append, params=params)
+    run = SimpleNamespace(tags=told.append, params=lambda chosen: None)
+    begins = {"init.sha256": "as the file is now", "init.run_id": "r1"}
     report = SimpleNamespace(origin="simulated", digest=lambda: "d")
     for name, value in (("look", report), ("continues", last is not None), ("checkpoint", last), ("claim", None)):
         monkeypatch.setattr(yolo, name, lambda *words, value=value: value)
-    monkeypatch.setattr(tracked.stored, "lineage", lambda job, opened: {"init.sha256": "as the file is now"})
+    monkeypatch.setattr(yolo, "log_data", lambda *words: None)
+    monkeypatch.setattr(yolo, "train", train)
+    monkeypatch.setattr(tracked.provenance, "tell", lambda opened, flags: ({}, {}))
+    monkeypatch.setattr(tracked.stored, "lineage", lambda job, opened: begins)
+    monkeypatch.setattr(tracked.stored, "learnt", lambda report, run_ids, opened: asked.append(run_ids))
     monkeypatch.setattr(tracked.tracking, "open_run", lambda *words, **said: contextlib.nullcontext(run))
     plan = SimpleNamespace(method="none")
     job = SimpleNamespace(folder=tmp_path, data_name="set", plan=plan, title=lambda teacher: "t", model="n.pt")
     with pytest.raises(KeyboardInterrupt):
         tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
-    assert told == ([{"init.sha256": "as the file is now"}] if last is None else [])
+    assert (told, asked) == (([begins], [["r1"]]) if last is None else ([], []))
 
 
 @pytest.mark.parametrize("held", [stored.BEST, stored.TENSORS])

@@ -311,6 +311,15 @@ def test_a_training_that_was_killed_between_the_names_of_its_last_checkpoints_tr
     assert (job.train_folder / "trained").is_file() and continued.checkpoint(weights / "last.pt")["epoch"] == 1
 
 
+def test_a_training_without_the_distillation_that_was_asked_for_is_not_evaluated(make_job: Callable[..., Job]) -> None:
+    job, report = make_job(), SimpleNamespace(names={}, origin="")
+    job.train_folder.mkdir()
+    (job.train_folder / "trained").touch()
+    (job.train_folder / "results.csv").write_text("epoch,train/box_loss\n1,2.0\n")
+    with pytest.raises(SpkdError, match="expected a column train/sp_loss"):
+        yolo.train(job, report, Recorder())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("best_epoch", "over"), [(1, True), (2, False)])
 def test_patience_is_over_by_the_checkpoints_own_count(tmp_path: Path, best_epoch: int, over: bool) -> None:
     of_epoch_4 = {"epoch": 3, "train_args": {"patience": 3, "epochs": 9}, "train_metrics": {"fitness": 0.1}}
@@ -749,6 +758,9 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
     student, teacher = runs["yolov8n-tiny <- yolov8n-tiny builtin set t0"], runs["yolov8n-tiny set t0"]
     assert (teacher, "mlflow.parentRunId", student) in tags
     assert (student, "teacher.detector.run_id", teacher) in tags
+    assert {(run, "mlflow.note.content") for run in (student, teacher)} <= {tag[:2] for tag in tags}
+    (folder,) = (tmp_path / "runs/detect").iterdir()
+    assert (folder / "finished").is_file() and (folder / "teacher/finished").is_file()  # the next one trains anew
     hashes = {(run, key): value for run, key, value in tags if "sha256" in key}
     assert hashes[student, "weights.initial_sha256"] == hashes[teacher, "weights.initial_sha256"]
     assert len(hashes[student, "teacher.detector.sha256"]) == 64
