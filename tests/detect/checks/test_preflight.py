@@ -214,6 +214,7 @@ def test_another_image_of_the_same_name_size_and_time_is_not_shared(data_set: Pa
         ("90 0.5 0.5 0.2 0.2", "category_id - 1"),
         ("0 1.2 0.5 0.2 0.2", "clipped"),
         ("0 -0.2 0.5 0.2 0.2", "clipped"),
+        ("-1 0.5 0.5 0.2 0.2", "class ids must be 0 .. nc - 1, and"),
         ("0 0.5 0.5 0.2 0.2 0.9", "cut -d' ' -f1-5"),
         ("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.4 0.1 0.4 0.4", "boxes (5 columns) or polygons"),
         ("0.5 0.5 0.5 0.2 0.2", "whole number"),

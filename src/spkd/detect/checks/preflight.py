@@ -30,7 +30,7 @@ WHY_DROPPED = {  # a piece of ultralytics' own message -> what to do about it
         + RECONVERT
     ),
     "out of bounds": "boxes must be divided by the image's own width and height and clipped to [0, 1]; " + RECONVERT,
-    "negative label": "boxes must be clipped to [0, 1]; " + RECONVERT,
+    "negative label": "class ids must be 0 .. nc - 1, and boxes clipped to [0, 1]; " + RECONVERT,
     "require 5 columns": "a row is `class x_centre y_centre width height` (no confidence behind it): cut -d' ' -f1-5",
     "mix segment and detection": "one file holds either boxes (5 columns) or polygons, never both; " + RECONVERT,
     "non-integer class": "the first column is the class index, a whole number; " + RECONVERT,
