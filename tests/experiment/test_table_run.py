@@ -436,42 +436,45 @@ def test_a_cell_that_met_a_store_which_was_away_is_tried_again_as_one_that_died(
     assert list(failures.values()) == ["Away: as told"] * failed
 
 
-def test_a_cell_whose_end_came_while_the_store_was_away_is_delivered_by_the_table(board, monkeypatch):
-    executor = Pretended(running={"done": {}})
+class Undelivered(Pretended):
+    """Its jobs end well, but their runs' ends stay on this machine."""
+
+    def collect(self, timeout_s):
+        outcomes = super().collect(timeout_s)
+        for outcome in outcomes:
+            cell = next(job for key, job in self.started if key == outcome.key)["tags"]["cell"]
+            box = Outbox(self.folder / f"cell-{cell}")
+            box.append("open", name="", experiment="", process={}, tags={})
+            box.append("end", status="FINISHED", time_ms=0)
+            del self.runs[cell]
+        return outcomes
+
+
+def test_a_cell_whose_end_came_while_the_store_was_away_is_delivered_and_not_trained_again(board, monkeypatch):
+    executor, away = Undelivered(), [tracking.Away("http://lab:5000", "a tracking server", "refused", "start it")]
+    executor.folder = board.places.runs
 
     def upload(folder):
+        if away:
+            raise away.pop()
         cell = folder.name.removeprefix("cell-")
         executor.runs[cell] = [run_info(cell, weights=f"weights {cell}")]
 
     monkeypatch.setattr(table_run.tracking, "upload", upload)
-    monkeypatch.setattr(table_run, "_is_ours", lambda host, pid: True)
     monkeypatch.setattr(table_run.time, "sleep", lambda seconds: None)
-    survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
-    assert table_run.complete(board, executor, "parent", 1, 2, survey) == {}
-    assert {state.status for state in survey(board).values()} == {"done"}
+    failures, states = executor.complete(board)
+    assert (failures, len(executor.started)) == ({}, len(board.cells))
+    assert {state.status for state in states.values()} == {"done"}
 
 
-def test_a_cell_that_ended_but_did_not_reach_the_store_is_a_failure_and_not_waited_for(board, monkeypatch):
-    executor = Pretended()
-    collect = executor.collect
-
-    def undelivered(timeout_s):
-        outcomes = collect(timeout_s)
-        for outcome in outcomes:
-            cell = next(job for key, job in executor.started if key == outcome.key)["tags"]["cell"]
-            box = Outbox(board.places.runs / f"cell-{cell}")
-            box.append("open", name="", experiment="", process={}, tags={})
-            box.append("end", status="FINISHED", time_ms=0)
-            executor.runs[cell] = [run_info(cell, "RUNNING")]
-        return outcomes
-
+def test_a_cell_that_cannot_reach_the_store_is_a_failure_and_not_waited_for(board, monkeypatch):
     def upload(folder):
-        raise tracking.Away("http://lab:5000", "a tracking server", "Connection refused", "start it")
+        raise SpkdError(folder, "the run's store", "no such file", "restore it")
 
-    monkeypatch.setattr(executor, "collect", undelivered)
+    executor = Undelivered()
+    executor.folder = board.places.runs
     monkeypatch.setattr(table_run.tracking, "upload", upload)
-    survey = lambda b: cells.survey(b, executor.runs, alive=lambda tags: True)  # noqa: E731
-    failures = table_run.complete(board, executor, "parent", 1, 2, survey)
+    failures, _ = executor.complete(board)
     assert failures and all("trained, but not in MLflow yet: spkd upload" in why for why in failures.values())
 
 

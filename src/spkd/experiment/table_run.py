@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -24,6 +25,7 @@ from spkd.experiment.cells import Board, State
 from spkd.experiment.table import Cell
 from spkd.meter import spoken
 
+Answer = TypeVar("Answer")
 POLL_S = 2.0
 OPEN = ("failed", "killed", "missing")
 COUNTED = ("done", "running", "failed", "killed", "missing")
@@ -34,17 +36,24 @@ def standing(board: Board) -> dict[str, State]:
     return cells.survey(board, cells.index())
 
 
-def _patiently(survey: Callable[[Board], dict[str, State]], board: Board) -> dict[str, State]:
-    """The survey; a store that does not answer is waited for, as the cells in training do not need it."""
+def _patiently(asked: Callable[[], Answer]) -> Answer:
+    """What the store answers; one that does not is waited for, as the cells in training do not need it."""
     told = False
     while True:
         try:
-            return survey(board)
+            return asked()
         except tracking.Away as away:
             if not told:
                 print(f"spkd: the table waits: {away}", file=sys.stderr, flush=True)
             told = True
             time.sleep(POLL_S)
+
+
+def _deliver(folder: Path) -> None:
+    """Send what a trained cell could not: its run waits for a store some seconds only."""
+    if Outbox(folder).ending() is not None:
+        with contextlib.suppress(SpkdError, OSError):
+            _patiently(lambda: tracking.upload(folder))
 
 
 def gather(board: Board, states: Mapping[str, State], parent: str) -> None:
@@ -70,7 +79,7 @@ def complete(
     deaths: dict[str, int] = {}
     jobs: dict[str, list[str]] = {}  # cells by the job's key, which is that of the first of them
     busy: set[str] = set()
-    states = _patiently(survey, board)
+    states = _patiently(lambda: survey(board))
     print(status_line(board, states, at_once), flush=True)
     while True:
         waiting = [cell for key, cell in board.cells.items() if key not in busy | set(failures)]
@@ -86,8 +95,10 @@ def complete(
         if not busy:
             time.sleep(POLL_S)
         outcomes = executor.collect(POLL_S)
+        for key in [key for outcome in outcomes if outcome.ended == "done" for key in jobs[outcome.key]]:
+            _deliver(board.places.runs / f"cell-{states[key].fingerprint}")
         if outcomes or elsewhere:
-            states = _patiently(survey, board)
+            states = _patiently(lambda: survey(board))
         for outcome in outcomes:
             for key in jobs.pop(outcome.key):
                 busy.discard(key)
@@ -102,7 +113,7 @@ def _settle(
 ) -> None:  # fmt: skip
     """Note a cell as failed, unless it is done or another process has it.
 
-    One whose process died, or that met a store which was away, may be continued; one that is trained is delivered.
+    One whose process died, or that met a store which was away, may be continued.
     """
     if state.status == "done":
         return
@@ -114,10 +125,6 @@ def _settle(
         deaths[key] = deaths.get(key, 0) + 1
         tracking.sweep(folder)
         return
-    if outcome.ended == "done":
-        with contextlib.suppress(SpkdError, OSError):
-            tracking.upload(folder)
-            return
     failures[key] = outcome.text if outcome.ended != "done" else f"trained, but not in MLflow yet: spkd upload {folder}"
 
 
