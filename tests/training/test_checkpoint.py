@@ -90,6 +90,19 @@ def test_a_file_that_is_missing_or_damaged_or_not_ours_is_refused_by_its_name(tm
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize("part", [b"0.25", bytes(torch.ones(1).numpy())])
+def test_one_flipped_bit_in_weights_or_state_is_no_checkpoint_to_go_on_from(tmp_path, part):
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, {"w": torch.ones(64), "n": torch.tensor(3)}, {"epoch": 1, "history": [0.25] * 9})
+    whole = path.read_bytes()
+    place = whole.rindex(part)
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(SpkdError, match=r"c\.safetensors: expected a readable safetensors file, got bytes of it have"):
+        checkpoint.load(path)
+    path.write_bytes(whole)
+    assert checkpoint.load(path)[1]["epoch"] == 1
+
+
 def test_a_type_that_numpy_lacks_is_refused_before_anything_is_written(tmp_path):
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, {"w": torch.ones(3)}, {"epoch": 1})

@@ -1,5 +1,6 @@
 """Tensors and a JSON state in one file that is either the old one or the new one, never half of each. No pickle."""
 
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -35,7 +36,7 @@ class Saving:
     def _write(self, path: Path, arrays: dict[str, np.ndarray], state: str) -> None:
         try:
             with atomic.file(path) as new:
-                save_file(arrays, new, metadata={"state": state})
+                save_file(arrays, new, metadata={"state": state, "sha256": _sha256(arrays, state)})
         except BaseException as error:  # whatever it is: whoever waits is told
             self._error = error
 
@@ -43,6 +44,15 @@ class Saving:
 def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     """Write tensors and state to `path` and wait for the disk: see Saving."""
     Saving(path, tensors, json.dumps(state)).wait()
+
+
+def _sha256(arrays: dict[str, np.ndarray], state: str) -> str:
+    """Of all that a file holds: safetensors itself does not see a changed byte, and training would go on from it."""
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
 
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -67,6 +77,9 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
                     path, "a file with a `state` entry", "none", "it was not written by spkd; choose another"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return tensors, json.loads(metadata["state"])
+        found = _sha256({name: tensor.numpy() for name, tensor in tensors.items()}, metadata["state"])
+        if metadata.get("sha256", found) != found:  # weights of earlier versions have none
+            raise SafetensorError("bytes of it have changed since it was written")
+        return tensors, json.loads(metadata["state"])
     except (SafetensorError, FileNotFoundError) as error:
         raise SpkdError(path, "a readable safetensors file", error, "delete it to start again from scratch") from None
