@@ -123,6 +123,40 @@ def test_a_disk_that_is_full_for_safetensors_is_the_systems_error_with_the_name_
         checkpoint.save(tmp_path / "net.safetensors", {"a": torch.ones(1)}, {})
 
 
+@pytest.mark.parametrize("state", ["null", "5", "[1]", "{", "[" * 100_000], ids=lambda text: text[:4])
+def test_a_state_that_is_no_mapping_in_json_is_refused_by_the_name_of_the_file(tmp_path, state):
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"state": state})
+    with pytest.raises(SpkdError, match=r"a\.safetensors: expected a readable safetensors file"):
+        checkpoint.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("channels", 3, r"a\.safetensors: card: channels"),
+        ("length", "16", r"a\.safetensors: card: length"),
+        ("network_settings", {"depth": 16}, r"networks\.demo: expected a `model`, got None"),
+        ("network_settings", {"model": 5}, r"networks\.demo: expected a `model`, got 5"),
+        ("extra", 1, "expected a card with the weights, got keys"),
+    ],
+)
+def test_a_card_edited_by_hand_is_refused_by_its_key(tmp_path, key, value, message):
+    texts = ("network", "view", "dataset", "data_digest", "origin")
+    lists = ("channels", "classes", "train_subjects", "validation_subjects", "test_subjects")
+    card = dict.fromkeys(texts, "demo") | {name: ["x"] for name in lists}
+    card |= {"network_settings": {}, "view_settings": {}, "scaling": {}, "length": 16, "fold": 0, "seed": 0, key: value}
+    checkpoint.save(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {"card": card})
+    with pytest.raises(SpkdError, match=message):
+        weights.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("card", [None, [], 5, "x"])
+def test_a_card_that_is_no_mapping_is_refused(tmp_path, card):
+    checkpoint.save(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {"card": card})
+    with pytest.raises(SpkdError, match=r"a\.safetensors: expected a card with the weights"):
+        weights.load(tmp_path / "a.safetensors")
+
+
 def test_weights_that_do_not_fit_their_card_are_refused_by_the_networks_name(tmp_path):
     path, shape = tmp_path / "w.safetensors", {"model": "wide_resnet", "depth": 10, "width": 1}
     data = {"dataset": "demo", "data_digest": "", "length": 16, "channels": ["x"], "classes": ["a", "b"], "scaling": {}}

@@ -80,6 +80,6 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         found = _sha256({name: tensor.numpy() for name, tensor in tensors.items()}, metadata["state"])
         if metadata.get("sha256", found) != found:  # weights of earlier versions have none
             raise SafetensorError("bytes of it have changed since it was written")
-        return tensors, json.loads(metadata["state"])
-    except (SafetensorError, FileNotFoundError) as error:
+        return tensors, dict(json.loads(metadata["state"]))
+    except (SafetensorError, FileNotFoundError, ValueError, TypeError, RecursionError) as error:
         raise SpkdError(path, "a readable safetensors file", error, "delete it to start again from scratch") from None

@@ -3,11 +3,13 @@
 A weights file without its card is refused, so normalisation and label order cannot be lost on the way.
 """
 
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from spkd import config, memory, plugin
 from spkd.errors import SpkdError
@@ -50,7 +52,10 @@ def build_of(
 ) -> torch.nn.Module:
     """The same of a network's entry in params.yaml, on a view. Raises SpkdError where the entry does not fit."""
     arguments = dict(network_settings)
-    module = plugin.load("models", arguments.pop("model"))
+    if not isinstance(model := arguments.pop("model", None), str):
+        do = "name the file of src/spkd/models that builds it"
+        raise SpkdError(f"networks.{name}", "a `model`", repr(model), do)
+    module = plugin.load("models", model)
     settings = config.check(module.Settings, arguments, f"networks.{name}")
     dims = plugin.load("views", view).DIMS
     with memory.enough(f"params.yaml: networks.{name}", "make it smaller, or choose another network"):
@@ -67,8 +72,15 @@ def load(path: Path) -> tuple[torch.nn.Module, Card]:
     """(network in eval mode on the CPU, card). Raises SpkdError where the card is missing or does not fit."""
     tensors, state = checkpoint.load(path)
     raw = state.get("card", {})
-    if set(raw) != {f.name for f in fields(Card)}:
-        raise SpkdError(path, "a card with the weights", f"keys {sorted(raw)}", "train it again with this version")
+    if not isinstance(raw, dict) or set(raw) != {f.name for f in fields(Card)}:
+        got = f"keys {sorted(raw)}" if isinstance(raw, dict) else repr(raw)[:80]
+        raise SpkdError(path, "a card with the weights", got, "train it again with this version")
+    try:
+        TypeAdapter(Card).validate_json(json.dumps(raw), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = f"{path}: card: {'.'.join(map(str, first['loc']))}"
+        raise SpkdError(where, first["msg"], repr(first["input"]), "train it again, or use an untouched copy") from None
     card = Card(**raw)
     network = build(card, torch.Generator())
     try:
