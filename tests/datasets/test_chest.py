@@ -1,5 +1,7 @@
+import struct
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,6 +101,15 @@ def test_a_cut_zip_a_damaged_member_and_a_missing_zip_are_errors(tmp_path: Path)
         chest.read(tmp_path, settings("uci"))
     path.write_bytes(whole[:150] + bytes([whole[150] ^ 255]) + whole[151:])
     with pytest.raises(SpkdError, match="a whole zip archive"):
+        chest.read(tmp_path, settings("uci"))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = archive(tmp_path, {"3.csv": ROWS})
+    declared = struct.pack("<I", len(ROWS))
+    path.write_bytes(path.read_bytes().replace(declared, b"\xfe\xff\xff\xff"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SpkdError, match=r"3\.csv: expected at most 1000 bytes"):
+        patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
         chest.read(tmp_path, settings("uci"))
 
 

@@ -6,6 +6,7 @@ import shutil
 import struct
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,6 +142,13 @@ def test_an_encrypted_archive_within_the_archive_is_refused_as_such(tmp_path):
     raw[raw.rindex(name) - 46 + 8] |= 1
     path.write_bytes(raw)
     with pytest.raises(SpkdError, match="a whole zip archive, got .*encrypted"):
+        pamap2.read(tmp_path, settings())
+
+
+def test_a_bomb_is_refused_before_it_is_inflated(tmp_path, monkeypatch):
+    nested(tmp_path, {"Protocol/subject101.dat": walk()})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=len(walk()) - 1))
+    with pytest.raises(SpkdError, match=r"subject101\.dat: expected at most \d+ bytes, the free memory"):
         pamap2.read(tmp_path, settings())
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+import psutil
+
 from spkd import atomic
 from spkd.errors import SpkdError
 from spkd.meter import Meter
@@ -67,6 +69,14 @@ def damage_named(where: object) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise SpkdError(where, "a whole zip archive", error, "delete it and fetch it again") from None
+
+
+def require_memory(where: object, member: zipfile.ZipInfo) -> None:
+    """Raise SpkdError where a member that is read as a whole is larger than the free memory: a bomb is."""
+    free = int(psutil.virtual_memory().available)
+    if member.file_size > free:
+        expected, got = f"at most {free} bytes, the free memory", f"{member.file_size} bytes unpacked"
+        raise SpkdError(where, expected, got, "do not use this archive, or free memory")
 
 
 def check(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> list[zipfile.ZipInfo]:

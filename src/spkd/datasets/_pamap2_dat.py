@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from isal import isal_zlib
 
-from spkd.data.archive import damage_named
+from spkd.data.archive import damage_named, require_memory
 from spkd.errors import SpkdError
 
 OUTER, INNER = "pamap2+physical+activity+monitoring.zip", "PAMAP2_Dataset.zip"
@@ -152,6 +152,7 @@ def _members(archive: zipfile.ZipFile, where: str) -> Iterator[DatFile]:
 
     def read(subject: str, name: str) -> DatFile:
         with damage_named(f"{where}:{name}"):
+            require_memory(f"{where}:{name}", archive.getinfo(name))
             return _dat_file(subject, f"{where}:{name}", inflated(archive, name))
 
     # The next file is inflated while the caller parses this one.

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from spkd.config import Section
-from spkd.data.archive import damage_named
+from spkd.data.archive import damage_named, require_memory
 from spkd.data.recordings import UNLABELLED, Recording, Recordings, Report
 from spkd.data.split_settings import Scaling, SplitSettings
 from spkd.errors import SpkdError
@@ -73,6 +73,8 @@ def read(folder: Path, settings: Settings) -> Recordings:
         raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')
     with damage_named(path), zipfile.ZipFile(path) as archive:
         members = _members(path, archive.namelist())
+        for name in members.values():
+            require_memory(f"{path}:{name}", archive.getinfo(name))
         items = [_recording(str(n), archive.read(members[n]), f"{path}:{members[n]}") for n in sorted(members)]
     if not items:
         raise SpkdError(path, "one <subject>.csv each", "none", "delete it and fetch it again")
