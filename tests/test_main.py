@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,6 +134,12 @@ def test_a_processor_without_memory_is_a_message_wherever_it_shows(told_to, caps
     told_to(lambda: torch.empty(2**60))
     assert front.main(["robustness"]) == 2
     assert capsys.readouterr().err.startswith("spkd robustness: can't allocate memory: you tried to allocate ")
+    told_to(lambda: np.empty(2**59))
+    assert front.main(["windows"]) == 2
+    assert capsys.readouterr().err.startswith("spkd windows: Unable to allocate ")
+    told_to(lambda: bytes(2**62))
+    assert front.main(["windows"]) == 2
+    assert capsys.readouterr().err.startswith("spkd windows: no memory is left; look what else takes it")
 
 
 def test_another_error_of_torch_keeps_its_traceback(told_to):

@@ -197,6 +197,10 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{place}: " if place else ""
         print(f"spkd {words[0]}: {where}{error.strerror or error}; check space and permissions there", file=sys.stderr)
         return 2
+    except MemoryError as error:  # numpy's
+        said = str(error) or "no memory is left"
+        print(f"spkd {words[0]}: {said}; look what else takes it, or use a machine with more", file=sys.stderr)
+        return 2
     except RuntimeError as error:  # torch's of a device full of others' work: a traceback would not say what to do
         from spkd import memory
 
