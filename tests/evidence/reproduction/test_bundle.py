@@ -217,3 +217,36 @@ def test_a_part_of_a_bundle_that_is_no_json_is_refused_by_name(tmp_path, text):
     (tmp_path / "run.json").write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(SpkdError, match=r"run\.json: expected a part of the run.*export the run again"):
         portable.record(tmp_path)
+
+
+TOLD = {"id": "a", "name": "a", "tags": {}, "params": {}, "metrics": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "key"),
+    [
+        ("run.json", [], "a valid dictionary"),
+        ("run.json", TOLD | {"tags": {"kind": 5}}, "tags.kind"),
+        ("run.json", TOLD | {"metrics": {"a": "high"}}, "metrics.a"),
+        ("run.json", {"id": "a"}, "name"),
+        ("history.json", {"a": [1, 2]}, "a.0"),
+        ("history.json", {"a": [["last", 1.0]]}, "a.0.0"),
+        ("trials.json", [TOLD, {}], "1.id"),
+    ],
+)
+def test_a_part_of_a_bundle_of_another_type_is_refused_by_name_and_key(tmp_path, name, content, key):
+    files = {"run.json": TOLD, "history.json": {}, "trials.json": [TOLD], name: content}
+    for file, value in files.items():
+        (tmp_path / file).write_text(json.dumps(value), encoding="utf-8")
+    with pytest.raises(SpkdError, match=rf"{name}: expected a part of the run.*{key}.*export the run again"):
+        portable.record(tmp_path), portable.trials(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"model": 5}, {"dataset": {}}, {"fold": "first"}, {"run": None}, {"train": []}])
+def test_settings_of_a_bundle_that_are_no_runs_are_refused_by_their_key(tmp_path, change):
+    made = dict.fromkeys(("run", "train", "network", "view"), {})
+    made |= {"dataset": {"demo": {}}, "model": {"network": "a", "view": "signal"}, "fold": 0, **change}
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "settings.json").write_text(json.dumps(made))
+    with pytest.raises(SpkdError, match=rf"settings\.json: expected a part of the run.*{next(iter(change))}"):
+        portable.logged_settings(tmp_path)

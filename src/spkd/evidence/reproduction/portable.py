@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 from spkd import config
 from spkd.errors import SpkdError
 from spkd.evidence import lock_file, provenance, tracking, working_tree
-from spkd.evidence.reproduction import bundle, judge
+from spkd.evidence.reproduction import bundle, judge, parts
 from spkd.evidence.reproduction.judge import Record
 from spkd.evidence.tracking.run import PARAM_LENGTH, texts
 
@@ -110,7 +110,7 @@ def _stored(run_id: str, sha256: str, scratch: Path) -> Path | None:
 
 def _lock(folder: Path, commit: str, project: Path) -> None:
     """The lock file that the run's environment record names: that of the commit, or the project's present one."""
-    wanted = _json(folder, "artifacts/environment.json")["lock_sha256"]
+    wanted = parts.read(folder, "artifacts/environment.json")["lock_sha256"]
     shown, here = working_tree.git(project, "show", f"{commit}:{lock_file.NAME}"), project / lock_file.NAME
     for text in (shown.stdout.encode("utf-8", "surrogateescape"), here.read_bytes() if here.is_file() else b""):
         if wanted and hashlib.sha256(text).hexdigest() == wanted:
@@ -143,44 +143,39 @@ def _without_seed(record: Record) -> tuple[dict[str, str], dict[str, str]]:
     return settings, {k: v for k, v in record.inputs.items() if k not in ("first weights", "first batch")}
 
 
-def _json(folder: Path, name: str) -> Any:
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SpkdError(folder / name, "a part of the run", error, "export the run again") from None
-
-
 def record(folder: Path) -> Record:
     """What is compared of the gathered run."""
-    info = _json(folder, "run.json")
+    info = parts.read(folder, "run.json")
     plain = _from_info(info)
     patch = folder / "artifacts" / "code.patch"
     changed = hashlib.sha256(patch.read_bytes()).hexdigest()[:16] if patch.is_file() else "none"
     inputs = {"commit": plain.inputs["commit"], "patch": changed}
     inputs |= {k: v for k, v in plain.inputs.items() if k != "commit"}
     inputs |= {f"data {name}": digest for name, digest in info.get("inputs", {}).items() if "data digest" not in inputs}
-    history = {key: [(int(s), float(v)) for s, v in values] for key, values in _json(folder, "history.json").items()}
+    history = {
+        key: [(int(s), float(v)) for s, v in values] for key, values in parts.read(folder, "history.json").items()
+    }
     return replace(plain, inputs=inputs, maps=first_maps(folder), history=history)
 
 
 def tags_of(folder: Path) -> dict[str, str]:
     """The tags of the gathered run, or of a teacher below it."""
-    return {str(key): str(text) for key, text in _json(folder, "run.json")["tags"].items()}
+    return {str(key): str(text) for key, text in parts.read(folder, "run.json")["tags"].items()}
 
 
 def logged_settings(folder: Path) -> dict[str, Any]:
     """The settings tree that the run logged."""
-    return dict(_json(folder, "artifacts/settings.json"))
+    return dict(parts.read(folder, "artifacts/settings.json"))
 
 
 def lock_sha256(folder: Path) -> str:
     """The hash of the lock file that the run's environment record names; "" where it names none."""
-    return _json(folder, "artifacts/environment.json")["lock_sha256"] or ""
+    return parts.read(folder, "artifacts/environment.json")["lock_sha256"] or ""
 
 
 def trials(folder: Path) -> list[Record]:
     """The recorded trials of the same settings, this run's among them; without maps and histories."""
-    return [_from_info(info) for info in _json(folder, "trials.json")]
+    return [_from_info(info) for info in parts.read(folder, "trials.json")]
 
 
 def _from_info(info: Mapping[str, Any]) -> Record:
@@ -244,7 +239,7 @@ def probe_per_class(folder: Path) -> int | None:
 
 def changed_setting(folder: Path) -> tuple[str, str, str] | None:
     """(key, as a parameter, in settings.json) of the first setting that the run tells in two ways, or None."""
-    params = _json(folder, "run.json")["params"]
+    params = parts.read(folder, "run.json")["params"]
     said = texts({f"cfg/{key}": value for key, value in config.leaves(logged_settings(folder))}, PARAM_LENGTH)
     wrong = [(key.removeprefix("cfg/"), params.get(key, "nothing"), text) for key, text in said.items()]
     return next((w for w in wrong if w[1] != w[2]), None)
@@ -252,8 +247,8 @@ def changed_setting(folder: Path) -> tuple[str, str, str] | None:
 
 def changed_number(folder: Path) -> tuple[str, str, str] | None:
     """(metric, last of its history, in run.json) of the first metric that the run tells in two ways, or None."""
-    metrics = _json(folder, "run.json")["metrics"]
-    for key, points in sorted(_json(folder, "history.json").items()):
+    metrics = parts.read(folder, "run.json")["metrics"]
+    for key, points in sorted(parts.read(folder, "history.json").items()):
         last = {float(value) for step, value in points if step == points[-1][0]}
         if key in metrics and last and not any(judge.same(v, metrics[key]) for v in last):
             return key, f"{points[-1][1]:.17g}", f"{metrics[key]:.17g}"
