@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Ctrl-C reaches every process of a terminal, and a parent (`mlflow run`, a table) then asks its children once more by
-# SIGTERM: another signal within this time is that question again, and not impatience.
+# Ctrl-C reaches every process of a terminal, SIGTERM of a batch system every process of a job, and a parent (`mlflow
+# run`, a table, `timeout`) then asks its children once more by SIGTERM: within this time that is the same question, and
+# not impatience.
 SAME_STOP_S = 2.0
 
 
 class Stop:
-    """Becomes true at the first signal; the same one again, or any after SAME_STOP_S, interrupts at once."""
+    """Becomes true at the first signal; a second Ctrl-C, or any after SAME_STOP_S, interrupts at once."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -28,7 +29,7 @@ class Stop:
         name = signal.Signals(number).name
         if not self.name:
             self.name, self.asked = name, time.monotonic()
-        elif name == self.name or time.monotonic() - self.asked > SAME_STOP_S:
+        elif name == self.name == "SIGINT" or time.monotonic() - self.asked > SAME_STOP_S:
             raise KeyboardInterrupt(self.name)
 
 
