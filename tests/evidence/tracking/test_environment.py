@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project whose lock asks for nothing, and a folder of its own for MLflow's environments."""
-    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs of mlflow"))
+    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "envs-of-mlflow"))
     shutil.copy(ROOT / "python_env.yaml", tmp_path)
     (tmp_path / "requirements.lock").write_text("")
     return tmp_path
@@ -45,6 +45,13 @@ def test_the_environment_of_another_clone_that_this_one_takes_the_place_of_is_na
     said = capsys.readouterr().out
     assert f"was: {other}{', which is gone' if gone else ''};" in said and "MLFLOW_ENV_ROOT" in said
     assert link.readlink() == Path(sys.prefix)
+
+
+def test_a_path_that_mlflow_run_cannot_source_is_refused(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENV_ROOT", str(project / "my lab"))
+    with pytest.raises(SpkdError, match="a path without spaces"):
+        environment.bind(project)
+    assert not (project / "my lab").exists()
 
 
 @pytest.mark.parametrize("place", ["a file", "a server"])

@@ -19,10 +19,13 @@ def bind(project: Path) -> tuple[Path, Path | None]:
 
     The latter is None unless it pointed to another one: MLflow names environments by what they hold, so that clones
     of one commit share the path. project: the folder with MLproject.
-    Raises SpkdError where the name is taken.
+    Raises SpkdError where the name is taken, or MLflow could not read the path.
     """
     python_env = _PythonEnv.from_yaml(str(project / "python_env.yaml"))
     link = Path(str(MLFLOW_ENV_ROOT.get())) / str(_get_virtualenv_name(python_env, project))
+    if " " in str(link):
+        do = "export MLFLOW_ENV_ROOT=/a/folder/without/spaces && make setup"
+        raise SpkdError(link, "a path without spaces: `mlflow run` cannot source another", "one with spaces", do)
     if link.exists() and not link.is_symlink():
         got = "a folder that `mlflow run` made, whole or stopped half-way"
         raise SpkdError(link, "no environment yet, or a link", got, f"rm -r {shlex.quote(str(link))} && make setup")
