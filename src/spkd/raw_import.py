@@ -1,5 +1,7 @@
 """Whether `data/raw` holds the recordings that `data.dvc` names. Reads that one small file; knows DVC only by it."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,7 @@ def check(where: object, command: str, repo: Path = Path()) -> None:
     of `data/raw` where `dvc exp run` found recordings added, changed or named anew: it notes the source as it is now
     beside the copy of before, and for DVC all is up to date then. Of an address there is no such digest.
     """
-    path = repo / IMPORT
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    stage: dict[str, Any] = config.parse(text, str(path)) or {}
+    stage = _stage(repo)
     if not stage.get("deps") or not stage.get("outs"):
         return
     source, copy = stage["deps"][0], stage["outs"][0]
@@ -30,3 +30,23 @@ def check(where: object, command: str, repo: Path = Path()) -> None:
         got = f"other files in {copy['path']}: `dvc exp run` does not import what was added, changed or named since"
         do = f"run `dvc repro --force {IMPORT}`, then `{command}` (move any .git, .hg or .dvc out of {named} before)"
         raise SpkdError(where, expected, got, do)
+
+
+@contextlib.contextmanager
+def told(from_raw: bool = True) -> Iterator[None]:
+    """An error of recordings also says where they come from: what is changed in `data/raw` itself, DVC takes back.
+
+    from_raw: whether they lie there.
+    """
+    try:
+        yield
+    except SpkdError as error:
+        if from_raw and (deps := _stage(Path()).get("deps")):
+            error.args = (f"{error}. data/raw is DVC's copy of {deps[0]['path']}: change files there, then `dvc repro`",)
+        raise
+
+
+def _stage(repo: Path) -> dict[str, Any]:
+    path = repo / IMPORT
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return config.parse(text, str(path)) or {}

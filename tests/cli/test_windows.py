@@ -37,3 +37,19 @@ def test_recordings_without_this_data_set_leave_a_note_and_no_recordings_at_all_
     assert front.main(["windows", "chest"]) == 0
     assert capsys.readouterr().out == "chest: no folder chest in the recordings that data.dvc imports: left out\n"
     assert windowset.is_left_out(project / "data" / "windows" / "chest")
+
+
+def test_an_error_of_recordings_says_where_they_come_from_as_dvc_takes_back_what_is_changed_in_its_copy(
+    project, capsys
+):
+    (project / "data/raw/chest").mkdir(parents=True)
+    stage = "deps:\n- path: /mnt/lab\n  md5: a.dir\nouts:\n- path: data/raw\n  md5: a.dir\n"
+    (project / "data.dvc").write_text(stage, "utf-8")
+    assert front.main(["windows", "chest"]) == 2
+    where = "data/raw is DVC's copy of /mnt/lab: change files there, then `dvc repro`"
+    assert f"put it there, or set datasets.chest.windows.source to uci. {where}" in capsys.readouterr().err
+    (project / "data/raw/coco").mkdir()
+    assert front.main(["convert-coco"]) == 2
+    assert f"got no annotations/; run `dvc repro`, or put it there. {where}" in capsys.readouterr().err
+    assert front.main(["windows", "chest", "--datasets.chest.windows.source", "uci"]) == 2
+    assert where not in capsys.readouterr().err

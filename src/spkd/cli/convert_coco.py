@@ -47,13 +47,17 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
             print(f"{coco.OUT}: {why}: left out")
             return 0
         root = coco.source_folder(source)
-        if not (root / "annotations").is_dir():
-            do = "run `dvc repro`" if source == "raw" else "run `spkd fetch coco`, or correct coco.source"
-            raise SpkdError(root, "a COCO folder (annotations/ and image folders)", "no annotations/", do)
-        splits, out = found_splits(root / "annotations", root, "val2017" if source == "val2017" else None), coco.OUT
+        with raw_import.told(source == "raw"):
+            if not (root / "annotations").is_dir():
+                do = "run `spkd fetch coco`, or correct coco.source"
+                do = "run `dvc repro`, or put it there" if source == "raw" else do
+                raise SpkdError(root, "a COCO folder (annotations/ and image folders)", "no annotations/", do)
+            splits = found_splits(root / "annotations", root, "val2017" if source == "val2017" else None)
+        out = coco.OUT
         origin = "simulated" if (root / "SIMULATED").is_file() else source
     chosen = settings.coco
-    report = coco.convert(splits, out, chosen.images, chosen.segments, chosen.damaged_images, origin)
+    with raw_import.told(not options and chosen.source == "raw"):
+        report = coco.convert(splits, out, chosen.images, chosen.segments, chosen.damaged_images, origin)
     print(f"{out / coco.DATA}: {len(report['classes'])} classes, origin {origin}")
     for name, split in report["splits"].items():
         print(f"  {name}: {split['images']} images ({split['backgrounds']} without objects), {split['boxes']} boxes")

@@ -24,7 +24,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
         windowset.leave_out(windowset.FOLDER / name, why)
         print(f"{name}: {why}: left out")
         return 0
-    recordings = plugin.load("datasets", name).read(folder, part)
+    with raw_import.told(chosen.source == "raw"):
+        recordings = plugin.load("datasets", name).read(folder, part)
     rule = getattr(chosen, "rule", "sound")
     windows = windowing.cut(recordings, chosen.length, chosen.step, rule, dataset=name, settings=chosen.model_dump())
     windows.save(windowset.FOLDER / name)

@@ -70,7 +70,8 @@ def read(folder: Path, settings: Settings) -> Recordings:
     """
     path = folder / ARCHIVE
     if not path.is_file():
-        raise SpkdError(path, "the archive of UCI 287", "no such file", 'run "dvc repro", which brings it')
+        do = "put it there, or set datasets.chest.windows.source to uci"
+        raise SpkdError(path, "the archive of UCI 287", "no such file", do)
     with damage_named(path), zipfile.ZipFile(path) as archive:
         members = _members(path, archive.namelist())
         for name in members.values():
