@@ -61,6 +61,7 @@ def check_fresh(folder: Path, used: Mapping[str, Any], settings: Mapping[str, An
     if changed:
         now = ", ".join(f"{key} = {settings.get(key, 'absent')}" for key in changed)
         was = ", ".join(f"{key} = {used.get(key, 'absent')}" for key in changed)
+        do += ", which reads params.yaml and no command line"
         raise SpkdError(folder, f"data prepared with {now}", f"stale data with {was}", do)
     check_code(folder, do, repo)
 
