@@ -52,6 +52,11 @@ def test_another_device_and_thread_count_are_handed_on(call):
     assert choices.machine == {"device": "cuda:1", "threads": 3}
 
 
+def test_a_device_that_is_none_is_refused_before_anything_is_repeated(call):
+    with pytest.raises(SpkdError, match="--device: expected cpu, cuda or cuda:<index>, got 'gpu'"):
+        call({"device": "gpu"})
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [("identical", 0), ("equivalent", 0), ("different", 1), ("inconclusive", 3)]
 )

@@ -1,5 +1,6 @@
 """Repeat a recorded run from its id or bundle file, and judge: identical, equivalent, different or inconclusive."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     tracking.sweep(Path(settings.run.folder))
     yes = {key: _is_true(key, options.get(key, "false")) for key in ("build", "here", "trust")}
     machine: dict[str, Any] = {"device": options["device"]} if "device" in options else {}
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", machine.get("device", "cpu")):
+        raise SpkdError("--device", "cpu, cuda or cuda:<index>", repr(machine["device"]), "--device cpu")
     if "threads" in options:
         if not options["threads"].isdecimal():
             raise SpkdError("--threads", "a number of CPU threads", repr(options["threads"]), "--threads 1")
