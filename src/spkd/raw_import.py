@@ -42,7 +42,9 @@ def told(from_raw: bool = True) -> Iterator[None]:
         yield
     except SpkdError as error:
         if from_raw and (deps := _stage(Path()).get("deps")):
-            error.args = (f"{error}. data/raw is DVC's copy of {deps[0]['path']}: change files there, then `dvc repro`",)
+            error.args = (
+                f"{error}. data/raw is DVC's copy of {deps[0]['path']}: change files there, then `dvc repro`",
+            )
         raise
 
 

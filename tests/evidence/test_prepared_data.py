@@ -43,10 +43,8 @@ def test_data_without_a_dvc_lock_are_checked_by_their_manifest(tmp_path):
 @pytest.mark.parametrize("change", [{"length": 200}, {"extra": 1}])
 def test_data_of_other_settings_are_stale(tmp_path, change):
     key, value = next(iter(change.items()))
-    with pytest.raises(
-        SpkdError,
-        match=f"{key} = {value}, got stale data with {key}.*dvc repro windows@toy`, which reads params.yaml and no command",
-    ):
+    told = f"{key} = {value}, got stale data with {key}.*dvc repro windows@toy`, which reads params.yaml and no command"
+    with pytest.raises(SpkdError, match=told):
         prepared_data.check_fresh(prepared(tmp_path), WINDOWS, {**WINDOWS, **change}, tmp_path)
 
 
