@@ -102,7 +102,8 @@ def test_weights_of_a_run_are_its_best_or_made_of_the_tensors_of_an_imported_one
 ) -> None:
     network: Any = networks.load(tiny_teacher)
     networks.keep(network, tmp_path / "run" / stored.TENSORS)
-    monkeypatch.setattr(stored.selection, "by_id", lambda text: SimpleNamespace(id=f"{text}ffee"))
+    kind = {"kind": "detect" if held == stored.BEST else "imported"}
+    monkeypatch.setattr(stored.selection, "by_id", lambda text: SimpleNamespace(id=f"{text}ffee", tags=kind))
     monkeypatch.setattr(stored.tracking, "listing", lambda run_id, folder: [held] if held.startswith(folder) else [])
     monkeypatch.setattr(stored.tracking, "artifact", lambda run_id, path: tmp_path / "run" / path)
     weights, run_id = stored.taken("run:c0", tmp_path / "job")
