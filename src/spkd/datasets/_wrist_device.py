@@ -91,7 +91,8 @@ def read_intervals(path: Path) -> list[Interval]:
             try:
                 subject, file = (composed((row.get(name) or "").strip()) for name in ("subject", "file"))
                 start, end = clock_s(row["start"]), clock_s(row["end"])
-                interval = Interval(subject, start, end, int(row["label"].replace("_", "?")), file, f"{path}:{number}")
+                label = int(row["label"].replace("_", "?"))  # int() would take 1_0 for 10
+                interval = Interval(subject, start, end, label, file, f"{path}:{number}")
             except (ValueError, TypeError, AttributeError):
                 expected = "subject,start,end,label with times as 2012-05-23 16:47:50 and a class number"
                 raise SpkdError(f"{path}:{number}", expected, list(row.values()), "correct that line") from None
