@@ -48,11 +48,11 @@ def tell(runs: list[RunInfo]) -> None:
         subjects = " | ".join(dict.fromkeys(run.tags.get("test_subjects", "?") for run in har))
         print(f"\n{plain_text.data(har)}: accuracy on test subjects {subjects}")
         print(plain_text.text(har, plain_text.HAR))
-        rules = " | ".join(dict.fromkeys(run.tags.get("headline", "?") for run in har))
-        print(f"headline: {rules}. `best on test` looks at the answer: never report it alone.")
+        print(f"headline: {plain_text.rules(har)}. `best on test` looks at the answer: never report it alone.")
         _tell_differing(har)
     if detectors:
         print(f"\n{plain_text.data(detectors)}: detection\n" + plain_text.text(detectors, plain_text.DETECTION))
+        print(f"headline: {plain_text.rules(detectors)}.")
         _tell_differing(detectors)
     if any(run.simulated for run in runs):
         print(f"\n{document.SIMULATED}")

@@ -163,6 +163,15 @@ def test_below_each_table_of_runs_stands_what_is_not_the_same_in_its_rows(capsys
     assert "not the same in every row: detect.epochs 2 | 3" in detection
 
 
+def test_below_each_table_of_runs_stands_what_chose_the_epoch_of_its_results(capsys):
+    har = [run("a", k, tags={"headline": rule}) for k, rule in enumerate(["the last", "on TEST", "the last"])]
+    boxes = detector().run
+    compare.tell([*har, replace(boxes, tags={**boxes.tags, "headline": "on the validation images"})])
+    recordings, detection = capsys.readouterr().out.split(": detection\n")
+    assert "headline: the last | on TEST. " in recordings
+    assert "headline: on the validation images.\n" in detection
+
+
 @pytest.mark.parametrize(("origins", "origin"), [
     (("simulated", "UCI 231"), "simulated"), (("UCI 231", "UCI 287"), "recorded"),
 ])  # fmt: skip

@@ -57,6 +57,11 @@ def data(runs: Sequence[RunInfo]) -> str:
     return " | ".join(dict.fromkeys(told))
 
 
+def rules(runs: Sequence[RunInfo]) -> str:
+    """Which epoch the results of runs are of, and what chose it: the rule of each that differs."""
+    return " | ".join(dict.fromkeys(run.tags.get("headline", "?") for run in runs))
+
+
 def differing(runs: Sequence[RunInfo]) -> str:
     """What tells rows apart beside their names, in lines: what is not the same in every row, and what in namesakes."""
     columns = [
