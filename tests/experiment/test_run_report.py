@@ -58,3 +58,13 @@ def test_repeating_names_commit_and_command_and_the_patch_of_a_dirty_tree(page):
     clean, dirty = page(), page(dirty=True)
     assert "git checkout f00d\ndvc repro\npython -m spkd distill --fold 1\n```\n" in clean
     assert "git apply code.patch" in dirty and "git apply" not in clean
+
+
+def test_the_cross_entropies_of_the_splits_share_a_plot_and_the_whole_objective_has_its_own():
+    of_student = ["train/loss", "lr", "loss/cross_entropy", "loss/kd/t", "val/loss", "val/accuracy", "test/loss"]
+    assert run_report.drawn(of_student) == {
+        "train/loss": "train/objective", "loss/cross_entropy": "train/cross entropy", "loss/kd/t": "loss/kd/t",
+        "val/loss": "val/cross entropy", "val/accuracy": "val/accuracy", "test/loss": "test/cross entropy",
+    }  # fmt: skip
+    alone = run_report.drawn(["train/loss", "loss/cross_entropy", "test/loss"])
+    assert alone == {"loss/cross_entropy": "train/cross entropy", "test/loss": "test/cross entropy"}

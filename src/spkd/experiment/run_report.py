@@ -6,7 +6,7 @@ It tells what outcome.py decided and changes none of it: source.py leaves this f
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,22 @@ def curves(run: tracking.Run, made: Plan, history: list[Epoch], headline: int) -
     """The table of epochs and their curves. headline: number of the epoch that is marked."""
     rows = [{"epoch": float(e.number), **record.epoch_metrics(e)} for e in history]
     run.table("epochs", {key: [row[key] for row in rows] for key in rows[0]})
-    shown = [key for key in rows[0] if key.split("/")[0] in ("train", "val", "test", "loss")]
-    series = {key: [(int(row["epoch"]), row[key]) for row in rows] for key in shown}
+    series = {name: [(int(row["epoch"]), row[key]) for row in rows] for key, name in drawn(rows[0]).items()}
     run.text(figures.curves(series, plan.name(made), made.origin, headline), "plots/curves.svg")
+
+
+def drawn(metrics: Iterable[str]) -> dict[str, str]:
+    """{metric: its name in the figure of curves, where what follows the split names a plot} of those that are drawn.
+
+    A student's training loss is the whole objective, but val/loss and test/loss are its cross entropy alone: that of
+    training stands beside them. Without a teacher there is nothing else, and no plot of it.
+    """
+    found = {key: key for key in metrics if key.split("/")[0] in ("train", "val", "test", "loss")}
+    found |= {key: f"{key.split('/')[0]}/cross entropy" for key in ("val/loss", "test/loss") if key in found}
+    found |= {"train/loss": "train/objective", "loss/cross_entropy": "train/cross entropy"}
+    if sum(key.startswith("loss/") for key in found) == 1:
+        del found["train/loss"]
+    return found
 
 
 def of_epoch(kept: int, headline: int) -> str:

@@ -394,6 +394,16 @@ def test_the_dot_of_a_curve_is_the_reported_epoch():
     assert 'r="4"' not in sections.curves(shown(replace(made, run=other)))
 
 
+def test_the_loss_that_is_shown_first_is_one_that_runs_of_other_weights_share():
+    html = sections.curves(
+        shown(record(curves={k: [(1, 0.1), (2, 0.2)] for k in ("train/loss", "loss/cross_entropy")}))
+    )
+    assert re.findall(r'data-key="([\w/]+)"( hidden)?>', html) == [
+        ("loss/cross_entropy", ""),
+        ("train/loss", " hidden"),
+    ]
+
+
 def test_numbers_of_similarity_maps_are_folded_away_from_the_other_curves():
     html = sections.curves(shown(record(curves={k: [(1, 0.1), (2, 0.2)] for k in ("sim/g/contrast", "test/accuracy")})))
     assert re.findall(r'data-chart="([^"]+)"', html.split("<details>")[0]) == ["test/accuracy"]

@@ -13,7 +13,7 @@ from spkd.evidence.charts.text import esc
 from spkd.evidence.comparison import plain_text
 from spkd.evidence.comparison.record import Entry, Record
 
-FIRST_CURVES = ("test/accuracy", "val/accuracy", "train/loss", "val/mAP50-95", "val/mAP50", "train/box_loss")
+FIRST_CURVES = ("test/accuracy", "val/accuracy", "loss/cross_entropy", "val/mAP50-95", "val/mAP50", "train/box_loss")
 COSTS = (
     ("cost/parameters", "parameters", 1.0),
     ("cost/macs", "MACs per window", 1.0),
