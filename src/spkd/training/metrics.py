@@ -1,7 +1,7 @@
 """What a classifier got right: accuracy, macro-F1, confusion, per subject. Arrays in, numbers out.
 
-Counted with numpy: the same numbers as scikit-learn's (tests/training/test_loop.py), whose import takes longer than
-everything else that a run does before its first epoch.
+Counted with numpy: the same numbers as scikit-learn's (tests/training/test_metrics.py; macro-F1 with the classes of the
+truth as `labels`), whose import takes longer than everything else that a run does before its first epoch.
 """
 
 from dataclasses import dataclass

@@ -54,6 +54,13 @@ def test_a_fold_can_be_left_out_of_the_mean(two_folds):
     assert block.rows[0][2] == "55.00 ± 7.07 (n=2)"
 
 
+def test_every_form_of_the_report_says_which_classes_macro_f1_is_over(two_folds):
+    about = About("t", "")
+    said = "macro-F1 of a cell: mean of the F1 of the classes that its test subjects have;"
+    forms = (blocks.markdown(two_folds, about), blocks.latex(two_folds, about), document.page(two_folds, about, {}))
+    assert all(said in form for form in forms)
+
+
 def test_every_result_stands_below_its_own_head():
     records = [record("SP", 0, 3, 0.7, seconds=41.7), record("KD", 0, 3, 0.2)]
     shown = blocks.summary(records, About("t", ""))

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from spkd.evidence.reports import conditions, findings
 from spkd.evidence.reports.findings import RESULTS, Record, Spread
 
+MACRO_F1 = (
+    "macro-F1 of a cell: mean of the F1 of the classes that its test subjects have; scikit-learn's default, which also "
+    "counts each class that is predicted and not there, as 0, is lower where subjects lack classes."
+)
+
 
 @dataclass(frozen=True)
 class About:
@@ -70,6 +75,7 @@ def header(records: Sequence[Record], about: About) -> list[str]:
         "a ± b (n): mean over trials of the mean over folds, sample standard deviation (n - 1) over the n trials. "
         "A trial that lacks a fold is in no mean over folds; every run is in the list of trials."
     )
+    lines.append(MACRO_F1)
     if about.teachers:
         lines.append(about.teachers)
     done = f"{cells - gaps} of {cells} cells of the rows done, {gaps} not (listed at the end)"
