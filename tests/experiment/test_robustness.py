@@ -153,7 +153,8 @@ def test_the_command_leaves_curves_table_and_markdown(trained, monkeypatch, caps
     assert len(table["data"]) == 2 * 4 * (1 + 2)
     assert all(row[5] == row[7] for row in table["data"] if row[3] == 0)
     assert tracking.artifact(run.id, "plots/robustness.svg").read_text("utf-8").count('class="chart"') == 4
-    assert "| recorded |" in tracking.artifact(run.id, "robustness.md").read_text("utf-8")
+    text = tracking.artifact(run.id, "robustness.md").read_text("utf-8")
+    assert "| recorded |" in text and "are those of the scaling: subject.\n" in text
 
 
 def test_a_run_that_cannot_be_tested_is_said_and_the_others_are_logged(trained, monkeypatch, capsys, tmp_path):

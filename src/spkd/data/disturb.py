@@ -14,9 +14,9 @@ Disturbance = Callable[[np.ndarray, np.ndarray, np.ndarray, float, np.random.Gen
 
 
 def noise(windows: np.ndarray, mean: np.ndarray, std: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Windows with white Gaussian noise of `level` training standard deviations of the channel on every sample.
+    """Windows with white Gaussian noise of `level` standard deviations of the channel on every sample.
 
-    windows: (n, C, T) float32. mean, std: (n, C) training statistics of each window's channels, in stored units. The
+    windows: (n, C, T) float32. mean, std: (n, C) of each window's channels, by which it is scaled, in stored units. The
     result has the windows' shape and type; so in all functions here. level: >= 0.
     """
     drawn = rng.standard_normal(windows.shape, dtype=np.float32)
@@ -39,7 +39,7 @@ def segments(
 ) -> np.ndarray:
     """Windows of which one piece, round(level * T) samples at a random place, is lost in all channels at once.
 
-    Lost samples are replaced by the channel's training mean, 0 after scaling. level: 0 to 1.
+    Lost samples are replaced by the channel's mean, 0 after scaling. level: 0 to 1.
     """
     n, _, length = windows.shape
     lost = round(level * length)
@@ -54,7 +54,7 @@ def channels(
 ) -> np.ndarray:
     """Windows in which round(level * C) random channels, at least one where level > 0, are lost.
 
-    Which ones is drawn for each window. A lost channel is its training mean, 0 after scaling. level: 0 to 1.
+    Which ones is drawn for each window. A lost channel is its mean, 0 after scaling. level: 0 to 1.
     """
     n, n_channels, _ = windows.shape
     lost = max(round(level * n_channels), int(level > 0))

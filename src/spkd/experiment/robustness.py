@@ -1,7 +1,8 @@
 """Test accuracy of trained runs under disturbances of the recordings.
 
 Normalisation, view and class order are those of the weights' card; what a view stores is computed anew from the
-disturbed windows. Every run meets the same disturbances. Level 0 must be the result that the run recorded.
+disturbed windows. Every run of one scaling meets the same disturbances: their units are its standard deviations and
+means. Level 0 must be the result that the run recorded.
 """
 
 import json
@@ -167,7 +168,9 @@ def _tell(
     found = robustness.collected([(names[r.run.id], r.kind, r.level, r.accuracy) for r in results])
     simulated = any(run.simulated for run in tested)
     recorded = {names[r.run.id]: r.recorded for r in results}
-    text = robustness.markdown(found, recorded, settings.robustness.draws, simulated, plain_text.data(tested))
+    scalings = {names[run.id]: scaling_rule(run) for run in tested}
+    data = plain_text.data(tested)
+    text = robustness.markdown(found, recorded, settings.robustness.draws, simulated, data, scalings)
     text += f"\n{ODD}: {', '.join(odd)}\n" if odd else ""
     tags = {"kind": "robustness", "tested": " ".join(run.id for run in tested)}
     tags["data.origin"] = "simulated" if simulated else "recorded"
@@ -182,6 +185,11 @@ def _tell(
     tracking.forget(folder)
     print(f"\n{text}")
     return opened.id
+
+
+def scaling_rule(run: RunInfo) -> str:
+    """By which rule the run's windows are scaled."""
+    return run.params.get(f"cfg/dataset.{run.tags.get('data.dataset')}.scaling", "not recorded")
 
 
 def unique(names: list[str], ids: list[str]) -> dict[str, str]:
@@ -231,7 +239,8 @@ def recorded(run: RunInfo) -> float:
 def measure(own: Candidate, levels: Mapping[str, Sequence[float]], draws: int, seed: int) -> Iterator[Result]:
     """A run undisturbed (level 0, once for each kind), then under `draws` draws of each level of each kind.
 
-    levels: kind of data/disturb.py -> levels > 0. A draw is the same for every run on the same test windows.
+    levels: kind of data/disturb.py -> levels > 0. A draw is the same for every run that is scaled alike, on
+    the same test windows.
     """
     clean, n = _tested(own, "noise", 0.0, 0, seed), len(own.rows)
     for kind, values in levels.items():

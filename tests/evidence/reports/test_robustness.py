@@ -7,6 +7,9 @@ from spkd.evidence.reports import robustness as report
 ROWS = [("net a", "noise", 0.0, 0.5), ("net a", "noise", 0.1, 0.4), ("net a", "noise", 0.1, 0.6),
         ("net b", "noise", 0.0, 0.9), ("net b", "noise", 0.1, 0.8), ("net b", "noise", 0.1, 0.8)]  # fmt: skip
 
+RECORDED = {"net a": 0.5, "net b": 0.9}
+ALIKE = {"net a": "training", "net b": "training"}
+
 
 def test_draws_are_collected_by_run_kind_and_level():
     assert report.collected(ROWS)["net a"] == {"noise": {0.0: [0.5], 0.1: [0.4, 0.6]}}
@@ -18,9 +21,7 @@ def test_the_spread_is_the_sample_standard_deviation():
 
 
 def test_the_table_shows_mean_and_spread_and_what_was_recorded():
-    text = report.markdown(
-        report.collected(ROWS), {"net a": 0.5, "net b": 0.9}, 2, simulated=False, data="toy, 9 samples"
-    )
+    text = report.markdown(report.collected(ROWS), RECORDED, 2, simulated=False, data="toy, 9 samples", scalings=ALIKE)
     assert "| net a | 50.00 | 50.00 | 50.00 ± 14.14 |" in text
     assert "| net b | 90.00 | 90.00 | 80.00 ± 0.00 |" in text
     assert "Data: toy, 9 samples." in text
@@ -29,10 +30,20 @@ def test_the_table_shows_mean_and_spread_and_what_was_recorded():
 
 def test_simulated_data_are_named_in_text_and_figure():
     found = report.collected(ROWS)
-    told = report.markdown(found, {"net a": 0.5, "net b": 0.9}, 2, simulated=True, data="toy, 9 samples")
+    told = report.markdown(found, RECORDED, 2, simulated=True, data="toy, 9 samples", scalings=ALIKE)
     assert "Simulated data" in told
     assert "SIMULATED" in report.figure(found, "simulated")
     assert "SIMULATED" not in report.figure(found, "recorded")
+
+
+def test_runs_of_other_scalings_are_named_with_the_warning_that_noise_is_measured_in_them():
+    def told(scalings):
+        return report.markdown(report.collected(ROWS), RECORDED, 2, False, "toy", scalings)
+
+    assert "are those of the scaling: training.\n" in told(ALIKE) and "**" not in told(ALIKE)
+    assert "the scaling: paper (net b) | training (net a). **The same level" in told(
+        {"net b": "paper", "net a": "training"}
+    )
 
 
 def test_the_figure_has_a_line_and_a_band_for_every_run_at_its_means_on_one_scale():

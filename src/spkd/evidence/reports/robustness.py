@@ -13,7 +13,7 @@ from spkd.evidence.simulated import NOTE
 
 ABREAST = 2
 AXES = {
-    "noise": "Gaussian noise [training standard deviations]",
+    "noise": "Gaussian noise [standard deviations of the run's scaling]",
     "gain": "spread of the gain around 1",
     "segments": "share of the window lost",
     "channels": "share of the channels lost",
@@ -55,10 +55,12 @@ def figure(found: Draws, origin: str) -> str:
     return document("test accuracy [%] under disturbance (band: standard deviation over draws)", origin, rows + names)
 
 
-def markdown(found: Draws, recorded: Mapping[str, float], draws: int, simulated: bool, data: str) -> str:
+def markdown(
+    found: Draws, recorded: Mapping[str, float], draws: int, simulated: bool, data: str, scalings: Mapping[str, str]
+) -> str:
     """A table a kind: mean and sample standard deviation of accuracy [%] at each level.
 
-    recorded: run -> accuracy. data: which data these are, in words.
+    recorded: run -> accuracy. data: which data these are, in words. scalings: run -> the rule that it scales by.
     """
     lines = ["# Test accuracy under disturbance", ""]
     if simulated:
@@ -68,6 +70,7 @@ def markdown(found: Draws, recorded: Mapping[str, float], draws: int, simulated:
         "",
         f"Accuracy in %, mean ± sample standard deviation over {draws} draws, the same draws for every run. Level 0 is",
         "undisturbed. Disturbances act on recorded units; scaling, view and class order are those of the weights.",
+        _scaled_by(scalings),
     ]
     for kind in next(iter(found.values())):
         levels = list(next(iter(found.values()))[kind])
@@ -78,6 +81,19 @@ def markdown(found: Draws, recorded: Mapping[str, float], draws: int, simulated:
             cells = [_cell(values) for values in kinds[kind].values()]
             lines.append(f"| {name} | {100 * recorded[name]:.2f} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _scaled_by(scalings: Mapping[str, str]) -> str:
+    """What noise and lost samples are measured in, and a warning where that is not the same for every run."""
+    rules = list(dict.fromkeys(scalings.values()))
+    told = (
+        "The standard deviation of noise, and the mean that takes the place of what is lost, are those of the scaling"
+    )
+    if len(rules) < 2:
+        return f"{told}: {''.join(rules)}."
+    groups = [f"{rule} ({', '.join(name for name, own in scalings.items() if own == rule)})" for rule in rules]
+    warning = "The same level is another disturbance under another scaling: compare the runs of one alone."
+    return f"{told}: {' | '.join(groups)}. **{warning}**"
 
 
 def _cell(values: Sequence[float]) -> str:
