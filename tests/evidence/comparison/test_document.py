@@ -433,6 +433,13 @@ def test_the_best_of_a_column_is_bold_and_the_test_chosen_one_is_quiet():
     assert '<th class="quiet">best on test %</th>' in html
 
 
+def test_the_best_test_epoch_ranks_no_run():
+    made = [replace(r, run=replace(r.run, metrics={"headline/accuracy": 0.5, "best/accuracy": best}))
+            for r, best in ((record(), 0.5), (record("b", 0), 0.9))]  # fmt: skip
+    html = sections.overview(shown(*made), plain_text.HAR, [])
+    assert '<td class="quiet">90.0</td>' in html
+
+
 def test_a_row_says_whom_the_run_learned_from_how_it_ended_and_the_table_by_which_rule_it_is_judged():
     taught = {"teacher.gaf-wrn.run_id": f"{0:032x}", "teacher.old.run_id": "e" * 32}
     runs = shown(record(), record("b", 1, run={"status": "KILLED", "tags": taught}))

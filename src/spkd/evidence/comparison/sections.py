@@ -21,16 +21,18 @@ COSTS = (
 )
 LOWER_IS_BETTER = ("parameters", "MMACs")
 CLOCKS = ("ms/window",)
+CHOSEN_ON_TEST = "best on test %"
+UNRANKED = (*CLOCKS, CHOSEN_ON_TEST)  # they show the load of a machine, and the luck of an epoch
 CLOCKS_TOLD = "wall time of one input on the run's own machine, its load included: equal networks cost the same."
 
 
 def overview(shown: Sequence[Entry], columns: Sequence[plain_text.Column], every: Sequence[Entry]) -> str:
-    """The table of runs: letter, name, results and costs; the best of a column is bold, but for wall times."""
+    """The table of runs: letter, name, results and costs; the best of a column is bold, but for UNRANKED."""
     heads = [head for head, _ in columns if head not in ("run", "id")]
     cells = {head: [value(e.record.run) for e in shown] for head, value in columns}
     head = "".join(f"<th{_quiet(h)}>{esc(h)}</th>" for h in heads)
     lines = [f"<tr class='head'><th></th><th>run</th>{head}<th>learned from</th><th>id</th></tr>"]
-    ranked = [h for h in heads if h not in CLOCKS] if len(shown) > 1 else []
+    ranked = [h for h in heads if h not in UNRANKED] if len(shown) > 1 else []
     best = {h: _best(cells[h], h in LOWER_IS_BETTER) for h in ranked}
     letters = {e.record.run.id: e for e in every}
     for k, entry in enumerate(shown):
@@ -54,7 +56,7 @@ def overview(shown: Sequence[Entry], columns: Sequence[plain_text.Column], every
 
 
 def _quiet(head: str) -> str:
-    return ' class="quiet"' if head.startswith("best on test") else ""
+    return ' class="quiet"' if head == CHOSEN_ON_TEST else ""
 
 
 def _teachers(record: Record, letters: dict[str, Entry]) -> str:
