@@ -153,6 +153,11 @@ def test_a_table_of_one_fold_pairs_trials_and_too_few_pairs_get_no_test():
     (found,) = findings.tests(records, "scratch")
     assert (found.unit, found.n, found.difference) == ("trial", 2, pytest.approx(0.15))
     assert math.isnan(found.p)
+    assert "it says nothing of other subjects." in blocks.against(records, About("t", "", "scratch")).note
+
+
+def test_a_test_over_folds_speaks_of_subjects(two_folds):
+    assert "other subjects" not in blocks.against(two_folds, About("t", "", "scratch")).note
 
 
 def test_differences_that_vary_by_rounding_alone_get_no_test():

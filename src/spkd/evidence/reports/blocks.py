@@ -152,6 +152,8 @@ def against(records: Sequence[Record], about: About) -> Block:
         f"t test, p corrected for {len(found)} comparisons (Holm); dz = mean / sd of the differences. "
         f"No test below {findings.FEWEST_PAIRS} pairs. A large p is no proof of equality."
     )
+    if unit == "trial":
+        note += " Trials are seeds on the same test subjects: it says nothing of other subjects."
     if unit == "fold" and findings.overlap(records):
         note += " Folds are random draws of the same subjects: the variance is corrected for that (Nadeau, Bengio)."
     columns = ["row", "pairs", "difference (points)", "95 % interval", "dz", "p", "p (Holm)"]
