@@ -18,7 +18,10 @@ setup: .venv/installed
 	spkd bind
 
 .venv/installed: requirements.lock
-	$(PYTHON) -m venv .venv && pip install --quiet --require-hashes -r requirements.lock
+	$(PYTHON) -m venv .venv
+	@# a package whose installation was killed has no INSTALLER; pip would take it for installed, without its commands
+	find .venv/lib/python*/site-packages -maxdepth 1 -name '*.dist-info' ! -exec test -e {}/INSTALLER \; -exec rm -r {} +
+	pip install --quiet --require-hashes -r requirements.lock
 	pip install --quiet --no-deps --no-build-isolation -e . && touch $@
 
 test: setup

@@ -79,3 +79,19 @@ def test_the_commands_in_the_readme_of_a_sample_exist(name):
 
 def test_the_licence_file_is_the_agpl():
     assert "GNU AFFERO GENERAL PUBLIC LICENSE" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
+
+
+def test_make_installs_anew_what_a_killed_set_up_left_half_installed(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.lock").touch()
+    packages = tmp_path / ".venv/lib/python3.11/site-packages"
+    for name, written in (("half", ["METADATA"]), ("whole", ["METADATA", "INSTALLER"])):
+        (packages / f"{name}-1.dist-info").mkdir(parents=True)
+        for file in written:
+            (packages / f"{name}-1.dist-info" / file).touch()
+    pip = tmp_path / ".venv/bin/pip"
+    pip.parent.mkdir()
+    pip.write_text(f"#!/bin/sh\nls {packages} > {tmp_path}/seen-by-pip\n")
+    pip.chmod(0o755)
+    subprocess.run(["make", "--silent", ".venv/installed", "PYTHON=true"], cwd=tmp_path, check=True)
+    assert (tmp_path / "seen-by-pip").read_text().split() == ["whole-1.dist-info"]
