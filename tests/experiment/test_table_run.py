@@ -13,6 +13,7 @@ import pytest
 
 from spkd import config
 from spkd.cli import table as command
+from spkd.data import windowset
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.outbox import Outbox, this_process
@@ -209,12 +210,37 @@ def test_the_fingerprint_changes_with_teacher_data_and_code(board, monkeypatch):
     before = student_print()
     assert before
     assert student_print("other weights") != before
-    monkeypatch.setattr(cells.source, "code_digest", lambda files: "other code")
-    assert cells.survey(board, {})[teacher].fingerprint != own
+    monkeypatch.setattr(cells.source, "hashes", lambda files: {"a.py": "other code"})
+    assert cells.survey(replace(board, code={}), {})[teacher].fingerprint != own
     monkeypatch.undo()
-    digest_before = cells.identity(board, board.cells[teacher], (), {})
+    digest_before = cells.identity(board, board.cells[teacher])
     board.windows["chest"] = SimpleNamespace(digest="other data")
-    assert digest(cells.identity(board, board.cells[teacher], (), {})) != digest(digest_before)
+    assert digest(cells.identity(board, board.cells[teacher])) != digest(digest_before)
+
+
+def test_code_that_is_changed_while_a_table_runs_makes_other_cells_for_the_next_call_alone(board, monkeypatch):
+    """Workers hold the modules that they began with: a cell that they train bears no name of other code."""
+    before = cells.survey(board, {})
+    monkeypatch.setattr(cells.source, "hashes", lambda files: {"a.py": "other code"})
+    assert cells.survey(board, {}) == before != cells.survey(replace(board, code={}), {})
+
+
+@pytest.mark.parametrize("named", ["the windows", "training/loop.py"])
+def test_a_worker_trains_no_cell_on_other_windows_or_by_other_code_than_the_table_began_with(
+    board, waves, monkeypatch, named
+):
+    cell = next(cell for cell in board.cells.values() if "scratch" in cell.rows)
+    job = cells.job(board, [cell], cells.survey(board, {}), "parent")
+    if named == "the windows":
+        other = of_settings(replace(waves, signal=waves.signal + 1), board.raw, "chest")
+        windowset.build(vars(other), other.manifest).save(board.places.project / windowset.FOLDER / "chest")
+    else:
+        hashes = {**board.code[cell.key], named: "edited"}
+        monkeypatch.setattr(cells.source, "hashes", lambda files: hashes)
+    monkeypatch.setattr(cells.har.tracking, "open_run", None)  # and opens no run
+    monkeypatch.chdir(board.places.project)
+    with pytest.raises(SpkdError, match=f"changes in {named};"):
+        cells.run(job)
 
 
 def test_a_survey_looks_once_at_the_files_that_cells_share(board, monkeypatch):
@@ -224,7 +250,6 @@ def test_a_survey_looks_once_at_the_files_that_cells_share(board, monkeypatch):
     monkeypatch.setattr(cells.source, "used", lambda *words, **more: looks.append(words) or used(*words, **more))
     executor = Pretended({})
     executor.complete(found)
-    looks.clear()
     states = cells.survey(found, executor.runs)
     assert len({state.fingerprint for state in states.values()}) == len(found.cells) == 9
     assert len(looks) == 3  # those of teachers, of scratch students, and of students with a teacher

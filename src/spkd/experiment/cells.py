@@ -7,7 +7,7 @@ its teachers' weights. A finished run with that fingerprint is the cell, whoever
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +40,11 @@ class State:
 
 @dataclass(frozen=True)
 class Board:
-    """One table with everything that finding its cells takes. raw: params.yaml as read, without the tables."""
+    """One table with everything that finding its cells takes. raw: params.yaml as read, without the tables.
+
+    code: of each cell, {file: hash} as the first survey found it; the windows are mapped. What is changed in either
+    while the table runs is for the next call: workers hold the modules that they began with, and read the windows anew.
+    """
 
     name: str
     definition: TableDefinition
@@ -48,6 +52,7 @@ class Board:
     raw: dict[str, Any]
     places: Places
     windows: dict[str, windowset.WindowSet]
+    code: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def board(name: str, settings: Settings, raw: dict[str, Any], given: dict[str, Any], places: Places) -> Board:
@@ -94,17 +99,25 @@ def dataset_of(cell: Cell) -> str:
     return str(next(iter(cell.relevant["dataset"])))
 
 
-def identity(board: Board, cell: Cell, others: Iterable[str], code: dict[frozenset[str], str]) -> list[Any]:
-    """What a cell is apart from the weights of its teachers: settings, data, code.
+def _note_code(board: Board, cell: Cell, others: Iterable[str], known: dict[frozenset[str], dict[str, str]]) -> None:
+    """Note the code of a cell on the board, unless an earlier survey did.
 
-    others: teachers named by run. code: digests by the names that decide which files are used; filled here, as hundreds
+    others: teachers named by run. known: hashes by the names that decide which files are used; filled here, as hundreds
     of cells use the same files, and looking at each for every cell takes longer than a small training.
     """
+    if cell.key in board.code:
+        return
     more = lineage.parts(others)
     names = frozenset(table.words(cell.relevant) | more)
-    if names not in code:
-        code[names] = source.code_digest(source.used(cell.relevant, board.raw["networks"], more=more))
-    return [plan.deciding(cell.relevant), board.windows[dataset_of(cell)].digest, code[names]]
+    if names not in known:
+        known[names] = source.hashes(source.used(cell.relevant, board.raw["networks"], more=more))
+    board.code[cell.key] = known[names]
+
+
+def identity(board: Board, cell: Cell) -> list[Any]:
+    """What a surveyed cell is apart from the weights of its teachers: settings, data, code."""
+    data, code = board.windows[dataset_of(cell)].digest, source.digest(board.code[cell.key])
+    return [plan.deciding(cell.relevant), data, code]
 
 
 def index() -> dict[str, list[RunInfo]]:
@@ -120,9 +133,10 @@ def survey(
 ) -> dict[str, State]:
     """The state of every cell. runs: by fingerprint. alive: whether the process that a run's tags name still runs."""
     states: dict[str, State] = {}
-    code: dict[frozenset[str], str] = {}
+    known: dict[frozenset[str], dict[str, str]] = {}
     for key, cell in board.cells.items():
         others = lineage.outside(cell.relevant.get("distill", {}))
+        _note_code(board, cell, others.values(), known)
         before = [states[needed] for needed in cell.needs.values()]
         unmet = [board.cells[k].name for k, s in zip(cell.needs.values(), before, strict=True) if s.status != "done"]
         if unmet:
@@ -130,7 +144,7 @@ def survey(
             continue
         weights = {name: _weights(states[needed].run) for name, needed in cell.needs.items()}
         weights |= {name: _weights(tracking.get(run_id)) for name, run_id in others.items()}
-        fingerprint = table.digest([*identity(board, cell, others.values(), code), weights])
+        fingerprint = table.digest([*identity(board, cell), weights])
         states[key] = _state(fingerprint, runs.get(fingerprint, []), alive)
     return states
 
@@ -175,6 +189,7 @@ def _job(board: Board, cell: Cell, states: Mapping[str, State], parent: str) -> 
         "folder": f"cell-{state.fingerprint}",
         "tags": {TAG: state.fingerprint, "table": board.name, "table.rows": "; ".join(cell.rows) or "serves others"},
         "ancestors": {name: run.id for name, run in known.items() if run},
+        "expected": {source.WINDOWS: board.windows[dataset_of(cell)].digest, **board.code[cell.key]},
     }
 
 
@@ -218,4 +233,5 @@ def _wanted(job: dict[str, Any]) -> Wanted:
     tree = config.resolve(job["raw"], job["given"])
     settings = config.check(Settings, tree, "")
     places = Places(*(Path(p) for p in job["places"]))
-    return Wanted(job["role"], settings, tree, places, job["parent"], job["folder"], job["tags"], job["ancestors"])
+    decided = job["folder"], job["tags"], job["ancestors"], job["expected"]
+    return Wanted(job["role"], settings, tree, places, job["parent"], *decided)

@@ -45,7 +45,7 @@ class Wanted:
     """A run to train. raw: the settings tree that `settings` was made from. parent: the run below which it is nested.
 
     What a table decides for its cells: folder, of the unfinished run; further tags; ancestors, run ids by teacher
-    reference, and of the student to start from under "init"; others are looked for.
+    reference, and of the student to start from under "init"; others are looked for; expected, see source.
     """
 
     role: Role
@@ -56,6 +56,7 @@ class Wanted:
     folder: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     ancestors: dict[str, str] = field(default_factory=dict)
+    expected: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def begun(wanted: Wanted, shared: Shared | None = None) -> Iterator[Begun]:
     folder = wanted.places.runs / (wanted.folder or own)
     tags = {**record.tags(made), **wanted.tags}
     code, checkpoint = _code(made), folder / CHECKPOINT
+    source.require_expected(folder, wanted.expected, {source.WINDOWS: made.windows.digest, **code})
     box = Outbox(folder)
     ended = (box.ending() or {}).get("status") == "FINISHED"
     goes_on = checkpoint.is_file() and not ended

@@ -9,7 +9,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ REPORTING = (
     "meter.py", "training/progress.py", "memory.py", "atomic.py", "config.py", "settings.py", "plugin.py", "errors.py",
 )  # fmt: skip
 NOTE = "code.json"
+WINDOWS = "the windows"
 SHELVES = ("views", "models", "losses", "weightings")
 
 
@@ -88,8 +89,24 @@ def hashes(files: list[Path], root: Path = ROOT) -> dict[str, str]:
 
 def code_digest(files: list[Path], root: Path = ROOT) -> str:
     """16 hex digits over the code of the files, comments and docstrings aside."""
-    lines = [f"{name} {code}" for name, code in hashes(files, root).items()]
+    return digest(hashes(files, root))
+
+
+def digest(code: Mapping[str, str]) -> str:
+    """16 hex digits over what `hashes` returned."""
+    lines = [f"{name} {one}" for name, one in code.items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def require_expected(where: object, expected: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise SpkdError where windows or code are others than a table began with: its cell would bear a wrong name.
+
+    Both: hashes by file, and that of WINDOWS. expected: those that matter.
+    """
+    if changed_names := sorted(name for name, one in expected.items() if now.get(name) != one):
+        do = "start the table again: it finds the cells of these; or bring those back"
+        got = f"changes in {', '.join(changed_names)}"
+        raise SpkdError(where, "windows and code as when the table began", got, do)
 
 
 def require_same(folder: Path, code: dict[str, str]) -> None:
