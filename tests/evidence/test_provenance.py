@@ -1,6 +1,7 @@
 import hashlib
 import json
 import subprocess
+from unittest.mock import MagicMock
 
 import numpy as np
 import psutil
@@ -50,6 +51,18 @@ def test_a_driver_that_does_not_answer_is_not_known_and_ends_no_run(monkeypatch,
     monkeypatch.setattr(provenance.shutil, "which", lambda name: name)
     monkeypatch.setattr(provenance.subprocess, "run", fail)
     assert provenance._driver() is None
+
+
+def test_all_runs_of_a_process_are_told_by_the_code_that_it_began_with(tmp_path):
+    for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c", "--allow-empty"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    file, run = tmp_path / "src" / "loss.py", MagicMock()
+    file.parent.mkdir()
+    file.write_text("a = 1\n")
+    _, first = provenance.tell(run, {}, tmp_path)
+    file.write_text("a = 2\n")
+    _, later = provenance.tell(run, {}, tmp_path)
+    assert "+a = 1" in first["patch"] and later == first
 
 
 def test_the_hash_of_weights_does_not_depend_on_order_layout_or_device_copy():

@@ -4,6 +4,7 @@ Contract: reads, and `tell` alone writes, to a run; everything returned is plain
 on stderr and recorded as such.
 """
 
+import functools
 import hashlib
 import itertools
 import os
@@ -75,7 +76,7 @@ def tell(run: "Run", flags: Mapping[str, Any], repo: Path = Path()) -> tuple[dic
 
     Says on stderr where the code is not recorded as a whole, so that the run could not be repeated.
     """
-    here, made_by = environment(flags, repo), working_tree.code(repo)
+    here, made_by = environment(flags, repo), _code(repo.absolute())
     run.json(here, "environment.json")
     run.params(compared(here), prefix="env/")
     run.tags({f"code.{key}": made_by[key] for key in ("commit", "dirty", "patch_sha256")})
@@ -88,6 +89,13 @@ def tell(run: "Run", flags: Mapping[str, Any], repo: Path = Path()) -> tuple[dic
     if made_by["patch"]:
         run.text(made_by["patch"], "code.patch")
     return here, made_by
+
+
+@functools.cache
+def _code(repo: Path) -> dict[str, Any]:
+    """The working tree at the first run of this process: a second teacher that it trains, hours later, is made by the
+    modules that it holds, whatever was edited meanwhile."""
+    return working_tree.code(repo)
 
 
 def packages() -> dict[str, str]:
