@@ -266,6 +266,21 @@ def test_kept_answers_are_found_again_without_running_the_teacher(make_task, rem
     assert sum(passes) == 1 + len(task.train)
 
 
+def test_one_flipped_bit_in_kept_answers_is_an_error_and_answers_without_their_hash_are_worked_out_anew(
+    make_task, remembers, tmp_path
+):
+    task = make_task(teachers=1)
+    remembers(task.teachers[0], task.train, key="abc")
+    file = tmp_path / "answers" / f"{task.teachers[0].name}-abc" / "products.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(SpkdError, match=r"-abc: expected the answers that were written there, got bytes .*; rm -r "):
+        remembers(task.teachers[0], task.train, key="abc")
+    (file.parent / remembered.HASH).unlink()  # as a kill leaves it
+    assert "once" in remembers(task.teachers[0], task.train, key="abc")[1]
+    assert file.read_bytes() == whole
+
+
 @pytest.mark.parametrize(("batch_s", "disk", "where"), [
     (12.6, 2**40, "on disk"),  # 48 windows, 10 a pass: 60.5 s
     (12.4, 2**40, "in memory"), (12.6, 1000, "in memory"),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Saving:
     def _write(self, path: Path, arrays: dict[str, np.ndarray], state: str) -> None:
         try:
             with atomic.file(path) as new:
-                save_file(arrays, new, metadata={"state": state, "sha256": _sha256(arrays, state)})
+                save_file(arrays, new, metadata={"state": state, "sha256": sha256(arrays, state)})
         except BaseException as error:  # whatever it is: whoever waits is told
             self._error = error
 
@@ -46,8 +47,8 @@ def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) ->
     Saving(path, tensors, json.dumps(state)).wait()
 
 
-def _sha256(arrays: dict[str, np.ndarray], state: str) -> str:
-    """Of all that a file holds: safetensors itself does not see a changed byte, and training would go on from it."""
+def sha256(arrays: Mapping[str, np.ndarray], state: str = "") -> str:
+    """Of all that a file holds: neither safetensors nor numpy sees a changed byte, and training would go on from it."""
     digest = hashlib.sha256(state.encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
@@ -77,7 +78,7 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
                     path, "a file with a `state` entry", "none", "it was not written by spkd; choose another"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        found = _sha256({name: tensor.numpy() for name, tensor in tensors.items()}, metadata["state"])
+        found = sha256({name: tensor.numpy() for name, tensor in tensors.items()}, metadata["state"])
         if metadata.get("sha256", found) != found:  # weights of earlier versions have none
             raise SafetensorError("bytes of it have changed since it was written")
         return tensors, dict(json.loads(metadata["state"]))

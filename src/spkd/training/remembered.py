@@ -17,6 +17,7 @@ import torch
 from spkd import atomic, memory
 from spkd.data import arrays
 from spkd.errors import SpkdError
+from spkd.training import checkpoint
 from spkd.training.filling import LOGITS, PRODUCTS, fastest_batch, fill, kept_order
 from spkd.training.teachers import Knowledge, LiveTeacher, Teacher
 
@@ -28,6 +29,7 @@ OF_FREE_MEMORY = {"cpu": (0.4, 0.2), "cuda": (0.8, 0.4)}
 # Answers whose forward passes take longer lie in a file although memory holds them: a run that was killed, and goes on,
 # does not wait for them once more.
 LONG_S = 60.0
+HASH = "sha256"  # the file beside them with the hash of all answers, without which they are worked out anew
 Wrap = Callable[[torch.Tensor], Any]
 """Makes of a batch's products (b, b) what the losses take in the place of features."""
 
@@ -119,7 +121,7 @@ def remember(
     take a CPU at least file_from_s seconds lie in one wherever the disk has room.
     """
     place = folder / (f"{teacher.name}-{key}" if key else teacher.name)
-    found = key and place.exists()
+    found = key and (place / HASH).is_file()
     some = rows[: 1 if found else fastest_batch(teacher, rows[:1], batch)]
     begun = time.perf_counter()
     first = teacher(some)
@@ -130,7 +132,7 @@ def remember(
     free, (of_answers, of_features) = memory.free_bytes(rows.device), OF_FREE_MEMORY[rows.device.type]
     fits = plan.n_bytes <= min(memory_bytes, of_answers * free)
     if found:
-        answers = _of_file(place, plan, rows.device, fits)
+        answers = _of_file(place, plan, rows.device, fits, (place / HASH).read_text(encoding="ascii"))
         return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"found: {size} in {place}"
     folder.mkdir(parents=True, exist_ok=True)
     atomic.sweep(place)  # what a killed process left takes room
@@ -149,6 +151,8 @@ def remember(
         return teacher, f"every step: answers need {size}, the disk has {room / 2**20:.0f} MiB for them"
     with arrays.filling(place, {name: ("<f4", shape) for name, shape in plan.shapes.items()}, {}) as files:
         passes = filled({name: torch.from_numpy(file) for name, file in files.items()})
+        sha256 = checkpoint.sha256(files)
+    atomic.write_text(place / HASH, sha256)
     answers = _of_file(place, plan, rows.device, fits)
     return RememberedTeacher(teacher, rows, answers, plan.products, wrap), f"once ({passes}): {size} on disk"
 
@@ -159,11 +163,16 @@ def _scratch(folder: Path, plan: Layout, rows: torch.Tensor) -> Path | None:
     return folder if rows.device.type == "cpu" and needed <= memory.disk_bytes(folder) else None
 
 
-def _of_file(place: Path, plan: Layout, device: torch.device, fits: bool) -> dict[str, torch.Tensor]:
-    """The answers in a folder: on a GPU that they fit, else mapped privately, since torch wants to be able to write."""
+def _of_file(place: Path, plan: Layout, device: torch.device, fits: bool, sha256: str = "") -> dict[str, torch.Tensor]:
+    """The answers in a folder: on a GPU that they fit, else mapped privately, since torch wants to be able to write.
+
+    sha256: that they must have, "" where they were written a moment ago.
+    """
     do = f"rm -r {place}"
     found, _ = arrays.load(place, do, mode="c")
     if {name: array.shape for name, array in found.items()} != plan.shapes:
         raise SpkdError(place, f"answers of shapes {plan.shapes}", {n: a.shape for n, a in found.items()}, do)
+    if sha256 and sha256 != checkpoint.sha256(found):
+        raise SpkdError(place, "the answers that were written there", "bytes of them have changed since", do)
     mapped = {name: torch.from_numpy(array) for name, array in found.items()}
     return {name: answers.to(device) for name, answers in mapped.items()} if fits else mapped
