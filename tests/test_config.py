@@ -1,6 +1,7 @@
 import contextlib
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,14 @@ def test_a_value_that_is_not_what_yaml_takes_it_for_is_refused_with_its_line(val
 def test_a_mapping_that_holds_itself_or_has_no_end_is_no_yaml(text):
     with pytest.raises(SpkdError, match=r"params\.yaml: expected YAML"):
         config.parse(text, "params.yaml")
+
+
+def test_aliases_of_aliases_without_measure_are_refused_and_a_few_are_written_out():
+    text = "a: &a {x: 1, y: 2}\nb: &b {x: *a, y: *a}\n"
+    assert config.parse(text, "params.yaml")["b"]["y"] == {"x": 1, "y": 2}
+    bomb = text + "".join(f"{c}: &{c} {{x: *{before}, y: *{before}}}\n" for before, c in pairwise("bcdefghijklmnopq"))
+    with pytest.raises(SpkdError, match=r"params\.yaml: expected at most 100,000 values .* got 1,048,535"):
+        config.parse(bomb, "params.yaml")
 
 
 def test_a_key_given_twice_is_refused_as_it_is_in_a_file():

@@ -19,6 +19,20 @@ NUMBERS = {
         "-+.0123456789",
     ),
 }
+MOST_VALUES = 100_000  # params.yaml has 4,000; nine aliases of nine aliases of nine ... would be read for ever
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes in a node: keys and values of a mapping, items of a list."""
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    return [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+
+
+def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node is with every alias written out. known: those of other nodes, by id; filled here."""
+    if id(node) not in known:
+        known[id(node)] = 1 + sum(_n_values(part, known) for part in _parts(node))
+    return known[id(node)]
 
 
 class UniqueKeys(Loader):  # type: ignore[misc]
@@ -36,6 +50,14 @@ class UniqueKeys(Loader):  # type: ignore[misc]
         first: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] not in NUMBERS]
         for first, known in Loader.yaml_implicit_resolvers.items()
     }
+
+    def get_single_data(self) -> Any:
+        """The value of the text, None of an empty one; raises SpkdError where aliases multiply it without measure."""
+        node = self.get_single_node()
+        if node is not None and (n := _n_values(node, {})) > MOST_VALUES:
+            expected = f"at most {MOST_VALUES:,} values with every alias (*name) written out"
+            raise SpkdError(self.source, expected, f"{n:,}", "use fewer aliases of aliases")
+        return self.construct_document(node) if node is not None else None
 
     def construct_whole(self, node: yaml.ScalarNode) -> int:
         """A whole number: 010 is ten."""
@@ -71,11 +93,10 @@ class ForDvc(UniqueKeys):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The value of a node; raises SpkdError where a word with a colon stands bare between brackets."""
         if isinstance(node, yaml.CollectionNode) and node.flow_style:
-            for part in node.value:
-                for word in part if isinstance(part, tuple) else (part,):
-                    if isinstance(word, yaml.ScalarNode) and not word.style and ":" in word.value:
-                        where, do = f"{self.source}:{word.start_mark.line + 1}", f'write "{word.value}"'
-                        raise SpkdError(where, "quotes around a word with a colon within brackets", word.value, do)
+            for word in _parts(node):
+                if isinstance(word, yaml.ScalarNode) and not word.style and ":" in word.value:
+                    where, do = f"{self.source}:{word.start_mark.line + 1}", f'write "{word.value}"'
+                    raise SpkdError(where, "quotes around a word with a colon within brackets", word.value, do)
         return super().construct_object(node, deep)
 
 

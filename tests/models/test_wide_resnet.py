@@ -229,7 +229,7 @@ def test_forward_in_training_can_be_differentiated_twice_over_the_same_input():
     assert torch.equal(*gradients)
 
 
-@pytest.mark.parametrize(("depth", "nearest"), [(17, "try 16"), (4, "try 10"), (39, "try 40")])
+@pytest.mark.parametrize(("depth", "nearest"), [(17, "try 16"), (4, "try 10"), (39, "try 40"), (1006, "try 1000")])
 def test_a_depth_that_no_network_has_is_refused_with_the_nearest(depth, nearest):
     with pytest.raises(SpkdError, match=nearest):
         build(Settings(depth=depth, width=1), 3, 4, 1)

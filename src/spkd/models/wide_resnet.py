@@ -17,6 +17,7 @@ from spkd.config import Section
 from spkd.errors import SpkdError
 
 STEM_CHANNELS = 16
+DEEPEST = 1000  # of a depth without measure layers would be made until memory ends
 
 
 class Settings(Section):
@@ -199,9 +200,10 @@ def _group(n_blocks: int, in_channels: int, out_channels: int, stride: int, dims
 
 def _check_shape(depth: int, width: int, in_channels: int, n_classes: int, dims: int) -> None:
     """Raises SpkdError where no such network exists."""
-    if depth < 10 or (depth - 4) % 6:
-        nearest = max(10, 4 + 6 * round((depth - 4) / 6))
-        raise SpkdError(f"wrn{depth}-{width}", "a depth of 6n + 4 (10, 16, 22, 28, ...)", depth, f"try {nearest}")
+    if not 10 <= depth <= DEEPEST or (depth - 4) % 6:
+        nearest = min(max(10, 4 + 6 * round((depth - 4) / 6)), DEEPEST)
+        expected = f"a depth of 6n + 4 (10, 16, 22, 28, ..., {DEEPEST})"
+        raise SpkdError(f"wrn{depth}-{width}", expected, depth, f"try {nearest}")
     if min(width, in_channels, n_classes) < 1:
         got = f"width {width}, {in_channels} channels, {n_classes} classes"
         raise SpkdError(
