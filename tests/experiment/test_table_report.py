@@ -1,5 +1,7 @@
 """Which maps a table's report shows."""
 
+import pytest
+
 from spkd.errors import SpkdError
 from spkd.evidence import tracking
 from spkd.evidence.reports.findings import Record
@@ -24,3 +26,12 @@ def test_the_report_shows_the_last_panel_of_the_first_done_cell_of_each_row(tmp_
     assert table_report.maps(records) == {
         "SP, fold 1 (2), trial 0": "first at 12", "KD, fold 0 (1), trial 2": "other at 12",
     }  # fmt: skip
+
+
+def test_maps_that_a_store_which_is_away_does_not_give_are_not_left_out(monkeypatch):
+    def artifact(run_id, name, folder):
+        raise tracking.Away("http://lab:5000", "an answer", "refused", "try again")
+
+    monkeypatch.setattr(tracking, "artifact", artifact)
+    with pytest.raises(tracking.Away):
+        table_report.maps([Record("SP", 0, 0, "1", run_id="first")])

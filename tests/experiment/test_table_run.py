@@ -492,6 +492,21 @@ def test_a_cell_whose_end_came_while_the_store_was_away_is_delivered_and_not_tra
     assert {state.status for state in states.values()} == {"done"}
 
 
+def test_a_store_that_goes_away_while_the_report_is_written_is_waited_for(board, store, monkeypatch, capsys):
+    def report(*words):
+        if not capsys.readouterr().err:
+            raise tracking.Away("http://lab:5000", "an answer", "Connection refused", "try again")
+        return "report.md"
+
+    monkeypatch.setattr(command.executor, "opened", lambda *words: contextlib.nullcontext(Pretended()))
+    monkeypatch.setattr(command.table_run, "complete", lambda *words, **more: {})
+    monkeypatch.setattr(command.table_report, "write", report)
+    monkeypatch.setattr(table_run.time, "sleep", lambda seconds: None)
+    monkeypatch.chdir(board.places.project)
+    assert command.main([], {**board.raw, "tables": {"t": TABLE}}, {"table.name": "t"}) == 1
+    assert "report: report.md" in capsys.readouterr().out
+
+
 def test_a_cell_that_cannot_reach_the_store_is_a_failure_and_not_waited_for(board, monkeypatch):
     def upload(folder):
         raise SpkdError(folder, "the run's store", "no such file", "restore it")

@@ -28,9 +28,8 @@ def main(words: list[str], raw: dict[str, Any], given: dict[str, Any]) -> int:
         parent.json({"definition": raw["tables"][chosen.name], "given": given}, "table.json")
         with executor.opened(chosen.executor, cells.run, chosen.workers, chosen.gpu_share) as workers:
             failures = table_run.complete(board, workers, parent.id, chosen.retries, at_once, side_by_side=most)
-        states = table_run.standing(board)
-        table_run.gather(board, states, parent.id)
-        written = table_report.write(board, states, failures, here.project / chosen.folder / chosen.name, parent)
+        report = here.project / chosen.folder / chosen.name
+        states, written = table_run.patiently(lambda: table_report.conclude(board, failures, report, parent))
     tracking.forget(folder)
     print(f"{table_run.status_text(board, states, at_once)}\nreport: {written}")
     return int(any(state.status != "done" for state in states.values()))

@@ -25,6 +25,15 @@ TEACHERS = {
 }
 
 
+def conclude(
+    board: Board, failures: dict[str, str], folder: Path, parent: tracking.Run
+) -> tuple[dict[str, State], Path]:
+    """(the state of every cell at the end, the report's page); the table's runs are nested below the parent run."""
+    states = table_run.standing(board)
+    table_run.gather(board, states, parent.id)
+    return states, write(board, states, failures, folder, parent)
+
+
 def write(board: Board, states: dict[str, State], failures: dict[str, str], folder: Path, parent: tracking.Run) -> Path:
     """Write the report into a folder and as artifacts of the parent run; returns the page's path."""
     records = rows(board, states, failures)
@@ -113,6 +122,8 @@ def maps(records: list[Record]) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 panels = sorted(tracking.artifact(r.run_id, "maps", Path(folder)).glob("panel_*.svg"))
+            except tracking.Away:
+                raise
             except SpkdError:
                 continue  # the run kept no maps
             if panels:

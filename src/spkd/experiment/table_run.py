@@ -36,7 +36,7 @@ def standing(board: Board) -> dict[str, State]:
     return cells.survey(board, cells.index())
 
 
-def _patiently(asked: Callable[[], Answer]) -> Answer:
+def patiently(asked: Callable[[], Answer]) -> Answer:
     """What the store answers; one that does not is waited for, as the cells in training do not need it."""
     told = False
     while True:
@@ -53,7 +53,7 @@ def _deliver(folder: Path) -> None:
     """Send what a trained cell could not: its run waits for a store some seconds only."""
     if Outbox(folder).ending() is not None:
         with contextlib.suppress(SpkdError, OSError):
-            _patiently(lambda: tracking.upload(folder))
+            patiently(lambda: tracking.upload(folder))
 
 
 def gather(board: Board, states: Mapping[str, State], parent: str) -> None:
@@ -79,7 +79,7 @@ def complete(
     deaths: dict[str, int] = {}
     jobs: dict[str, list[str]] = {}  # cells by the job's key, which is that of the first of them
     busy: set[str] = set()
-    states = _patiently(lambda: survey(board))
+    states = patiently(lambda: survey(board))
     print(status_line(board, states, at_once), flush=True)
     while True:
         waiting = [cell for key, cell in board.cells.items() if key not in busy | set(failures)]
@@ -98,7 +98,7 @@ def complete(
         for key in [key for outcome in outcomes if outcome.ended == "done" for key in jobs[outcome.key]]:
             _deliver(board.places.runs / f"cell-{states[key].fingerprint}")
         if outcomes or elsewhere:
-            states = _patiently(lambda: survey(board))
+            states = patiently(lambda: survey(board))
         for outcome in outcomes:
             for key in jobs.pop(outcome.key):
                 busy.discard(key)

@@ -78,6 +78,21 @@ def test_an_upload_to_a_store_that_takes_nothing_says_so_in_one_line_and_is_done
     assert tracking.history(run_id, "loss") == [(0, 0.5)]
 
 
+@pytest.mark.parametrize(("method", "ask"), [
+    ("get_metric_history", lambda: tracking.history("f" * 32, "loss")),
+    ("get_run", lambda: tracking.get("f" * 32)), ("get_run", lambda: tracking.inputs("f" * 32)),
+    ("list_artifacts", lambda: tracking.listing("f" * 32)), ("search_model_versions", lambda: tracking.registered("x")),
+    ("search_runs", tracking.find), ("set_tag", lambda: tracking.adopt(["f" * 32], "e" * 32)),
+])  # fmt: skip
+def test_a_store_that_goes_away_between_two_questions_is_said_to_be_away(here, monkeypatch, method, ask):
+    def vanish(*words, **facts):
+        raise MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE)
+
+    monkeypatch.setattr(MlflowClient, method, vanish)
+    with pytest.raises(tracking.Away, match="expected an answer, got database is locked; try again when it is back"):
+        ask()
+
+
 def test_a_sweep_goes_on_when_the_store_is_gone_and_says_how_to_upload(here, capsys):
     dead_outbox(here, "http://127.0.0.1:9", "f" * 32)
     assert tracking.sweep(here / "runs") == [here / "runs" / "dead"]

@@ -1,6 +1,5 @@
 """Reads runs back: search, artifacts, metric histories, registered models. Writes nothing to the store."""
 
-import contextlib
 import math
 import sys
 from collections.abc import Mapping
@@ -70,29 +69,25 @@ def find(filter_string: str = "", limit: int | None = None) -> list[RunInfo]:
     Quote keys with special characters by backticks: params.`cfg/train.epochs` = '6'. limit: None = all.
     Raises SpkdError where the words are no search, Away where the store does not answer.
     """
-    made = store.client()
     order = ["attributes.start_time DESC"]
     runs: list[Run] = []
     token = None
     most = PAGE if limit is None else min(PAGE, limit)
-    try:
+    with store.asking("search") as made:
         ids = [e.experiment_id for e in made.search_experiments(ViewType.ACTIVE_ONLY)]
         while ids and (limit is None or len(runs) < limit):
-            page = made.search_runs(ids, filter_string, max_results=most, order_by=order, page_token=token)
+            try:
+                page = made.search_runs(ids, filter_string, max_results=most, order_by=order, page_token=token)
+            except MlflowException as error:
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                expected, do = "a search in MLflow's language", f"write it like {EXAMPLE}"
+                raise SpkdError(f"search {filter_string!r}", expected, store.reason(error), do) from None
             runs += page
             token = page.token
             if not token:
                 break
-    except MlflowException as error:
-        if error.error_code == "INVALID_PARAMETER_VALUE":
-            expected, do = "a search in MLflow's language", f"write it like {EXAMPLE}"
-            raise SpkdError(f"search {filter_string!r}", expected, store.reason(error), do) from None
-        raise _away(error) from None
     return [_info(run) for run in runs[:limit]]
-
-
-def _away(error: MlflowException) -> store.Away:
-    return store.Away(store.told(), "an answer", store.reason(error), "try again when it is back")
 
 
 def finished(tags: Mapping[str, str]) -> str:
@@ -111,17 +106,14 @@ def _quoted(text: str) -> str:
 
 def get(run_id: str) -> RunInfo:
     """One run. Raises SpkdError where the store has no such run, Away where it does not answer."""
-    try:
-        return _info(store.client().get_run(run_id))
-    except MlflowException as error:
-        if not store.is_refusal(error):
-            raise _away(error) from None
-        raise SpkdError(f"run {run_id}", f"a run of {store.told()}", store.reason(error), "check the id") from None
+    with store.asking(f"run {run_id}") as made:
+        return _info(made.get_run(run_id))
 
 
 def history(run_id: str, key: str) -> list[tuple[int, float]]:
     """(step, value) of one metric, by step. A value may be nan or infinite."""
-    return sorted((m.step, _as_logged(m.value)) for m in store.client().get_metric_history(run_id, key))
+    with store.asking(f"run {run_id}") as made:
+        return sorted((m.step, _as_logged(m.value)) for m in made.get_metric_history(run_id, key))
 
 
 def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
@@ -130,8 +122,10 @@ def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
     Without a folder, what is not local is downloaded into a temporary one, which is the caller's to remove.
     Raises SpkdError where the run has no such artifact.
     """
+    with store.asking(f"run {run_id}") as made:
+        info = made.get_run(run_id).info
+    root = local_file_uri_to_path(str(info.artifact_uri))
     try:
-        root = local_file_uri_to_path(str(store.client().get_run(run_id).info.artifact_uri))
         if folder is None and Path(root, path).exists():
             return Path(root, path)
         target = None if folder is None else str(folder)
@@ -139,31 +133,29 @@ def artifact(run_id: str, path: str, folder: Path | None = None) -> Path:
         return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=target, tracking_uri=uri))
     except (MlflowException, OSError) as error:
         expected, got, do = f"an artifact {path!r}", store.reason(error), "check the run in the UI"
-        missing = isinstance(error, MlflowException | FileNotFoundError)
-        with contextlib.suppress(SpkdError):  # where the store does not answer now, its first answer is told
-            if missing and (status := get(run_id).status) != "FINISHED":
-                expected, got = f"a finished run, with {path!r}", status
-                do = "name another one, or give its command again"
+        if isinstance(error, MlflowException | FileNotFoundError) and info.status != "FINISHED":
+            expected, got = f"a finished run, with {path!r}", info.status
+            do = "name another one, or give its command again"
         raise SpkdError(f"run {run_id}", expected, got, do) from None
 
 
 def listing(run_id: str, folder: str = "") -> list[str]:
     """Paths of the artifacts directly in a folder of the run, sorted; [] where there is no such folder."""
-    try:
-        return sorted(entry.path for entry in store.client().list_artifacts(run_id, folder or None))
-    except MlflowException as error:
-        raise SpkdError(f"run {run_id}", f"a run of {store.told()}", store.reason(error), "check the id") from None
+    with store.asking(f"run {run_id}") as made:
+        return sorted(entry.path for entry in made.list_artifacts(run_id, folder or None))
 
 
 def inputs(run_id: str) -> dict[str, str]:
     """{data set: digest} that a run logged as its inputs."""
-    found = store.client().get_run(run_id).inputs
+    with store.asking(f"run {run_id}") as made:
+        found = made.get_run(run_id).inputs
     return {entry.dataset.name: entry.dataset.digest for entry in found.dataset_inputs} if found else {}
 
 
 def registered(name: str, version: int | str | None = None) -> str:
     """The id of the run that made a registered model; the newest version where none is asked for."""
-    versions = store.client().search_model_versions(f"name = {_quoted(name)}")
+    with store.asking(f"model:{name}") as made:
+        versions = made.search_model_versions(f"name = {_quoted(name)}")
     wanted = [v for v in versions if version is None or str(v.version) == str(version)]
     if not wanted:
         expected = f"version {version}" if versions else "the name of a registered model"

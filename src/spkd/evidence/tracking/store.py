@@ -203,6 +203,20 @@ def _answering(tracking_uri: str) -> MlflowClient:
         raise Away(shown(tracking_uri), "a tracking server", reason(error), do) from None
 
 
+@contextmanager
+def asking(about: str) -> Iterator[MlflowClient]:
+    """A client for questions about `about`, such as "run 3f2a". Raises SpkdError in MLflow's place.
+
+    That is Away where the store does not answer; otherwise it has no such run.
+    """
+    try:
+        yield client()
+    except MlflowException as error:
+        if not is_refusal(error):
+            raise Away(told(), "an answer", reason(error), "try again when it is back") from None
+        raise SpkdError(about, f"a run of {told()}", reason(error), "check the id") from None
+
+
 def reason(error: Exception) -> str:
     """One line that says why the store could not be reached or said no."""
     text = shown(" ".join(str(error).split()))

@@ -170,6 +170,6 @@ def is_alive(tags: Mapping[str, str]) -> bool:
 
 def adopt(run_ids: Iterable[str], parent: str) -> None:
     """Nest runs under another parent: a command that goes on after it was stopped has its runs under one parent."""
-    made = store.client()
-    for run_id in run_ids:
-        made.set_tag(run_id, "mlflow.parentRunId", parent)
+    with store.asking(f"runs below {parent}") as made:
+        for run_id in run_ids:
+            made.set_tag(run_id, "mlflow.parentRunId", parent)
