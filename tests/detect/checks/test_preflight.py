@@ -512,6 +512,30 @@ def test_other_differences_from_the_json_name_the_classes(data_set: Path) -> Non
     assert problem.rule == "class counts" and "instead of" in problem.what
 
 
+@pytest.mark.parametrize("wrong", ["corners", "other images"])
+def test_boxes_in_other_places_than_those_of_the_json_are_refused_whatever_the_counts_say(
+    data_set: Path, wrong: str
+) -> None:
+    annotations = write_json(data_set)
+    labels = sorted((data_set.parent / "labels/train").glob("*.txt"))
+    before = [label.read_text() for label in labels]
+    for label, text, other in zip(labels, before, before[1:] + before[:1], strict=True):
+        rows = [line.split() for line in text.splitlines()]
+        corners = [[c, f"{float(x) - float(w) / 2:f}", f"{float(y) - float(h) / 2:f}", w, h] for c, x, y, w, h in rows]
+        label.write_text(other if wrong == "other images" else "".join(" ".join(row) + "\n" for row in corners))
+    problem = only(check(data_set, train=annotations))
+    assert problem.rule == "boxes" and "have no like in the labels, e.g. " in problem.what
+
+
+def test_one_box_in_many_that_was_moved_by_hand_is_accepted(data_set: Path) -> None:
+    annotations = write_json(data_set)
+    label = data_set.parent / "labels/train/train000.txt"
+    first, *rest = label.read_text().splitlines()
+    c, x, *more = first.split()
+    label.write_text("\n".join([" ".join([c, f"{float(x) + 0.05:f}", *more]), *rest]) + "\n")
+    assert check(data_set, train=annotations).ok
+
+
 def test_crowd_regions_written_as_objects_are_recognised(data_set: Path) -> None:
     annotations = write_json(data_set, crowd=True)
     label = data_set.parent / "labels/train/train000.txt"

@@ -141,7 +141,7 @@ def _counts(split: Split, names: dict[int, str]) -> dict[str, Any]:
 def check(data_yaml: Path, annotations: dict[str, Path], limits: Preflight, classes: Any = None) -> Report:
     """Look at every image and label of a data set as the pinned ultralytics would.
 
-    annotations: COCO JSON per split to compare the classes with, {} = none.
+    annotations: COCO JSON per split to compare the labels with, {} = none.
     classes: `detect.train.classes`, to which ultralytics cuts the labels down before it trains; None = all.
     Raises SpkdError where data.yaml itself cannot be read, or `classes` are none of its.
     """

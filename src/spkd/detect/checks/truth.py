@@ -1,12 +1,12 @@
-"""The class counts that a COCO JSON demands of its label files, and how wrong ones differ from them.
+"""The class counts and boxes that a COCO JSON demands of its label files, and how wrong ones differ from them.
 
-Shifted ids below the number of classes are silent in ultralytics: only the JSON can show them. Counts; no pixel is
-read.
+Shifted ids below the number of classes, and boxes in other places, are silent in ultralytics: only the JSON can show
+them. No pixel is read.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,14 @@ import numpy as np
 
 from spkd.detect import coco, match
 from spkd.detect.checks import data_yaml as yaml_file
-from spkd.detect.checks.scan import Split
+from spkd.detect.checks.scan import Seen, Split
 from spkd.detect.coco import boxes, instances
 from spkd.errors import SpkdError
 from spkd.settings import Settings
+
+# A label's box is the JSON's where each of its four numbers is that near, of the image's size: others round, and draw
+# boxes around outlines. Some may have been corrected by hand.
+NEAR, MOST_STRAYS = 0.02, 0.1
 
 
 def annotations(settings: Settings) -> dict[str, Path]:
@@ -51,7 +55,7 @@ def recorded(data_yaml: Path, folder: Path) -> dict[str, Path]:
 
 
 def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[str, str, str]]:
-    """(rule, what, remedy) of each way in which a split's classes differ from its JSON, by the converter's own rules.
+    """(rule, what, remedy) of each way in which a split's objects differ from its JSON, by the converter's own rules.
 
     Images that ultralytics drops are left out: they are a problem of their own. Raises SpkdError that names the record
     where the JSON is damaged.
@@ -62,7 +66,8 @@ def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[s
         first = f"{list(names.values())[:3]}..., the JSON's categories by id are {found.classes[:3]}..."
         yield "class names", f"data.yaml names {first}", again
         return
-    images = [s.image for s in split.seen if s.rows is not None]
+    kept = [s for s in split.seen if s.rows is not None]
+    images = [s.image for s in kept]
     placed = match.rows(images, found.files)
     shown = [row for row in placed if row >= 0]
     if not shown:
@@ -75,6 +80,14 @@ def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[s
         return
     have, solid = split.histogram(), _wanted(found, shown)
     if solid.fits(have, split.duplicates):
+        wanted = _rows(found, shown)
+        strays = _strays(wanted, kept, placed)
+        if (n := sum(strays.values())) > MOST_STRAYS * len(wanted.label):
+            first = max(strays, key=lambda image: strays[image])
+            what = (
+                f"{n} of {len(wanted.label)} boxes of {path.name} have no like in the labels, e.g. {strays[first]} of "
+            )
+            yield "boxes", f"{what}{first}: other images' labels, or corners in the place of centres?", again
         return
     crowds = _wanted(replace(found, crowd=np.zeros_like(found.crowd)), shown)
     if solid.shifted(found.category_ids).fits(have, split.duplicates):
@@ -115,7 +128,22 @@ class _Wanted:
 
 def _wanted(found: instances.Instances, shown: list[int]) -> _Wanted:
     """What the label files of some images must hold. shown: rows of those images."""
+    return _Wanted(*(Counter(_rows(found, shown, once).label.tolist()) for once in (True, False)))
+
+
+def _rows(found: instances.Instances, shown: list[int], once: bool = True) -> boxes.Rows:
+    """The label rows of some images, as `convert-coco` writes them."""
     usable = np.zeros(len(found.files), bool)
     usable[shown] = True
-    least, most = (boxes.rows(found, usable, boxes.Drops(), once).label.tolist() for once in (True, False))
-    return _Wanted(Counter(least), Counter(most))
+    return boxes.rows(found, usable, boxes.Drops(), once)
+
+
+def _strays(wanted: boxes.Rows, seen: Sequence[Seen], placed: Sequence[int]) -> dict[str, int]:
+    """{image: how many of its wanted boxes have none of their class near in its label file}. placed: rows of images."""
+    truth = np.column_stack([wanted.label, wanted.millionths / boxes.MILLION])
+    strays = {}
+    for one, row in zip(seen, placed, strict=True):
+        own = truth[slice(*np.searchsorted(wanted.image, [row, row + 1]))]
+        gaps = np.abs(own[:, None] - one.rows).max(2)  # another class is 1 away
+        strays[one.image] = int((gaps.min(1, initial=1) > NEAR).sum())
+    return strays
