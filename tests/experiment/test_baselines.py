@@ -57,8 +57,8 @@ def teachers(trained):
         for reference in set(made.settings.distill.teachers) - set(known):
             run_id = lineage.find(as_trained[reference.partition(":")[0]], reference)
             early = reference.endswith(lineage.EARLY)
-            known[reference] = lineage.load(made, run_id, "early" * early, trained.folder / f"t{len(known)}", early)
-        return har._named([known[reference] for reference in made.settings.distill.teachers])
+            known[reference] = lineage.load(made, run_id, trained.folder / f"t{len(known)}", early)
+        return har._numbered([known[reference] for reference in made.settings.distill.teachers])
 
     return find
 
@@ -108,7 +108,7 @@ def test_the_first_look_at_a_batch_leaves_the_student_as_it_was(trained, teacher
 def test_the_exported_student_of_simkd_holds_its_teachers_classifier(trained, teachers):
     run = get(trained.train("student", train__epochs=1, tracking__maps_every=9, **BASELINES["simkd"]))
     made = trained.plan("student", **BASELINES["simkd"])
-    kept = lineage.load(made, run.id, "s", trained.folder / "simkd")
+    kept = lineage.load(made, run.id, trained.folder / "simkd")
     assert kept.card.network_settings["model"] == "reused_classifier"
     assert torch.equal(kept.network.head.weight, teachers(made)[0].network.head.weight)
     assert run.metrics["cost/parameters"] == sum(p.numel() for p in kept.network.parameters())
@@ -122,7 +122,7 @@ def test_a_student_of_an_early_stopped_teacher_says_so(trained, teachers):
     run = get(trained.train("student", tracking__maps_every=9, **BASELINES["eskd"]))
     run_id = run.tags["teacher.signal-wrn16-1-early.run_id"]
     made = trained.plan("student", **BASELINES["eskd"])
-    early, ended = (lineage.load(made, run_id, "", trained.folder / f"e{k}", k) for k in (True, False))
+    early, ended = (lineage.load(made, run_id, trained.folder / f"e{k}", k) for k in (True, False))
     assert run_id == lineage.find(made, "signal:wrn16-1")
     assert run.tags["teacher.signal-wrn16-1-early.sha256"] == early.sha256 != ended.sha256
     assert ended.sha256 == get(run_id).tags["weights.sha256"]
@@ -131,7 +131,7 @@ def test_a_student_of_an_early_stopped_teacher_says_so(trained, teachers):
 
 def test_a_run_without_early_weights_is_refused_with_what_to_do(trained):
     with pytest.raises(SpkdError, match=r"train\.early"):
-        lineage.load(trained.plan("student"), trained.scratch, "early", trained.folder / "none", early=True)
+        lineage.load(trained.plan("student"), trained.scratch, trained.folder / "none", early=True)
 
 
 def test_simkd_with_two_teachers_is_refused(trained, teachers):
@@ -159,7 +159,7 @@ def test_simkd_of_a_teacher_without_a_linear_head_is_refused(trained, teachers):
 
 def test_an_annealed_student_of_simkd_starts_from_the_scratch_encoder(trained, teachers):
     made = trained.plan("student", **BASELINES["simkd"])
-    scratch = lineage.load(made, trained.scratch, "init", trained.folder / "scratch")
+    scratch = lineage.load(made, trained.scratch, trained.folder / "scratch")
     network, plain = student.network(made, teachers(made), scratch), student.network(made, teachers(made), None)
     assert torch.equal(network.group3[0].conv1.weight, scratch.network.group3[0].conv1.weight)
     assert torch.equal(network.projector[0].weight, plain.projector[0].weight)

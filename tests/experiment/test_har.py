@@ -105,7 +105,7 @@ def test_teacher_maps_do_not_change_while_the_student_learns(student):
 
 def test_the_maps_of_teachers_come_from_the_windows_and_views_that_they_teach_from(trained, tmp_path, monkeypatch):
     made = trained.plan("student")
-    loaded = lineage.load(made, lineage.find(made, "signal:wrn16-1"), "t", tmp_path)
+    loaded = lineage.load(made, lineage.find(made, "signal:wrn16-1"), tmp_path)
     statistics = {**loaded.card.scaling, "mean": (2 * np.array(loaded.card.scaling["mean"])).tolist()}
     ancestors = [replace(loaded, name=name, card=replace(loaded.card, scaling=statistics)) for name in ("a", "b")]
     renders, places = [], []
@@ -173,7 +173,7 @@ def test_a_commit_during_training_leaves_the_page_with_the_code_that_the_run_beg
 
 def test_the_weights_load_again_and_predict_what_the_run_reported(trained, student):
     made = trained.plan("student")
-    ancestor = lineage.load(made, student.id, "s", trained.folder / "again")
+    ancestor = lineage.load(made, student.id, trained.folder / "again")
     assert ancestor.sha256 == student.tags["weights.sha256"]
     assert ancestor.card.classes == made.windows.classes
     table = read(student.id, "predictions.json")
@@ -430,7 +430,7 @@ def test_the_latency_of_a_view_that_is_stored_holds_the_time_to_prepare_its_wind
 def teacher(trained, student, tmp_path):
     """The student's own teacher."""
     run_id = student.tags["teacher.signal-wrn16-1.run_id"]
-    return lineage.load(trained.plan("student"), run_id, "signal-wrn16-1", tmp_path / "teacher")
+    return lineage.load(trained.plan("student"), run_id, tmp_path / "teacher")
 
 
 def test_kept_answers_are_found_only_by_what_they_were_made_of(trained, teacher, tmp_path, monkeypatch):

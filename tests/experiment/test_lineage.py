@@ -51,20 +51,20 @@ def test_a_run_that_trained_no_network_of_recordings_is_named_as_what_it_is(trai
     run = tracking.get(lineage.find(made, "signal:wrn16-1"))
     monkeypatch.setattr(lineage.tracking, "get", lambda run_id: replace(run, tags={"kind": kind}))
     with pytest.raises(SpkdError, match=rf"a run of teacher or distill, got .* \(kind {kind}\); name another one"):
-        lineage.load(made, run.id, "t", tmp_path)
+        lineage.load(made, run.id, tmp_path)
 
 
 def test_weights_that_are_not_those_that_their_run_recorded_are_refused(trained, tmp_path, monkeypatch):
     made = trained.plan("student")
     run_id = lineage.find(made, "signal:wrn16-1")
     for early in (False, True):
-        assert lineage.load(made, run_id, "t", tmp_path / f"{early}", early).sha256
+        assert lineage.load(made, run_id, tmp_path / f"{early}", early).sha256
     monkeypatch.setattr(lineage.provenance, "state_sha256", lambda state: "0" * 64)
     for early in (False, True):
         with pytest.raises(
             SpkdError, match=rf"run {run_id}: weights: expected sha256 \w{{16}}, as it recorded, got 0+;"
         ):
-            lineage.load(made, run_id, "t", tmp_path / f"other{early}", early)
+            lineage.load(made, run_id, tmp_path / f"other{early}", early)
 
 
 @pytest.mark.parametrize("as_scratch", [False, True])
@@ -89,7 +89,7 @@ def test_a_teacher_may_hold_out_more_validation_subjects_than_its_student_but_no
     teacher = lineage.find(fewer, "signal:wrn16-1")
     assert teacher is not None and lineage.find(more, "signal:wrn16-1") is None
     with pytest.raises(SpkdError, match="validation subjects"):
-        lineage.load(more, teacher, "t", trained.folder / "fewer")
+        lineage.load(more, teacher, trained.folder / "fewer")
 
 
 def test_the_validation_subjects_of_a_fold_are_those_of_all_its_trials(trained):
@@ -107,7 +107,7 @@ def test_a_teacher_of_another_fold_is_refused_by_id(trained, fold):
     run_id = lineage.find(trained.plan("student"), "signal:wrn16-1")
     refused = f"no training on the test subjects of fold {fold}, got subject {fold + 1} among"
     with pytest.raises(SpkdError, match=refused):
-        lineage.load(trained.plan("student", fold=fold), run_id, "t", trained.folder / f"fold{fold}")
+        lineage.load(trained.plan("student", fold=fold), run_id, trained.folder / f"fold{fold}")
 
 
 def test_an_unknown_registered_name_is_an_error(made):
@@ -117,7 +117,7 @@ def test_an_unknown_registered_name_is_an_error(made):
 
 def test_an_annealing_student_of_another_shape_is_refused(trained):
     made = trained.plan("student", student__network="wrn16-3")
-    ancestor = lineage.load(made, trained.scratch, "init", trained.folder / "shape")
+    ancestor = lineage.load(made, trained.scratch, trained.folder / "shape")
     with pytest.raises(SpkdError, match="wrn16-3"):
         lineage.check_shape(made, ancestor)
 

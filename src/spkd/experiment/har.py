@@ -160,15 +160,13 @@ def ancestors(made: Plan, run: tracking.Run, known: dict[str, str]) -> tuple[lis
             start = _train_scratch(made, run)
         pinned = {"teachers": runs, "init": start}
         atomic.write_text(pinned_file, json.dumps(pinned))
-    early = [reference.endswith(lineage.EARLY) for reference in distill.teachers]
-    teachers = [
-        lineage.load(made, run_id, "early" if early[k] else "", run.folder / f"ancestor{k}", early[k])
-        for k, run_id in enumerate(pinned["teachers"])
-    ]
-    teachers = _named(teachers)
+    teachers = _numbered([
+        lineage.load(made, run_id, run.folder / f"ancestor{k}", reference.endswith(lineage.EARLY))
+        for k, (reference, run_id) in enumerate(zip(distill.teachers, pinned["teachers"], strict=True))
+    ])  # fmt: skip
     scratch = None
     if pinned["init"]:
-        scratch = lineage.load(made, pinned["init"], "init", run.folder / "init")
+        scratch = lineage.load(made, pinned["init"], run.folder / "init")
         lineage.check_shape(made, scratch)
     return teachers, scratch
 
@@ -183,12 +181,12 @@ def _require_each_once(references: list[str], runs: list[str]) -> None:
             raise SpkdError("distill.teachers", "each teacher once", got, "leave one out; distill.alphas weighs them")
 
 
-def _named(teachers: list[Ancestor]) -> list[Ancestor]:
-    """Teachers named by view, network and, where they are early-stopped, that; with a number where two are alike."""
-    names = ["-".join(filter(None, (t.card.view, t.card.network, t.name))) for t in teachers]
+def _numbered(teachers: list[Ancestor]) -> list[Ancestor]:
+    """The teachers with a number behind a name that another one has as well."""
+    names = [t.name for t in teachers]
     return [
-        replace(t, name=n if names.count(n) == 1 else f"{n}-{names[:k].count(n) + 1}")
-        for k, (t, n) in enumerate(zip(teachers, names, strict=True))
+        t if names.count(t.name) == 1 else replace(t, name=f"{t.name}-{names[:k].count(t.name) + 1}")
+        for k, t in enumerate(teachers)
     ]
 
 

@@ -32,7 +32,7 @@ LOOKED_AT, TOLD = 50, 3
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A trained network that a run builds on. sha256: of its weights. name: "<view>-<network>", unique in a run."""
+    """A trained network that a run builds on. sha256: of its weights. name: "<view>-<network>", or with "-early"."""
 
     name: str
     run_id: str
@@ -142,7 +142,7 @@ def _recipe(plan: Plan, model: Model, early: bool) -> dict[str, Any]:
     }
 
 
-def load(plan: Plan, run_id: str, name: str, folder: Path, early: bool = False) -> Ancestor:
+def load(plan: Plan, run_id: str, folder: Path, early: bool = False) -> Ancestor:
     """The weights of a run, or its early-stopped ones, checked against this plan. folder: where to download them.
 
     Raises SpkdError where they do not fit it, or are not those that the run recorded the hash of.
@@ -160,6 +160,7 @@ def load(plan: Plan, run_id: str, name: str, folder: Path, early: bool = False) 
     if (recorded := tags.get("weights.early_sha256" if early else "weights.sha256", sha256)) != sha256:
         do = "its file in the store was changed after the run: bring it back, or train the network again"
         raise SpkdError(f"run {run_id}: weights", f"sha256 {recorded[:16]}, as it recorded", sha256[:16], do)
+    name = "-".join([card.view, card.network, *["early"] * early])
     return Ancestor(name, run_id, network.to(plan.device), card, sha256)
 
 
