@@ -110,12 +110,12 @@ def tracked(project: Project) -> dict[str, float]:
             code = record.beginning(run, made, {})
             task = project.task()
             record.lineage(run, [project.ancestor], [1.0], None)
-            witness = record.Witness(run, made, task, [project.live])
+            callback = record.Callback(run, made, task, [project.live])
 
             def on_epoch(state: State) -> None:
                 nonlocal told
                 started = time.thread_time()
-                witness(state)
+                callback(state)
                 told += time.thread_time() - started
 
             before = time.thread_time()

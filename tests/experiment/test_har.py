@@ -113,14 +113,14 @@ def test_the_maps_of_teachers_come_from_the_windows_and_views_that_they_teach_fr
     monkeypatch.setattr(plan, "render", lambda *words: renders.append(words) or render(*words))
     monkeypatch.setattr(plan, "on_device", lambda *words: places.append(words) or on_device(*words))
     untracked = SimpleNamespace(tags=lambda words: None, folder=tmp_path)
-    witness = record.Witness(untracked, made, *har.assemble(made, untracked, ancestors, None))
+    callback = record.Callback(untracked, made, *har.assemble(made, untracked, ancestors, None))
     assert (len(renders), len(places)) == (3, 2)  # of the student, of each teacher; of the student, of both teachers
-    windows, rows = on_device(made, scaling.from_dict(statistics)), witness.task.windows.rows(witness.rows)
+    windows, rows = on_device(made, scaling.from_dict(statistics)), callback.task.windows.rows(callback.rows)
     view = render(made, "signal", loaded.card.view_settings)
     twin = record.products(loaded.network, view, windows, rows, list(made.settings.distill.taps))
-    assert witness.taught.keys() == {"a", "b"}
+    assert callback.taught.keys() == {"a", "b"}
     for tap, expected in twin.items():
-        assert all(own[tap].tobytes() == expected.tobytes() for own in witness.taught.values())
+        assert all(own[tap].tobytes() == expected.tobytes() for own in callback.taught.values())
 
 
 def test_a_signal_that_memory_may_not_hold_is_read_from_a_file_and_ends_with_the_same_weights(trained, student, capsys):
@@ -161,7 +161,7 @@ def test_a_commit_during_training_leaves_the_page_with_the_code_that_the_run_beg
     before = git("rev-parse", "HEAD")
     scratch = made.settings(distill__teachers=[], train__epochs=1, fold=1)
     with har.begun(har.Wanted("student", *scratch, made.places)) as own:
-        state = loop.fit(own.task, own.made.settings.train, 0, own.checkpoint, own.key, own.witness)
+        state = loop.fit(own.task, own.made.settings.train, 0, own.checkpoint, own.key, own.callback)
         git("add", "src")
         git("commit", "--quiet", "--message", "second")
         own.end(state)

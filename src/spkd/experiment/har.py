@@ -68,7 +68,7 @@ class Begun:
     task: step.Task
     teachers: list[Ancestor]
     scratch: Ancestor | None
-    witness: record.Witness
+    callback: record.Callback
     key: str
     code: dict[str, Any]
 
@@ -86,7 +86,7 @@ def train(wanted: Wanted) -> str:
     """Train one network and return its run id; a run of the same settings that was killed goes on where it stopped."""
     settings = wanted.settings
     with begun(wanted) as own:
-        state = loop.fit(own.task, settings.train, settings.run.seed, own.checkpoint, own.key, own.witness)
+        state = loop.fit(own.task, settings.train, settings.run.seed, own.checkpoint, own.key, own.callback)
         own.end(state)
     return own.run.id
 
@@ -123,12 +123,12 @@ def begun(wanted: Wanted, shared: Shared | None = None) -> Iterator[Begun]:
         source.write_down(folder, code)
         began_with = record.beginning(run, made, flags)
         teachers, scratch = ancestors(made, run, wanted.ancestors)
-        witness = record.Witness(run, made, *assemble(made, run, teachers, scratch, shared))
-        task = witness.task
+        callback = record.Callback(run, made, *assemble(made, run, teachers, scratch, shared))
+        task = callback.task
         identity = [plan.fingerprint(made), *(a.sha256 for a in teachers), scratch.sha256 if scratch else ""]
         key = hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
         record.lineage(run, teachers, task.objective.shares(len(teachers)) if teachers else [], scratch)
-        yield Begun(run, made, task, teachers, scratch, witness, key, began_with)
+        yield Begun(run, made, task, teachers, scratch, callback, key, began_with)
     tracking.forget(folder)
 
 

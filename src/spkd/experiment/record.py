@@ -98,7 +98,7 @@ def beginning(run: tracking.Run, made: Plan, flags: dict[str, Any]) -> dict[str,
     return code
 
 
-class Witness:
+class Callback:
     """Called by the loop before the first epoch and after each: logs what is new, and the maps every few epochs."""
 
     def __init__(self, run: tracking.Run, made: Plan, task: step.Task, teachers: list[LiveTeacher]) -> None:

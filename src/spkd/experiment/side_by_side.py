@@ -72,7 +72,7 @@ def _at_once(wanted: Sequence[Wanted], waiting: Sequence[int]) -> dict[int, str 
         for _, begun in opened.values():
             begun.run.tags({"side_by_side": len(opened)})
         runs = [
-            Run(b.task, wanted[k].settings.run.seed, b.checkpoint, b.key, b.witness) for k, (_, b) in opened.items()
+            Run(b.task, wanted[k].settings.run.seed, b.checkpoint, b.key, b.callback) for k, (_, b) in opened.items()
         ]
         states = fit_many(runs, settings.train)
         for (k, (own, begun)), state in zip(opened.items(), states, strict=True):
