@@ -209,20 +209,18 @@ def markdown(records: Sequence[Record], about: About) -> str:
         lines += [sentence, ""]
     for block in blocks(records, about):
         lines += [f"## {block.title}", "", *([block.note, ""] if block.note else [])]
-        if block.rows:
-            lines += [_md(block.columns), _md(["---"] * len(block.columns)), *(_md(row) for row in block.rows), ""]
+        lines += [*_table(block), ""] if block.rows else []
     return "\n".join(lines)
 
 
 def markdown_summary(records: Sequence[Record], about: About) -> str:
     """Header and summary, for the description of the parent run."""
-    block = summary(records, about)
-    lines = [_md(block.columns), _md(["---"] * len(block.columns)), *(_md(row) for row in block.rows)]
-    return "\n\n".join(header(records, about)) + "\n\n" + "\n".join(lines) + "\n"
+    return "\n\n".join([*header(records, about), "\n".join(_table(summary(records, about)))]) + "\n"
 
 
-def _md(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+def _table(block: Block) -> list[str]:
+    rows = [block.columns, ["---"] * len(block.columns), *block.rows]
+    return ["| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def csv_trials(records: Sequence[Record]) -> str:
