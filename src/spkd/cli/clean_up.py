@@ -14,7 +14,7 @@ OPTIONS = {
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """Runs of dead processes, and runs that `mlflow run` opened here --minutes ago (10) and that never started."""
+    """Runs of dead processes, and runs that `mlflow run` opened here and that never started."""
     try:
         minutes = float(options.get("minutes", "10"))
     except ValueError:

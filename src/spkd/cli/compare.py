@@ -19,7 +19,7 @@ FACTS = (
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """The comparison of compare.runs; --csv FILE writes every run found, one row each."""
+    """The comparison of compare.runs; 1 where there are none."""
     asked, windows = settings.compare.runs, windowset.FOLDER / settings.dataset
     found = runs = selection.wanted(asked, lambda: windowset.load(windows).digest, settings.fold)
     if found and not asked:

@@ -14,7 +14,7 @@ OPTIONS = {"out": "the file to write, which ends in .zip; default <run id>.zip [
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """Settings, lock, commit and patch, data digests, weights, teachers, metrics, maps, predictions; --out FILE.zip."""
+    """Settings, lock, commit and patch, data digests, weights, teachers, metrics, maps, predictions."""
     from spkd.evidence import selection
     from spkd.evidence.reproduction import bundle, portable
 

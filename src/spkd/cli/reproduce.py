@@ -19,12 +19,7 @@ OPTIONS = {
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """Exit status 0: identical or equivalent, 1: different, 3: inconclusive.
-
-    --build true: make the recorded environment. --here true: use this one. --trust true: run a bundle's own patch, and
-    let its detection settings name files, addresses and weights of their own.
-    --device, --threads: of the repeated run, where they are to be others than recorded.
-    """
+    """Exit status 0: identical or equivalent, 1: different, 3: inconclusive."""
     from spkd.evidence import tracking
     from spkd.evidence.reproduction import judge
     from spkd.experiment import reproduce

@@ -16,7 +16,7 @@ OPTIONS = {
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """Write each simulated source below --out (default sample); --only names one, --seed another world."""
+    """Write each simulated source."""
     out, seed = Path(options.get("out", "sample")), options.get("seed", "0")
     names = [n for n in plugin.names("simulate") if hasattr(plugin.load("simulate", n), "write")]
     if not seed.isdecimal():
