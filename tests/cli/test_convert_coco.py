@@ -70,7 +70,7 @@ def test_a_folder_of_annotations_is_converted_where_it_is_asked_for(project):
     assert sorted(report(project / "mine")["splits"]) == ["train2017", "val2017"]
     (raw / "SIMULATED").unlink()
     assert run("convert-coco", words) == 0
-    assert report(project / "mine")["origin"] == "annotations"
+    assert report(project / "mine")["origin"] == "coco"  # every such folder has one called annotations
 
 
 def test_what_was_converted_is_not_replaced_by_a_note_that_there_are_no_recordings(project):

@@ -36,7 +36,7 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         annotations, images, out = (Path(options[key]) for key in ("annotations", "images", "out"))
         splits = found_splits(annotations, images) if annotations.is_dir() else [one(annotations, images, options)]
         marked = any((folder / "SIMULATED").is_file() for folder in (images, images.parent))
-        origin = "simulated" if marked else annotations.resolve().name
+        origin = "simulated" if marked else (images if annotations.is_dir() else annotations).resolve().name
     else:
         source = settings.coco.source
         if source == "raw":
