@@ -38,10 +38,10 @@ def settle(weights: Path) -> None:
         part.replace(last)
 
 
-def cut(folder: Path) -> None:
-    """Drop what a training folder says of epochs that its last.pt does not know: they will be trained again.
+def cut(folder: Path) -> int:
+    """How many epochs a training goes on from, once its folder says nothing of later ones: they are trained again.
 
-    Rows of results.csv, lines of epochs.jsonl (a kill may have torn the last one), and similarity maps.
+    Dropped: rows of results.csv, lines of epochs.jsonl (a kill may have torn the last one), and similarity maps.
     """
     done = _epoch(folder / "weights" / "last.pt") + 1
     table, lines = _whole_lines(folder / "results.csv"), _whole_lines(folder / "epochs.jsonl")
@@ -53,6 +53,7 @@ def cut(folder: Path) -> None:
     for maps in (folder / "maps").glob("*.npz"):
         if int(maps.stem) > done:
             maps.unlink()
+    return done
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -106,7 +106,8 @@ def _train(job: Job, follower: follow.Follower) -> None:
         (job.train_folder / "trained").touch()
         return
     else:
-        continued.cut(job.train_folder)
+        kept = continued.cut(job.train_folder)
+        follower.run.tags({"epochs.continued": f"after epoch {kept}: other bits than without the stop"})
     resume = {} if last is None else {"resume": str(last)}
     trainer = spkd_trainer.planned(job.plan)(overrides=job.overrides() | resume)
     if trainer.ddp:

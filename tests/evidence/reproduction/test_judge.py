@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spkd.evidence.reproduction import judge
+from spkd.evidence.reproduction import judge, portable
 from spkd.evidence.reproduction.judge import Record
 from spkd.settings import Reproduce
 
@@ -180,6 +180,18 @@ def test_one_trial_elsewhere_is_inconclusive_though_its_result_is_the_same():
     verdict = one(machine=ELSEWHERE, weights="other")
     assert (verdict.status, verdict.level) == ("inconclusive", 3)
     assert "min_trials" in verdict.reason
+
+
+def test_a_detector_that_went_on_from_a_checkpoint_promises_no_bits_and_the_table_says_so():
+    tags, params = {"weights.sha256": "bits"}, {"cfg/run.deterministic": "true", "env/cpu": "a"}
+    info = {"id": "r", "name": "n", "tags": tags, "params": params, "metrics": {"first_step/box_loss": 1.0}}
+    stopped = {**info, "tags": {**tags, "epochs.continued": "after epoch 1"}}
+    again = {**info, "tags": {"weights.sha256": "other"}}
+    whole, went_on, repeated = map(portable._from_info, (info, stopped, again))
+    assert judge.judge([(whole, repeated)], LIMITS).status == "different"
+    verdict = judge.judge([(went_on, repeated)], LIMITS)
+    assert (verdict.status, verdict.level) == ("inconclusive", 3)
+    assert judge.Row("continued", "after epoch 1", "", None) in verdict.rows
 
 
 def test_five_close_trials_are_equivalent():

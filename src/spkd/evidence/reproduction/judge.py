@@ -31,7 +31,7 @@ class Record:
     """What is compared of one run. Hashes are hex, "" = not recorded.
 
     inputs: name -> hash or text of code, data, teachers, first weights. settings: dotted key -> text. machine: fact ->
-    text. weights: hash of the final weights. deterministic: whether repeating bit for bit was asked for. first_step:
+    text. weights: hash of the final weights. deterministic: whether its bits can be repeated. first_step:
     loss -> value of the first batch. maps: layer -> (b, b) products of fixed weights on probe rows. results: metric ->
     value [0-1]. history: metric -> (step, value) by step.
     """

@@ -199,10 +199,12 @@ def _from_info(info: Mapping[str, Any]) -> Record:
     machine["cpu"] = re.sub(r", \d+ cores$", "", machine.get("cpu", ""))  # how many are used is among the flags
     if "detect.device" in cfg:
         machine["flags"] = f"{machine.get('flags', '')}, device={cfg['detect.device']}"
+    if went_on := tags.get("epochs.continued"):  # of a detector, whose checkpoints hold half the precision
+        machine["continued"] = went_on
     first = {k.removeprefix("first_step/"): v for k, v in metrics.items() if k.startswith("first_step/")}
     return Record(
         info["id"], info["name"], cfg.get("run.seed", ""), inputs, settings, machine, tags.get("weights.sha256", ""),
-        cfg.get("run.deterministic") == "true", first, {k: metrics[k] for k in RESULTS if k in metrics},
+        cfg.get("run.deterministic") == "true" and not went_on, first, {k: metrics[k] for k in RESULTS if k in metrics},
     )  # fmt: skip
 
 
