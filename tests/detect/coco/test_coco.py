@@ -99,6 +99,15 @@ def test_a_share_that_no_six_digits_hold_is_rounded_to_the_nearest(source):
     assert (out / "labels/train/a.txt").read_text() == "2 0.333333 0.250000 0.666667 0.500000\n"
 
 
+def test_rows_keep_the_order_of_their_annotations_whatever_image_comes_between(source):
+    boxes = [[i, i, 10, 10] for i in range(50)]
+    rows = [{"id": i, "image_id": (7, 3)[i % 2], "category_id": 1, "bbox": box, **ROW} for i, box in enumerate(boxes)]
+    write(source, {**TREE, "annotations": rows})
+    _, out = convert(source)
+    left = [float(line.split()[1]) for line in (out / "labels/train/a.txt").read_text().splitlines()]
+    assert left == [(box[0] + 5) / 200 for box in boxes[::2]]
+
+
 @pytest.mark.parametrize(("box", "reason"), [
     ([205, 5, 10, 9], "box outside of its image"), ([5, 105, 10, 9], "box outside of its image"),
     ([5, 5, 0, 9], "box without width or height"), ([5, 5, 9, 0], "box without width or height"),

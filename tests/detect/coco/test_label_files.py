@@ -64,10 +64,11 @@ def test_a_full_disk_is_an_error_whoever_meets_it(tmp_path, monkeypatch):
         label_files.write(tmp_path, [f"{i}.jpg" for i in range(10)], [b"%d 1 1 1 1\n" % i for i in range(10)])
 
 
-def test_two_parts_are_joined_over_their_shortest_bridge():
+@pytest.mark.parametrize("begins", range(4))
+def test_two_parts_are_joined_over_their_shortest_bridge_wherever_the_second_begins(begins):
     """Unit squares at x = 0 and x = 3: the bridge is (1, 0) - (3, 0), there and back, and adds no area."""
     left = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
-    outline = label_files.joined([left, left + [3, 0]])
+    outline = label_files.joined([left, np.roll(left + [3, 0], begins, 0)])
     assert outline.tolist() == [
         [0, 0], [1, 0], [3, 0], [4, 0], [4, 1], [3, 1], [3, 0], [1, 0], [1, 1], [0, 1],
     ]  # fmt: skip
@@ -90,6 +91,9 @@ def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_pa
             {**common, "id": 5, "segmentation": [[0, 60, 50, 60, 50, 70]]},  # below its image
             {**common, "id": 6, "segmentation": [[10, 10, 10, 10, 10, 10.00001]]},  # less than a millionth
             {**common, "id": 7, "segmentation": [[1, 2, 3, 4, 5, 6, 7]]},  # no pairs
+            {**common, "id": 8, "segmentation": [[10, 10, 30, 20]]},  # a line
+            {**common, "id": 9, "segmentation": [[10, 5, 20, 5, 20, 10, 10, 15]]},
+            {**common, "id": 10, "bbox": [20, 10, 40, 10], "segmentation": []},  # touches no edge of its image
         ],
     }
     (tmp_path / "a.json").write_text(json.dumps(tree))
@@ -97,8 +101,11 @@ def test_outlines_are_clipped_shares_and_rle_or_missing_ones_become_boxes(tmp_pa
     report = coco.convert(splits, tmp_path / "out", "copy", True, "error", "test")
     box = "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000 0.000000 0.500000\n"
     text = (tmp_path / "out/labels/train/a.txt").read_text()
-    assert text == "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000\n" + box  # the repeated box once
+    four = "0 0.100000 0.100000 0.200000 0.100000 0.200000 0.200000 0.100000 0.300000\n"
+    inside = "0 0.200000 0.200000 0.600000 0.200000 0.600000 0.400000 0.200000 0.400000\n"
+    three = "0 0.000000 0.000000 0.500000 0.000000 0.500000 0.500000\n"
+    assert text == three + box + four + inside  # the repeated box once
     split = report["splits"]["train"]
-    assert (split["n_from_box"], split["boxes"], split["classes"], split["n_clipped"]) == (1, 2, {"x": 2}, 2)
+    assert (split["n_from_box"], split["boxes"], split["classes"], split["n_clipped"]) == (2, 4, {"x": 4}, 3)
     first = "annotation id 3 (annotations[2], image id 1)"
-    assert split["drops"] == {"same class and outline twice in an image": {"n": 5, "first": first}}
+    assert split["drops"] == {"same class and outline twice in an image": {"n": 6, "first": first}}

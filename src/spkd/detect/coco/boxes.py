@@ -22,9 +22,8 @@ class Drops:
 
     def add(self, reason: str, n: int, first: str) -> None:
         """Count n more for a reason."""
-        if n:
-            self.n[reason] = self.n.get(reason, 0) + n
-            self.first.setdefault(reason, first)
+        self.n[reason] = self.n.get(reason, 0) + n
+        self.first.setdefault(reason, first)
 
     def report(self) -> dict[str, dict[str, object]]:
         """{reason: {n, first}}."""
@@ -108,7 +107,7 @@ def _repeats(keys: list[np.ndarray], keep: np.ndarray) -> np.ndarray:
 def _same_annotations(found: Instances, keep: np.ndarray) -> np.ndarray:
     """(n,) bool: annotations that are there already, with the same id and content."""
     again = _repeats([found.ids], keep)
-    content = [found.ids, found.image_id, found.label, *found.box.T.copy().view(np.int64)]
+    content = [found.ids, found.image_id, found.label, *found.box.T.view(np.int64)]
     different = again & ~_repeats(content, keep) if again.any() else again
     if different.any():
         row = int(np.argmax(different))
