@@ -42,7 +42,6 @@ def measure(annotations: Path, images: Sequence[str], detections: Iterable[Mappi
         found = [{"image_id": id_of[images[0]], "category_id": ids[0], "bbox": NOWHERE, "score": 0.0}]
     for number, annotation in enumerate(tree["annotations"], start=1):
         annotation["id"] = number  # from 1: the metric takes an object of id 0 for one that nothing matched
-        annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     with redirect_stdout(io.StringIO()):
         truth = COCO(tree)
