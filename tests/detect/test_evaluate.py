@@ -1,6 +1,7 @@
 """What weights are worth: golden figures of a real model on real images, and COCO's metric by hand."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,26 @@ def test_the_real_yolov8n_has_its_golden_map_on_real_images(real: tuple[Path, Pa
     assert found.numbers["mAP50-95"] == pytest.approx(0.3536, abs=0.003)
     assert found.coco["AP"] == pytest.approx(0.3569, abs=0.003)
     assert found.coco["AP50"] == pytest.approx(0.4857, abs=0.003)
-    assert len(found.per_class["class"]) == 48 and "person" in found.per_class["class"]
+    counted, names = json.loads((data.parent / coco.REPORT).read_text())["splits"]["val2017"]["classes"], list[str]()
+    table = found.per_class
+    assert dict(zip(table["class"], table["objects"], strict=True)) == {name: n for name, n in counted.items() if n}
+    for labels in (data.parent / "labels/val2017").glob("*.txt"):
+        names += {list(counted)[int(line.split()[0])] for line in labels.read_text().splitlines()}
+    assert dict(zip(table["class"], table["images"], strict=True)) == Counter(names)
+
+
+def test_the_coco_metric_is_the_same_where_ultralytics_takes_the_data_set_for_coco_itself(
+    real: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """By this name of a list its detections carry the 91 category ids of COCO instead of 1 to 80."""
+    data, annotations, weights = real
+    listed = tmp_path / "coco/val2017.txt"
+    listed.parent.mkdir()
+    listed.write_text("".join(f"{path}\n" for path in sorted((data.parent / "images/val2017").iterdir())))
+    (tmp_path / "data.yaml").write_text(data.read_text().replace("images/val2017", str(listed)))
+    plain = evaluate.validate(weights, data, tmp_path / "a", 160, "cpu", False, annotations, {})
+    itself = evaluate.validate(weights, tmp_path / "data.yaml", tmp_path / "b", 160, "cpu", False, annotations, {})
+    assert itself.coco == plain.coco and plain.coco["AP"] > 0.2
 
 
 def test_weights_are_worth_what_ultralytics_own_val_says(real: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -278,6 +298,8 @@ def test_the_probe_is_sorted_by_class_and_its_boxes_follow_the_letterbox(data_se
     assert chosen.images.shape == (4, 3, 96, 96) and len(chosen.boxes) == 6
     assert chosen.image_class.tolist() == sorted(chosen.image_class) and (chosen.box_image.diff() >= 0).all()
     assert chosen.object_class.tolist() == sorted(chosen.object_class)
+    often = {**labels[0], "cls": np.array([[2], [1], [1]]), "bboxes": np.full((3, 4), 0.5)}
+    assert probe.choose([often], 1, 3, 96).image_class.tolist() == [1]  # which it shows most
     every = probe.choose(labels, 2**62, 2**62, 96)  # more than there are
     assert len(every.paths) == len(labels) and len(every.boxes) == sum(len(entry["cls"]) for entry in labels)
     again = probe.choose(list(reversed(labels)), 4, 6, 96)

@@ -187,6 +187,12 @@ def test_validation_images_that_are_a_part_of_those_of_train_are_refused(data_se
     assert problem.rule == "shared images" and problem.what.startswith("4 of 4")
 
 
+def test_test_images_that_are_a_part_of_those_of_train_are_refused(data_set: Path) -> None:
+    (data_set.parent / "test.txt").write_text(f"{data_set.parent / 'images/train/train000.jpg'}\n")
+    data_set.write_text(data_set.read_text() + "test: test.txt\n")
+    assert only(check(data_set), "test").rule == "shared images"
+
+
 def test_the_digest_changes_with_names_images_and_rows(data_set: Path) -> None:
     found = [check(data_set).digest()]
     label, image = (data_set.parent / name for name in ("labels/train/train000.txt", "images/val/val000.jpg"))
@@ -196,7 +202,10 @@ def test_the_digest_changes_with_names_images_and_rows(data_set: Path) -> None:
     found.append(check(data_set).digest())
     data_set.write_text(data_set.read_text().replace("red", "rust"))
     found.append(check(data_set).digest())
-    assert len(set(found)) == 4
+    for file in (label, image.parents[1] / "train/train000.jpg"):
+        file.rename(file.with_stem("another"))
+    found.append(check(data_set).digest())
+    assert len(set(found)) == 5
 
 
 def test_another_image_of_the_same_name_size_and_time_is_not_shared(data_set: Path) -> None:
