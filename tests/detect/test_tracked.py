@@ -74,6 +74,7 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with_a
 ) -> None:
     told: list[dict[str, str]] = []
     asked: list[list[str]] = []
+    anew: list[bool] = []
 
     def train(job: Any, report: Any, run: Any) -> None:
         raise KeyboardInterrupt  # far enough
@@ -88,12 +89,19 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with_a
     monkeypatch.setattr(tracked.provenance, "tell", lambda opened, flags: ({}, {}))
     monkeypatch.setattr(tracked.stored, "lineage", lambda job, opened: begins)
     monkeypatch.setattr(tracked.stored, "learnt", lambda report, run_ids, opened: asked.append(run_ids))
-    monkeypatch.setattr(tracked.tracking, "open_run", lambda *words, **said: contextlib.nullcontext(run))
-    plan = SimpleNamespace(method="none")
+    monkeypatch.setattr(
+        tracked.tracking, "open_run", lambda *_, fresh: anew.append(fresh) or contextlib.nullcontext(run)
+    )
+    taught = {"teacher.detector.run_id": "r2"} if last is None else {}
+    teacher = SimpleNamespace(run_id="r2", network="n")
+    for name, value in (("_find", teacher), ("_lineage", taught), ("_kept", last), ("replace", None)):
+        monkeypatch.setattr(tracked, name, lambda *words, value=value, **_: value)
+    plan = SimpleNamespace(method="sp")
     job = SimpleNamespace(folder=tmp_path, data_name="set", plan=plan, title=lambda teacher: "t", model="n.pt")
     with pytest.raises(KeyboardInterrupt):
         tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
-    assert (told, asked) == (([begins], [["r1"]]) if last is None else ([], []))
+    assert (told, asked) == (([begins, taught], [["r1", "r2"]]) if last is None else ([{}], []))
+    assert anew == [last is None]
 
 
 @pytest.mark.parametrize("held", [stored.BEST, stored.TENSORS])
