@@ -65,6 +65,7 @@ def test_levels_are_named_by_their_stride() -> None:
 def test_at_most_so_many_objects_are_chosen_evenly_and_in_order() -> None:
     chosen = features.evenly(10, 4, torch.device("cpu"))
     assert chosen.tolist() == [0, 3, 6, 9]
+    assert features.evenly(6, 4, torch.device("cpu")).tolist() == [0, 2, 3, 5]  # of 0, 1.67, 3.33, 5
     assert features.evenly(3, 4, torch.device("cpu")).tolist() == [0, 1, 2]
 
 

@@ -112,16 +112,29 @@ def test_the_gram_is_float32_under_autocast_where_float16_overflows(teacher: tor
 
 
 @pytest.mark.parametrize(
-    ("n", "objects", "mode"), [(1, 3, "batch"), (1, 3, "pooled"), (4, 1, "object"), (4, 0, "object")]
+    ("n", "objects", "mode"), [(1, 3, "batch"), (2, 3, "pooled"), (4, 2, "object"), (4, 0, "object")]
 )
-def test_fewer_than_two_things_give_zero_and_a_warning(
+def test_too_few_things_to_compare_give_zero_and_a_warning(
     teacher: torch.nn.Module, n: int, objects: int, mode: str
 ) -> None:
+    """Two centred rows are opposite: their map is one, whatever the features."""
     student = student_levels(n)
-    with pytest.warns(UserWarning, match="compares pairs"):
+    with pytest.warns(UserWarning, match=r"compares \d .* or more"):
         loss, items = criterion(teacher, mode=mode)(student, batch_of(n, objects))
     assert float(items[KEY]) == 0.0
     loss.sum().backward()
+
+
+@pytest.mark.parametrize(("n", "objects", "mode"), [(2, 3, "batch"), (3, 3, "pooled"), (3, 3, "object")])
+def test_so_few_things_are_enough(teacher: torch.nn.Module, n: int, objects: int, mode: str) -> None:
+    assert criterion(teacher, mode=mode).gap(student_levels(n), batch_of(n, objects)).detach() > 1e-4
+
+
+def test_levels_are_paired_by_their_stride_where_the_student_has_one_more(teacher: torch.nn.Module) -> None:
+    student, made = student_levels(), criterion(teacher)
+    plain = made.gap(student, batch_of())
+    finer = SpCriterion(made.base, teacher, torch.tensor([4.0, 8.0, 16.0, 32.0]), replace(PLAN, mode=made.mode))
+    torch.testing.assert_close(finer.gap({"feats": [torch.rand(4, 3, 16, 16), *student["feats"]]}, batch_of()), plain)
 
 
 def test_objects_beyond_the_cap_are_left_out(teacher: torch.nn.Module) -> None:

@@ -605,9 +605,11 @@ def test_a_batch_that_the_gpus_cannot_share_evenly_is_refused_where_the_job_is_m
         job(8, "0,1,2")
     with pytest.raises(SpkdError, match="got 1; set 2, or other GPUs"):
         job(1, "0,1")
-    for batch, device, mode in ((1, "cpu", "pooled"), (1, "0", "batch"), (2, "0,1", "pooled")):  # no pair of images
+    for batch, device, mode in ((2, "cpu", "pooled"), (1, "0", "batch"), (4, "0,1", "pooled")):
         assert job(batch, device, mode=mode).batch == job(batch, device, method="sp", mode="object").batch == batch
-        with pytest.raises(SpkdError, match=rf"detect\.batch: expected 2 images a device, to compare in mode {mode}"):
+        fewest = {"pooled": 3, "batch": 2}[mode]
+        assert job(fewest * len(device.split(",")), device, method="sp", mode=mode)
+        with pytest.raises(SpkdError, match=rf"detect\.batch: expected {fewest} images a device, .* in mode {mode}"):
             job(batch, device, method="sp", mode=mode)
 
 

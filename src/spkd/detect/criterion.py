@@ -51,7 +51,7 @@ class SpCriterion:
         return torch.cat([loss, (term * size).reshape(1)]), {**items, KEY: term.detach()}
 
     def gap(self, predictions: Any, batch: dict[str, Tensor]) -> Tensor:
-        """SP summed over the levels (scalar), without gain or batch size; 0 where fewer than two things compare."""
+        """SP summed over the levels (scalar), without gain or batch size; 0 where too few things compare."""
         student = features.of(predictions)
         with torch.no_grad():
             teacher = features.of(self.teacher(batch["img"]))
@@ -60,9 +60,9 @@ class SpCriterion:
         chosen = features.evenly(len(batch["bboxes"]), self.max_objects, batch["img"].device)
         boxes, image = batch["bboxes"][chosen].float(), batch["batch_idx"][chosen].long().view(-1)
         compared = len(boxes) if self.mode == "object" else len(batch["img"])
-        if compared < 2:
-            what = "objects" if self.mode == "object" else "images"
-            warnings.warn(f"SPKD compares pairs: {compared} {what} in this step, its loss is 0", stacklevel=2)
+        if compared < (fewest := features.FEWEST[self.mode]):
+            what = f"{fewest} {'objects' if self.mode == 'object' else 'images'}"
+            warnings.warn(f"SPKD compares {what} or more: {compared} in this step, its loss is 0", stacklevel=2)
             return student[0].float().sum() * 0
         own = [features.rows(student[s], self.mode, boxes, image) for s in self.of_student]
         known = [[features.rows(teacher[t], self.mode, boxes, image)] for t in self.of_teacher]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 MODES = ("batch", "pooled", "object")
+# How few rows of a mode have a map that depends on the features: two centred ones are always opposite.
+FEWEST = {"batch": 2, "pooled": 3, "object": 3}
 
 
 def of(predictions: Any) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import torch
 from ultralytics.utils import NUM_THREADS
 
+from spkd.detect import features
 from spkd.errors import SpkdError
 
 
@@ -38,11 +39,12 @@ def require_whole_shares(batch: int, indices: str) -> None:
 
 
 def require_pairs(batch: int, indices: str, mode: str) -> None:
-    """Raise SpkdError where SPKD compares images and a device sees one a step: without a pair its loss is 0."""
-    n = len(indices.split(","))
-    if mode != "object" and batch // n < 2:
+    """Raise SpkdError where SPKD compares images and a device sees too few a step: its loss would be 0."""
+    n, fewest = len(indices.split(",")), features.FEWEST[mode]
+    if mode != "object" and batch // n < fewest:
         do = "raise it, or choose mode object"
-        raise SpkdError("params.yaml: detect.batch", f"2 images a device, to compare in mode {mode}", batch // n, do)
+        expected = f"{fewest} images a device, to compare in mode {mode}"
+        raise SpkdError("params.yaml: detect.batch", expected, batch // n, do)
 
 
 def threads(wanted: int, indices: str) -> int:
