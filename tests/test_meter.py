@@ -1,6 +1,10 @@
 """What a log is told of a long download, and of other long work."""
 
 import io
+import os
+import pty
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -87,3 +91,11 @@ def test_items_are_given_in_order_and_heard_of(now):
         seen.append(item)
     assert seen == ["a", "b", "c"]
     assert now.log.getvalue() == "device files: 67%  35 s left\n"
+
+
+def test_a_terminal_that_tells_no_size_shows_a_bar_all_the_same():
+    ours, theirs = pty.openpty()  # 0 rows of 0 columns
+    code = "from spkd.meter import Meter\nwith Meter('val2017.zip', 10) as shown: shown.add(5)"
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
+    os.close(theirs)
+    assert b"val2017.zip:  50%" in os.read(ours, 4096)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 LOG_EVERY_S = 15.0
 SILENT_S = 60.0  # a log says at least this often that work of minutes goes on
+ROWS = 20  # of a terminal, for tqdm: one that tells no size (`docker run -t`, `script` in a batch job) shows nothing
 BAR = "{desc}: {percentage:3.0f}%{postfix} |{bar}|"  # a narrow terminal cuts off the end of a line: there is the bar
 Item = TypeVar("Item")
 
@@ -18,7 +19,7 @@ class Shown:
     """Work that shows itself while its block lasts. bar: as tqdm takes its arguments, on a terminal; None in a log."""
 
     def __init__(self, **shown: Any) -> None:
-        self.bar = tqdm(**shown) if sys.stderr.isatty() else None
+        self.bar = tqdm(nrows=ROWS, **shown) if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
         return self
