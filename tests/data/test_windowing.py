@@ -1,3 +1,4 @@
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -207,3 +208,15 @@ def test_a_recording_that_breaks_its_contract_is_refused(item, message):
 def test_an_unknown_rule_is_refused():
     with pytest.raises(SpkdError, match="'fast'"):
         windowing.cut(recordings(recording([0] * 9)), 4, 4, "fast")
+
+
+def test_cutting_takes_memory_for_the_signal_and_for_one_subject_not_several_times_the_signal():
+    items = [recording([0] * 50_000, str(k)) for k in range(30)]
+    tracemalloc.start()
+    try:
+        windows = windowing.cut(recordings(*items), 50, 50, "sound")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(windows) == 30_000
+    assert peak < 2.5 * windows.signal.nbytes

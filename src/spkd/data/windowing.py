@@ -14,6 +14,7 @@ from spkd.data.windowset import WindowSet, build, covered
 from spkd.errors import SpkdError
 
 Rule = Literal["sound", "paper"]
+WINDOWS_AT_ONCE = 4096  # bounds the memory of the search for windows that are there twice
 
 
 def sound_starts(label: np.ndarray, segment: np.ndarray, length: int, step: int) -> np.ndarray:
@@ -62,10 +63,10 @@ def cut(
         )
     report = Report(recordings.report.drops.copy(), dict(recordings.report.first_seen), dict(recordings.report.notes))
     names: list[str] = []
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    parts: list[tuple[list[np.ndarray], np.ndarray, np.ndarray]] = []
     offset = 0
     for subject, items in _by_subject(recordings).items():
-        signal, label, segment = _joined(items, report)
+        signals, label, segment = _joined(items, report)
         starts = sound_starts(label, segment, length, step) if rule == "sound" else paper_starts(label, length, step)
         if not len(starts):
             report.drop("subject without a window", f"subject {subject}")
@@ -74,15 +75,16 @@ def cut(
             "sample outside every window", f"subject {subject}", int((~covered(len(label), starts, length)).sum())
         )
         names.append(subject)
-        parts.append((signal, starts + offset, label[starts]))
+        parts.append((signals, starts + offset, label[starts]))
         offset += len(label)
     if not parts:
         got = f"none ({len(recordings.items)} recordings, drops {dict(report.drops)})"
         raise SpkdError(
             f"windows of {dataset}", f"at least one window of {length} samples", got, "check the recordings"
         )
+    signal = np.empty((len(recordings.channels), offset), dtype=np.float32)
     content = {
-        "signal": np.ascontiguousarray(np.concatenate([p[0] for p in parts], axis=1), dtype=np.float32),
+        "signal": np.concatenate([one for signals, *_ in parts for one in signals], axis=1, out=signal),
         "starts": np.concatenate([p[1] for p in parts]),
         "label": np.concatenate([p[2] for p in parts]),
         "subject": np.repeat(np.arange(len(parts)), [len(p[1]) for p in parts]),
@@ -134,8 +136,8 @@ def _check(item: Recording, recordings: Recordings) -> None:
         raise SpkdError(item.name, "finite samples", got, "correct the reader")
 
 
-def _joined(items: list[Recording], report: Report) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(channels, n) signal, and label and segment, of one subject's labelled samples.
+def _joined(items: list[Recording], report: Report) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """(channels, n_i) signal of each recording, and label and segment of all: one subject's labelled samples.
 
     Segments are numbered anew so that none is shared. Unlabelled samples are counted and left out; what lay on either
     side of one is in two segments.
@@ -152,33 +154,28 @@ def _joined(items: list[Recording], report: Report) -> tuple[np.ndarray, np.ndar
         signals.append(item.signal.T if keep.all() else item.signal.T[:, keep])
         labels.append(item.label[keep])
         segments.append(segment[keep])
-    return np.concatenate(signals, axis=1), np.concatenate(labels), np.concatenate(segments)
+    return signals, np.concatenate(labels), np.concatenate(segments)
 
 
 def fingerprints(signal: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """(n,) uint64: equal for windows with equal content; a rolling polynomial hash modulo 2^64, O(samples).
+    """(n,) uint64: equal for windows with equal content; a polynomial hash modulo 2^64.
 
-    signal: (channels, samples) float32. The base is odd, hence invertible, so prefix sums can be shifted.
+    signal: (channels, samples) float32. starts: ascending. Some windows at a time: the hash of every sample of a week
+    of recordings would take more memory than these.
     """
-    base = 0x9E3779B97F4A7C15
-    inverse = pow(base, -1, 1 << 64)
     multipliers = np.random.Generator(np.random.PCG64(0)).integers(1, 1 << 63, size=len(signal), dtype=np.uint64)
-    sample = np.zeros(signal.shape[1], dtype=np.uint64)
-    for series, multiplier in zip(signal, multipliers, strict=True):
-        bits = (series + np.float32(0.0)).view(np.uint32)
-        sample += (bits + np.uint64(1)) * multiplier
-    sample ^= sample >> np.uint64(29)
-    powers, inverses = (_powers(b, signal.shape[1]) for b in (base, inverse))
-    prefix = np.concatenate([[np.uint64(0)], np.cumsum(sample * powers, dtype=np.uint64)])
-    shifted: np.ndarray = (prefix[starts + length] - prefix[starts]) * inverses[starts]
-    return shifted
-
-
-def _powers(base: int, n: int) -> np.ndarray:
-    factors = np.full(n, base, dtype=np.uint64)
-    factors[:1] = 1
-    powers: np.ndarray = np.cumprod(factors, dtype=np.uint64)
-    return powers
+    powers = np.cumprod(np.full(length, 0x9E3779B97F4A7C15, dtype=np.uint64), dtype=np.uint64)
+    found = np.empty(len(starts), dtype=np.uint64)
+    for first in range(0, len(starts), WINDOWS_AT_ONCE):
+        some = starts[first : first + WINDOWS_AT_ONCE]
+        sample = np.zeros(some[-1] + length - some[0], dtype=np.uint64)
+        for series, multiplier in zip(signal[:, some[0] : some[-1] + length], multipliers, strict=True):
+            bits = (series + np.float32(0.0)).view(np.uint32)
+            sample += (bits + np.uint64(1)) * multiplier
+        sample ^= sample >> np.uint64(29)
+        views = np.lib.stride_tricks.sliding_window_view(sample, length)
+        found[first : first + len(some)] = views[some - some[0]] @ powers
+    return found
 
 
 def _without_duplicates(

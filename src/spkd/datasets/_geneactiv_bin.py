@@ -5,6 +5,7 @@ never in one segment. A header without calibration is an error, for then no valu
 Source of the format: GENEActiv Instruction Manual, "Decoding .bin files".
 """
 
+import itertools
 import re
 from dataclasses import dataclass, replace
 
@@ -95,8 +96,10 @@ def decode(data: bytes, where: str, report: Report) -> DeviceRecording:
     pages = _pages(data, header, where, report)
     if not pages:
         report.drop("device file without a whole data page", where)
-    blocks = [_accel_g(data, pages[k : k + PAGES_AT_ONCE], header) for k in range(0, len(pages), PAGES_AT_ONCE)]
-    accel_g = np.concatenate([np.empty((0, 3), np.float32), *blocks])
+    accel_g = np.empty((len(pages) * PAGE_SAMPLES, 3), np.float32)
+    for k in range(0, len(pages), PAGES_AT_ONCE):
+        block = pages[k : k + PAGES_AT_ONCE]
+        accel_g[k * PAGE_SAMPLES : (k + len(block)) * PAGE_SAMPLES] = _accel_g(data, block, header)
     segment = np.cumsum([not page.follows for page in pages], dtype=np.int32) - np.int32(1)
     time_s = _times(np.array([page.time_s for page in pages]), segment, header.rate_hz)
     return DeviceRecording(header.subject_code, header.rate_hz, accel_g, time_s, np.repeat(segment, PAGE_SAMPLES))
@@ -190,10 +193,12 @@ def _accel_g(data: bytes, pages: list[Page], header: Header) -> np.ndarray:
 
 def _times(page_s: np.ndarray, segment: np.ndarray, rate_hz: float) -> np.ndarray:
     """(300 pages,) seconds of every sample: between the page times of a segment, the last page at the nominal rate."""
-    times = [np.empty(0)]
-    for number in np.unique(segment):
-        anchors = page_s[segment == number]
-        anchors = np.append(anchors, anchors[-1] + PAGE_SAMPLES / rate_hz)
-        at = np.arange((len(anchors) - 1) * PAGE_SAMPLES)
-        times.append(np.interp(at, np.arange(len(anchors)) * PAGE_SAMPLES, anchors))
-    return np.concatenate(times)
+    times = np.empty(len(page_s) * PAGE_SAMPLES)
+    edges = np.flatnonzero(np.diff(segment, prepend=-1, append=-1))
+    for first, end in itertools.pairwise(edges.tolist()):
+        anchors = np.append(page_s[first:end], page_s[end - 1] + PAGE_SAMPLES / rate_hz)
+        rows = np.arange((end - first) * PAGE_SAMPLES, dtype=np.float64)
+        times[first * PAGE_SAMPLES : end * PAGE_SAMPLES] = np.interp(
+            rows, np.arange(len(anchors)) * PAGE_SAMPLES, anchors
+        )
+    return times

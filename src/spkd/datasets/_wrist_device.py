@@ -141,10 +141,11 @@ def resampled(recording: DeviceRecording, rate_hz: float) -> DeviceRecording:
     if recording.rate_hz == rate_hz:
         return recording
     accel_g, time_s, segment = [np.empty((0, 3))], [np.empty(0)], [np.empty(0, np.int32)]
-    for number in np.unique(recording.segment):
-        rows = np.flatnonzero(recording.segment == number)
-        at = np.arange(int((len(rows) - 1) * rate_hz / recording.rate_hz + 1e-6) + 1) * (recording.rate_hz / rate_hz)
-        index = np.arange(len(rows))
+    edges = np.flatnonzero(np.diff(recording.segment, prepend=-1, append=-1)).tolist()
+    for number, (first, end) in enumerate(itertools.pairwise(edges)):
+        rows = slice(first, end)
+        at = np.arange(int((end - first - 1) * rate_hz / recording.rate_hz + 1e-6) + 1) * (recording.rate_hz / rate_hz)
+        index = np.arange(end - first)
         accel_g.append(np.stack([np.interp(at, index, recording.accel_g[rows, axis]) for axis in range(3)], axis=1))
         time_s.append(np.interp(at, index, recording.time_s[rows]))
         segment.append(np.full(len(at), number, np.int32))
