@@ -355,9 +355,21 @@ def test_a_report_of_folds_that_are_random_draws_has_the_corrected_variance(boar
 
 
 def test_time_left_is_the_median_of_finished_cells_over_the_workers(board):
-    executor = Pretended({"teacher": ["error"]})
-    _, states = executor.complete(board)
-    assert table_run.left_s(board, states, 2) == pytest.approx((2 + 2 + 2) / 2)
+    _, states = Pretended().complete(board)
+    for row in ("scratch", "KD"):
+        key = next(key for key, cell in board.cells.items() if row in cell.rows)
+        states[key] = replace(states[key], status="missing", run=None)
+    assert table_run.left_s(board, states, 2) == (pytest.approx((2 + 2) / 2), 0)
+
+
+def test_no_time_is_foretold_of_cells_that_are_like_none_that_is_done(board):
+    """Scratch students are done: they say nothing of a teacher on images and of its students."""
+    _, states = Pretended({"teacher": ["error"]}).complete(board)
+    assert table_run.left_s(board, states, 2) == (0, 3)
+    assert table_run.status_line(board, states, 2).endswith("time left unknown")
+    scratch = next(key for key, cell in board.cells.items() if "scratch" in cell.rows)
+    states[scratch] = replace(states[scratch], status="missing", run=None)
+    assert table_run.status_line(board, states, 2).endswith("about 2 s left, without 3 unlike any that is done")
 
 
 def test_time_left_knows_long_cells_from_short_ones_and_that_few_are_left(board, monkeypatch):
@@ -367,7 +379,7 @@ def test_time_left_knows_long_cells_from_short_ones_and_that_few_are_left(board,
     monkeypatch.setattr(table_run, "seconds", lambda run: 1.0 if run.id in of_students else 100.0)
     of_students = {states[key].run.id for key in students}
     states = {**states, students[-1]: replace(states[students[-1]], status="missing", run=None)}
-    assert table_run.left_s(board, states, 8) == pytest.approx(1.0)
+    assert table_run.left_s(board, states, 8) == (pytest.approx(1.0), 0)
 
 
 def test_the_time_that_a_cell_lay_stopped_is_none_that_it_took(board):
@@ -627,7 +639,7 @@ def test_of_several_runs_of_a_cell_the_one_that_got_furthest_says_where_it_stand
     assert (state.status, state.run.id) == (status, f"run{number}-{fingerprint}")
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(None, "time left unknown"), (600, "about 10 min left")])
+@pytest.mark.parametrize(("seconds", "told"), [(0, "time left unknown"), (600, "about 10 min left")])
 def test_the_time_left_is_told_in_the_unit_that_one_would_say(board, monkeypatch, seconds, told):
-    monkeypatch.setattr(table_run, "left_s", lambda *words: seconds)
+    monkeypatch.setattr(table_run, "left_s", lambda *words: (seconds, 0))
     assert table_run.status_line(board, cells.survey(board, {}), 2) == f"table t: 5 cells: 0 done, 5 missing; {told}"

@@ -5,6 +5,7 @@ that another process trains is waited for, and so is a store that does not answe
 """
 
 import contextlib
+import json
 import socket
 import statistics
 import sys
@@ -169,19 +170,28 @@ def counts(board: Board, states: Mapping[str, State]) -> dict[str, int]:
     return found
 
 
-def left_s(board: Board, states: Mapping[str, State], workers: int) -> float | None:
-    """Time until the table is done [s], from the median time of finished cells of the same role; None before any."""
+def left_s(board: Board, states: Mapping[str, State], workers: int) -> tuple[float, int]:
+    """(time until every cell like a finished one is done [s], by the median of these; how many are like none).
+
+    A teacher on images may take a hundred times as long as one on the signal, a student of three teachers ten times as
+    long as a scratch student: cells are alike where network, view, training and teachers are.
+    """
     times: dict[str, list[float]] = {}
+    rest: list[str] = []
     for key, cell in board.cells.items():
-        run = states[key].run
+        run, kind = states[key].run, _kind(cell)
         if states[key].status == "done" and run is not None:
-            times.setdefault(cell.role, []).append(seconds(run))
-    every = [t for own in times.values() for t in own]
-    if not every:
-        return None
-    typical = {role: statistics.median(times.get(role, every)) for role in ("teacher", "student")}
-    rest = [typical[cell.role] for key, cell in board.cells.items() if states[key].status != "done"]
-    return sum(rest) / min(workers, max(1, len(rest)))
+            times.setdefault(kind, []).append(seconds(run))
+        elif states[key].status != "done":
+            rest.append(kind)
+    known = [statistics.median(times[kind]) for kind in rest if kind in times]
+    return sum(known) / min(workers, max(1, len(known))), len(rest) - len(known)
+
+
+def _kind(cell: Cell) -> str:
+    """What decides how long a cell takes, as text."""
+    own = {key: cell.relevant[key] for key in ("dataset", "model", "network", "view", "train")}
+    return json.dumps([cell.role, own, cell.relevant.get("distill", {}).get("teachers")], sort_keys=True, default=str)
 
 
 def status_line(board: Board, states: Mapping[str, State], workers: int) -> str:
@@ -189,8 +199,10 @@ def status_line(board: Board, states: Mapping[str, State], workers: int) -> str:
     words = [f"{n} {name}" for name, n in counts(board, states).items() if n or name in ("done", "missing")]
     if all(state.status == "done" for state in states.values()):
         return f"table {board.name}: all {len(board.cells)} cells are done"
-    left = left_s(board, states, workers)
-    time_left = "time left unknown" if left is None else f"about {spoken(left)} left"
+    left, unlike = left_s(board, states, workers)
+    time_left = f"about {spoken(left)} left" if left else "time left unknown"
+    if left and unlike:
+        time_left += f", without {unlike} unlike any that is done"
     return f"table {board.name}: {len(board.cells)} cells: {', '.join(words)}; {time_left}"
 
 
