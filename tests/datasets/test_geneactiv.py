@@ -1,6 +1,7 @@
 import contextlib
 import re
 import struct
+import tracemalloc
 import unicodedata
 import zlib
 from collections.abc import Callable
@@ -282,7 +283,7 @@ def fixed_bin(n_pages: int = 4, subject: str = "", **page: dict[int, bytes]) -> 
         digits = "".join(f"{256 + number:03X}{-number & 4095:03X}{k:03X}000" for k in range(300))
         parts.append(
             f"Recorded Data\r\nDevice Unique Serial Code:1\r\nSequence Number:{number}\r\n"
-            f"Page Time:2024-05-06 10:00:{3 * number:02}:000\r\nUnassigned:\r\nTemperature:25\r\n"
+            f"Page Time:2024-05-06 10:{number // 20:02}:{3 * number % 60:02}:000\r\nUnassigned:\r\nTemperature:25\r\n"
             f"Battery voltage:4.1\r\nDevice Status:Recording\r\nMeasurement Frequency:100.0\r\n{digits}\r\n".encode()
         )
     return b"".join(parts)
@@ -292,6 +293,22 @@ def test_raw_values_are_12_bit_signed_and_calibrated_by_hand() -> None:
     found = _geneactiv_bin.decode(fixed_bin(), "x", Report())
     assert found.accel_g[301].tolist() == [257 / 256, -1 / 256, 1 / 256]
     assert found.time_s[[0, 1, 300]].tolist() == [1714989600.0, 1714989600.01, 1714989603.0]
+
+
+def test_a_long_recording_takes_memory_for_its_samples_and_not_for_copies_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_geneactiv_bin, "PAGES_AT_ONCE", 8)
+    data = fixed_bin(n_pages=500)
+    tracemalloc.start()
+    try:
+        found = _geneactiv_bin.decode(data, "x", Report())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    kept = found.accel_g.nbytes + found.time_s.nbytes + found.segment.nbytes
+    assert len(found.time_s) == 500 * 300
+    assert peak < 1.5 * kept
 
 
 def test_calibration_is_100_raw_minus_offset_over_gain() -> None:

@@ -96,12 +96,12 @@ def decode(data: bytes, where: str, report: Report) -> DeviceRecording:
     pages = _pages(data, header, where, report)
     if not pages:
         report.drop("device file without a whole data page", where)
+    segment = np.cumsum([not page.follows for page in pages], dtype=np.int32) - np.int32(1)
+    time_s = _times(np.array([page.time_s for page in pages]), segment, header.rate_hz)
     accel_g = np.empty((len(pages) * PAGE_SAMPLES, 3), np.float32)
     for k in range(0, len(pages), PAGES_AT_ONCE):
         block = pages[k : k + PAGES_AT_ONCE]
         accel_g[k * PAGE_SAMPLES : (k + len(block)) * PAGE_SAMPLES] = _accel_g(data, block, header)
-    segment = np.cumsum([not page.follows for page in pages], dtype=np.int32) - np.int32(1)
-    time_s = _times(np.array([page.time_s for page in pages]), segment, header.rate_hz)
     return DeviceRecording(header.subject_code, header.rate_hz, accel_g, time_s, np.repeat(segment, PAGE_SAMPLES))
 
 

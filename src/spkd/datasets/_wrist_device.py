@@ -188,11 +188,13 @@ def labelled(
         rows = slice(*np.searchsorted(time_s, [interval.start_s, interval.end_s]))
         if interval.label in index:
             label[rows] = index[interval.label]
+    del time_s  # as large as the signal, of a week of samples
     keep = np.flatnonzero(label != UNLABELLED)
     report.drop("unlabelled device sample", name, len(label) - len(keep))
     was, label = recording.segment[keep], label[keep]
-    new = (np.diff(keep) != 1) | (np.diff(was) != 0) | (np.diff(label) != 0)
-    segment = np.concatenate([[0], np.cumsum(new)])[: len(keep)].astype(np.int32)
+    new = np.ones(len(keep), bool)
+    new[1:] = (np.diff(keep) != 1) | (np.diff(was) != 0) | (np.diff(label) != 0)
+    segment = np.cumsum(new, dtype=np.int32) - np.int32(1)
     return Recording(subject, name, recording.accel_g[keep], label, segment)
 
 
