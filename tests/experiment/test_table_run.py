@@ -643,3 +643,18 @@ def test_of_several_runs_of_a_cell_the_one_that_got_furthest_says_where_it_stand
 def test_the_time_left_is_told_in_the_unit_that_one_would_say(board, monkeypatch, seconds, told):
     monkeypatch.setattr(table_run, "left_s", lambda *words: (seconds, 0))
     assert table_run.status_line(board, cells.survey(board, {}), 2) == f"table t: 5 cells: 0 done, 5 missing; {told}"
+
+
+def test_a_table_says_how_far_the_cells_are_that_run(board, capsys):
+    """Of cells of hours or days: none is done for long, so there is no time left to tell of the whole."""
+    key = next(iter(board.cells))
+    states = cells.survey(board, {})
+    states[key] = replace(states[key], status="running", run=None, reason="host:1:2.0")
+    log = board.places.runs / "logs" / f"cell-{states[key].fingerprint}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("epoch 1/200  3 d 1 h left\nepoch 2/200  3 d left\n")
+    assert table_run.status_text(board, states, 2).splitlines()[2:] == ["    epoch 2/200  3 d left"]
+    log.unlink()
+    assert len(table_run.status_text(board, states, 2).splitlines()) == 2
+    Pretended().complete(board)
+    assert f"how far each cell is: {log.parent}, or spkd table-status" in capsys.readouterr().out

@@ -25,6 +25,7 @@ from spkd.experiment.table import Cell
 from spkd.settings import Settings, TableDefinition
 
 TAG = "cell"
+LOGS = "logs"  # the folder below that of runs: what a cell says while it is trained
 Status = Literal["done", "running", "failed", "killed", "missing", "waiting"]
 
 
@@ -193,6 +194,14 @@ def _job(board: Board, cell: Cell, states: Mapping[str, State], parent: str) -> 
     }
 
 
+def last_said(board: Board, state: State) -> str:
+    """The last line in the log of a running cell: how far it is. "" where none is here, as of one beside another."""
+    with contextlib.suppress(FileNotFoundError):
+        log = board.places.runs / LOGS / f"cell-{state.fingerprint}.log"
+        return next(reversed(log.read_text(encoding="utf-8").splitlines()), "")
+    return ""
+
+
 def groups(ready: Sequence[Cell], most: int) -> list[list[Cell]]:
     """The cells in groups of at most `most` that can be trained side by side: one network, data set and training."""
     if most == 1:
@@ -213,7 +222,7 @@ def run(job: dict[str, Any]) -> str:
     jobs = job.get("together", [job])
     runs, project = (Path(p) for p in jobs[0]["places"])
     os.chdir(project)
-    log = runs / "logs" / f"{jobs[0]['folder']}.log"
+    log = runs / LOGS / f"{jobs[0]['folder']}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     wanted = [_wanted(one) for one in jobs]
     with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):

@@ -82,6 +82,8 @@ def complete(
     busy: set[str] = set()
     states = patiently(lambda: survey(board))
     print(status_line(board, states, at_once), flush=True)
+    if any(state.status != "done" for state in states.values()):
+        print(f"how far each cell is: {board.places.runs / cells.LOGS}, or spkd table-status", flush=True)
     while True:
         waiting = [cell for key, cell in board.cells.items() if key not in busy | set(failures)]
         ready = [cell for cell in waiting if states[cell.key].status in OPEN]
@@ -207,7 +209,7 @@ def status_line(board: Board, states: Mapping[str, State], workers: int) -> str:
 
 
 def status_text(board: Board, states: Mapping[str, State], workers: int) -> str:
-    """The status line, then every cell that runs, failed or was killed, with its reason."""
+    """The status line, then every cell that runs, with how far it is, failed or was killed, with its reason."""
     lines = [status_line(board, states, workers)]
     for status in ("running", "failed", "killed"):
         for key, cell in board.cells.items():
@@ -215,4 +217,6 @@ def status_text(board: Board, states: Mapping[str, State], workers: int) -> str:
             if state.status == status:
                 run_id = f" (run {state.run.id})" if state.run else ""
                 lines.append(f"  {status:<8}{cell.name}: {state.reason}{run_id}")
+                if status == "running" and (said := cells.last_said(board, state)):
+                    lines.append(f"    {said}")
     return "\n".join(lines)
