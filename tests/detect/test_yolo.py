@@ -1,6 +1,7 @@
 """A whole detection run: what it logs, what stops it, and that a killed one goes on."""
 
 import inspect
+import io
 import json
 import os
 import re
@@ -381,6 +382,16 @@ def test_ultralytics_settings_are_private_and_its_trackers_off() -> None:
     hermetic.quiet()
     assert "spkd-ultralytics-" in str(USER_CONFIG_DIR)
     assert not any(settings[key] for key in ("mlflow", "dvc", "sync", "wandb", "comet", "clearml"))
+
+
+def test_a_log_is_not_drawn_a_bar_at_every_step() -> None:
+    from ultralytics.utils import TQDM
+
+    hermetic.quiet()
+    log = io.StringIO()
+    for _ in TQDM(range(1000), file=log, mininterval=0.0):
+        pass
+    assert 1 <= log.getvalue().count("\r") <= 2
 
 
 def test_no_address_is_looked_up_where_ultralytics_is_imported() -> None:
