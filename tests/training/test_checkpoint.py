@@ -1,3 +1,6 @@
+import itertools
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,30 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(tmp_path, mon
     tensors, state = checkpoint.load(path)
     assert state == {"epoch": 1} and tensors["w"].tolist() == [1.0, 1.0, 1.0]
     assert [p.name for p in path.parent.iterdir()] == ["c.safetensors"]
+
+
+def test_what_is_read_while_another_process_replaces_it_is_one_of_the_two(tmp_path):
+    path, link, ended = tmp_path / "c", tmp_path / "link", threading.Event()
+    for k in (0, 1):
+        checkpoint.save(tmp_path / str(k), {"w": torch.full((9,), float(k))}, {"epoch": k})
+    os.link(tmp_path / "0", path)
+
+    def replace() -> None:
+        for k in itertools.cycle((1, 0)):
+            os.link(tmp_path / str(k), link)
+            link.replace(path)
+            if ended.is_set():
+                return
+
+    other = threading.Thread(target=replace)
+    other.start()
+    try:
+        for _ in range(1000):
+            tensors, state = checkpoint.load(path)
+            assert tensors["w"].tolist() == [state["epoch"]] * 9
+    finally:
+        ended.set()
+        other.join()
 
 
 def every_kind() -> dict[str, torch.Tensor]:

@@ -71,16 +71,17 @@ def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """(tensors on the CPU, state) of a file that `save` wrote. Raises SpkdError where it is damaged or foreign."""
     try:
-        with safe_open(path, framework="pt") as file:
+        # Not as torch's: those are read from the name once more, which may be another file by then, if one replaces it.
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if "state" not in metadata:
                 raise SpkdError(
                     path, "a file with a `state` entry", "none", "it was not written by spkd; choose another"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        found = sha256({name: tensor.numpy() for name, tensor in tensors.items()}, metadata["state"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        found = sha256(arrays, metadata["state"])
         if metadata.get("sha256", found) != found:  # weights of earlier versions have none
             raise SafetensorError("bytes of it have changed since it was written")
-        return tensors, dict(json.loads(metadata["state"]))
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}, dict(json.loads(metadata["state"]))
     except (SafetensorError, FileNotFoundError, ValueError, TypeError, RecursionError) as error:
         raise SpkdError(path, "a readable safetensors file", error, "delete it to start again from scratch") from None
