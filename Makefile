@@ -28,7 +28,7 @@ test: setup
 	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 lint: setup
-	ruff format --check src tests benchmarks && ruff check src tests benchmarks && mypy
+	ruff format --check src tests benchmarks results && ruff check src tests benchmarks results && mypy
 
 ui: setup
 	mlflow ui --host 127.0.0.1 --port $(PORT)

@@ -15,7 +15,7 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
 
-from spkd.detect import evaluate, hermetic
+from spkd.detect import hermetic, networks
 from spkd.detect.criterion import SpCriterion
 from spkd.detect.plan import Plan
 
@@ -29,7 +29,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     hermetic.quiet()
-    teacher = evaluate.load(given.weights).requires_grad_(False)
+    teacher = networks.load(given.weights).requires_grad_(False)
     made = torch.Generator().manual_seed(0)
     objects = 8 * given.batch
     batch = {
@@ -43,7 +43,7 @@ def main() -> None:
         model = DetectionModel("yolov8n.yaml", verbose=False)
         model.args = DEFAULT_CFG
         if arm != "plain":
-            plan = Plan("sp", "", ("P3", "P4", "P5"), arm, 1.0, 256, 1, 4, 8, 1)
+            plan = Plan("sp", "", ("P3", "P4", "P5"), arm, 1.0, 256, 1, 4, 8, 1, tf32=False)
             model.criterion = SpCriterion(model.init_criterion(), teacher, model.stride, plan)
         arms[arm] = model.train()
     times: dict[str, list[float]] = {arm: [] for arm in arms}

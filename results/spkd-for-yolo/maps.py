@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from spkd import plugin
-from spkd.detect import evaluate, features, hermetic, probe, scan
+from spkd.detect import features, hermetic, networks, probe
+from spkd.detect.checks import scan
 
 DRAWS = 1000
 
@@ -74,7 +75,7 @@ def main() -> None:
     common = shared_classes(labels, chosen.paths)
     same = (chosen.object_class[:, None] == chosen.object_class[None, :]).astype(float)
     n, of_image = len(chosen.paths), chosen.box_image[chosen.object_order].numpy()
-    model = evaluate.load(given.weights)
+    model = networks.load(given.weights)
     with torch.no_grad():
         levels = [torch.cat(p) for p in zip(*(features.of(model(i)) for i in chosen.images.split(8)), strict=True)]
     table = []

@@ -37,12 +37,12 @@ def student(teacher: Path, seed: int, folder: Path) -> Path:
     import torch
     from ultralytics import YOLO
 
-    from spkd.detect import evaluate
+    from spkd.detect import networks
 
     path = folder / f"student-{seed}.pt"
     if not path.is_file():
         torch.manual_seed(seed)
-        made, known = YOLO("yolov8n.yaml"), evaluate.load(teacher).state_dict()
+        made, known = YOLO("yolov8n.yaml"), networks.load(teacher).state_dict()
         state = {k: known[k] if int(k.split(".")[1]) < KEPT_LAYERS else v for k, v in made.model.state_dict().items()}
         made.model.load_state_dict(state)
         made.save(path.with_suffix(".part"))
@@ -58,7 +58,8 @@ def one(teacher: Path, data: Path, out: Path, arm: str, seed: int) -> None:
     hermetic.quiet()
     method, mode, gain = ARMS[arm]
     folder = out / f"{arm.replace(' ', '-')}-{seed}"
-    plan = Plan(method, "" if method == "none" else str(teacher), ("P3", "P4", "P5"), mode, gain, 256, 1, 32, 300, 10)
+    learnt_from = "" if method == "none" else str(teacher)
+    plan = Plan(method, learnt_from, ("P3", "P4", "P5"), mode, gain, 256, 1, 32, 300, 10, tf32=False)
     overrides = TRAINING | {
         "model": str(student(teacher, seed, out)),
         "data": str(data),
