@@ -308,10 +308,26 @@ def test_the_precision_on_record_is_the_one_in_use(
     trainer = SimpleNamespace(
         plan=PLAN, save_dir=tmp_path, teacher=None, start_epoch=0, amp=in_use,
         test_loader=SimpleNamespace(dataset=SimpleNamespace(labels=[])), args=SimpleNamespace(imgsz=64, amp=asked),
-        _record_maps=lambda step, student: None,
+        _record_maps=lambda step, student: None, optimizer=None,
     )  # fmt: skip
+    monkeypatch.setattr(spkd_trainer, "in_use", lambda *given: "")
+    trainer.args.optimizer, trainer.args.lr0 = "SGD", 0.1
     spkd_trainer.SpkdTrainer._record_start(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
     assert json.loads((tmp_path / "started.json").read_text())["precision"] == told
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "AdamW, lr0 0.001429, momentum 0.9, weight_decay 0.0005"),  # auto: 0.002 * 5 / (4 + 3 classes)
+        ({"optimizer": "SGD", "lr0": 0.02, "nbs": 2}, "SGD, lr0 0.02, momentum 0.937, weight_decay 0.001"),
+    ],
+)
+def test_the_optimizer_on_record_is_the_one_in_use_and_not_the_word_auto(
+    run_trainer: Callable[..., Path], given: dict[str, Any], told: str
+) -> None:
+    folder = run_trainer(replace(PLAN, method="none"), epochs=1, **given)
+    assert json.loads((folder / "started.json").read_text())["optimizer"] == told
 
 
 def test_what_a_follower_reads_while_the_trainer_writes_is_whole_or_not_there(

@@ -368,6 +368,7 @@ def test_tables_plots_weights_and_lineage_are_logged(done: Any) -> None:
     assert tuple(logged["tables"]["per_class_ap"]) == evaluate.COLUMNS
     assert {"weights.initial_sha256", "weights.sha256", "teacher.detector.sha256", "headline"} <= set(logged["tags"])
     assert logged["tags"]["precision"] == "float32"  # of a CPU, whatever detect.train.amp says
+    assert logged["tags"]["optimizer"].startswith("AdamW, lr0 ")
     name, digest, profile = logged["dataset"]
     assert (name, len(digest)) == ("set", 32) and profile["train"] == {"images": 8, "objects": 16}
     from safetensors.torch import load_file

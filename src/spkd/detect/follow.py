@@ -63,8 +63,8 @@ class Follower:
         if "started" in self.done or not path.is_file():
             return
         started = json.loads(path.read_text("utf-8"))
-        precision = started.get("precision", "not recorded")  # by trainings begun before it was
-        self.run.tags({"weights.initial_sha256": started["initial_sha256"], "precision": precision})
+        known = {key: started.get(key, "not recorded") for key in ("precision", "optimizer")}  # begun before they were
+        self.run.tags({"weights.initial_sha256": started["initial_sha256"], **known})
         if "teacher_sha256" in started:
             self.run.tags({"teacher.detector.sha256": started["teacher_sha256"]})
         self.run.json(started, "data/probe.json")

@@ -128,6 +128,7 @@ class SpkdTrainer(DetectionTrainer):
         precision = "float32" if not self.amp else "bfloat16" if self.args.amp == "bf16" else "float16"
         first = state_sha256(student.state_dict())
         started = {"initial_sha256": first, "precision": precision, "probe": self.probe.paths}
+        started["optimizer"] = in_use(self.optimizer, self.args.optimizer, self.args.lr0)
         if self.teacher is not None:
             started["teacher_sha256"] = state_sha256(self.teacher.state_dict())
         atomic.write_text(self.save_dir / "started.json", json.dumps(started))  # a thread may be waiting to read it
@@ -197,6 +198,17 @@ class SpkdTrainer(DetectionTrainer):
         if RANK in {-1, 0}:
             self._record_last()  # detect.train.time may end it after its checkpoint
             (self.save_dir / "trained").touch()
+
+
+def in_use(optimizer: torch.optim.Optimizer, name: str, lr0: float) -> str:
+    """What steps are taken by. args.yaml was written before optimizer auto chose, by the number of steps and classes.
+
+    name, lr0: ultralytics' own, which hold that choice by now; it also scales the weight decay by batch and nbs.
+    """
+    group = optimizer.param_groups[0]
+    momentum = group["betas"][0] if "betas" in group else group["momentum"]
+    decay = max(group["weight_decay"] for group in optimizer.param_groups)
+    return f"{name}, lr0 {lr0:g}, momentum {momentum:g}, weight_decay {decay:g}"
 
 
 def refuse_non_finite(trainer: SpkdTrainer) -> None:
