@@ -169,6 +169,7 @@ def test_every_epoch_logs_losses_map_learning_rate_and_similarity(done: Any) -> 
         )
         assert {"val/mAP50", "val/mAP50-95", "val/precision", "val/recall", "lr/pg0"} <= set(metrics[epoch])
         assert {"sim/object/P3/cka/teacher", "sim/image/P5/distance/teacher"} <= set(metrics[epoch])
+        assert 0 < metrics[epoch]["seconds"] < 600
     assert {"best/mAP50", "coco/AP", "coco/AP50"} <= set(metrics[2])
     assert (done[2]["epochs"], done[1]["tags"]["epochs.trained"]) == (2, 2)
     assert not {"epochs.ended", "epochs.continued"} & done[1]["tags"].keys()

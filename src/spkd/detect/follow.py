@@ -90,7 +90,8 @@ class Follower:
                     break
                 self.read_to += len(line)
                 fact = json.loads(line)
-                self.run.metrics({metric_name(k): v for k, v in fact["values"].items()}, step=fact["step"])
+                clock = {"seconds": fact["seconds"]} if "seconds" in fact else {}  # older trainings had none
+                self.run.metrics({metric_name(k): v for k, v in fact["values"].items()} | clock, step=fact["step"])
 
     def _maps(self, path: Path) -> None:
         self.run.file(path, f"maps/{path.name}")

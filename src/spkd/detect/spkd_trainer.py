@@ -9,6 +9,7 @@ trainer's CLASS for those workers: settings therefore travel on a class made by 
 import hashlib
 import json
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -159,7 +160,8 @@ class SpkdTrainer(DetectionTrainer):
         if self.validated != self.epoch:  # the CSV needs every column, and gets zeros
             metrics = {key: value for key, value in metrics.items() if key not in self.metrics}
         with (self.save_dir / "epochs.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "values": {k: float(v) for k, v in metrics.items()}}) + "\n")
+            fact = {"step": step, "seconds": time.time() - self.epoch_time_start}
+            file.write(json.dumps({**fact, "values": {k: float(v) for k, v in metrics.items()}}) + "\n")
         if step % self.plan.maps_every == 0 or step == self.epochs:
             self._record_smoothed(step)
 
