@@ -47,5 +47,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
         print(f"contact sheet: {sheet.save(picture, Path(options['sheet']))}")
     if "json" in options:
         atomic.write_text(Path(options["json"]), json.dumps(report.summary(), indent=1))
+    if unseen := [name for name in ("train", "val") if name in report.splits and name not in annotations]:
+        words_for = ", ".join(f"--{name}-json" for name in unseen)
+        print(f"not compared with a COCO JSON, which alone shows shifted classes: {' and '.join(unseen)} ({words_for})")
     print(f"{data}: {'ok' if report.ok else f'{len(report.problems)} problem(s), do not train on it'}")
     return 0 if report.ok else 1
