@@ -1,5 +1,6 @@
 """The comparison of YOLO versions: right facts, timed in turns, and a name that is not there is an error."""
 
+import contextlib
 import math
 import shutil
 from dataclasses import replace
@@ -8,10 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ultralytics.utils.torch_utils import get_flops
 
 from spkd.__main__ import run
 from spkd.detect import evaluate, hardware, networks, versions
 from spkd.errors import SpkdError
+from spkd.evidence import provenance, tracking
 
 
 @pytest.mark.parametrize(
@@ -25,8 +28,15 @@ def test_size_and_operations_are_the_published_ones_of_the_network_that_is_timed
     found = versions.describe(f"{name}.yaml", model, 640, None)
     assert (found.parameters / 1e6, found.gflops) == (pytest.approx(millions, abs=0.05), pytest.approx(gflops, abs=0.1))
     assert found.one_to_one == (name == "yolov10n")
+    kernels = [value for value in evaluate.fused(model).state_dict().values() if value.ndim == 4]
+    assert found.layers == len(kernels) == {"yolov8n": 64, "yolov10n": 83, "yolo11n": 88}[name]
     versions.time_in_turns({name: model}, 64, 1, "cpu")
     assert list(model.state_dict()) == before  # what is timed is a copy
+
+
+def test_a_layer_that_enlarges_a_map_is_a_conv_layer() -> None:
+    model = networks.build("yolov6n.yaml", "x")
+    assert versions.describe("yolov6n.yaml", model, 64, None).layers == 62  # two of them transposed
 
 
 def test_a_gpu_that_is_not_there_is_blamed_on_the_key_that_the_command_reads(
@@ -57,6 +67,8 @@ def test_yolo26_regresses_plain_numbers_and_has_a_head_without_nms() -> None:
 class Clocked(torch.nn.Module):
     """A model that says when it is asked."""
 
+    wall_s = cpu_s = 0.0  # a clock that only a call moves, by 2 and 3 ms
+
     def __init__(self, name: str, calls: list[str]) -> None:
         super().__init__()
         self.name, self.calls = name, calls
@@ -68,15 +80,22 @@ class Clocked(torch.nn.Module):
         return Clocked(self.name, self.calls)
 
     def forward(self, image: torch.Tensor) -> None:
-        assert image.shape == (1, 3, 64, 64)
+        assert image.shape == (1, 3, 64, 64) and not torch.is_grad_enabled()
         self.calls.append(self.name)
+        Clocked.wall_s += 0.002
+        Clocked.cpu_s += 0.003
 
 
-def test_every_round_times_every_model_once_and_two_rounds_before_are_not_counted() -> None:
+def test_every_round_times_every_model_once_in_ms_and_two_rounds_before_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls: list[str] = []
+    monkeypatch.setattr(versions.time, "perf_counter", lambda: Clocked.wall_s)
+    monkeypatch.setattr(versions.time, "process_time", lambda: Clocked.cpu_s)
     times = versions.time_in_turns({name: Clocked(name, calls) for name in "ab"}, 64, 3, "cpu")
     assert calls == ["a", "b"] * 5
-    assert {name: (len(wall), len(cpu)) for name, (wall, cpu) in times.items()} == {"a": (3, 3), "b": (3, 3)}
+    for wall_ms, cpu_ms in (times["a"], times["b"]):
+        assert (wall_ms, cpu_ms) == (pytest.approx([2.0] * 3), pytest.approx([3.0] * 3))
 
 
 def test_a_time_ends_when_the_device_of_the_image_has_ended_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +116,25 @@ def test_the_gpu_that_is_waited_for_is_the_one_that_is_timed(monkeypatch: pytest
     for indices in ("1", "2,3", "cpu"):
         hardware.wait(hardware.first(indices))
     assert waited == [torch.device("cuda:1"), torch.device("cuda:2")]
+
+
+def test_every_column_holds_what_its_head_says() -> None:
+    one = versions.Version(
+        "m", 3_151_904, 8.76, 64, True, "Detect", False, 16, "C2f", 37.3, [2.0, 4.0], [1.0, 3.0, 8.0]
+    )
+    measured = {"mAP50": 0.5, "mAP50-95": 0.25}
+    other = replace(one, name="n", anchor_free=False, one_to_one=True, bins=1, cpu_ms=[6.0], measured=measured)
+    assert versions.columns([one, other], "m") == {
+        "model": ["m", "n"], "parameters [M]": [3.15, 3.15], "GFLOPs": [8.8, 8.8], "conv layers": [64, 64],
+        "anchor-free": [True, False], "head": ["Detect"] * 2, "one-to-one head": [False, True], "box bins": [16, 1],
+        "blocks": ["C2f"] * 2, "latency median [ms]": [3.0, 3.0], "latency min-max [ms]": ["2.0-4.0"] * 2,
+        "CPU time median [ms]": [3.0, 6.0], "time / m": [1.0, 2.0], "mAP50-95 measured [%]": [None, 25.0],
+        "mAP50-95 published, full val2017 [%]": [37.3, 37.3],
+    }  # fmt: skip
+    assert versions.markdown({"a": [0.0, None, False]}).splitlines()[2:] == ["| 0.0 |", "|  |", "| no |"]
+    for axes, at in zip(versions.figure([one, other], "a machine", 64).axes, ((3.0, 6.0), (8.76, 8.76)), strict=True):
+        seen = [(text.get_text(), tuple(text.xy)) for text in axes.texts]
+        assert seen == [("m", (at[0], 37.3)), ("n", (at[1], 25.0))]
 
 
 def test_the_table_compares_with_the_reference_cpu_time_where_there_is_one(
@@ -196,3 +234,47 @@ def test_weights_of_fewer_classes_are_refused_and_those_of_the_same_are_not() ->
         versions.require_classes(of_two, {0: "red", 1: "green", 2: "blue"}, "x")
     with pytest.raises(SpkdError, match=r"\(class 0: green\), got 2 classes \(class 0: red\)"):
         versions.require_classes(of_two, {0: "green", 1: "red"}, "x")
+
+
+def test_each_row_of_the_command_is_of_its_own_model(
+    data_set: Path, tiny_yaml: Path, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, timed, validated = networks.load(tiny_teacher).names, [], []
+    data_set.write_text(data_set.read_text().partition("names:")[0] + f"names: {list(known.values())}\n")
+    tables, metrics = [], {}
+
+    def time_in_turns(models: dict[str, object], *how: object) -> dict[str, versions.Timing]:
+        timed.append((list(models), *how))
+        return {name: ([10.0 + place], [20.0 + place]) for place, name in enumerate(models)}
+
+    def validate(weights: Path, data: Path, folder: Path, *how: object) -> SimpleNamespace:
+        validated.append((weights, data, *how))
+        return SimpleNamespace(numbers={"mAP50": 0.5, "mAP50-95": 0.25})
+
+    opened = SimpleNamespace(
+        folder=tmp_path, params=lambda values: None, table=lambda name, columns: tables.append(columns),
+        text=lambda text, name: None, figure=lambda drawn, name: None, note=lambda text: None,
+        metrics=lambda values, step: metrics.update(values),
+    )  # fmt: skip
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    (tmp_path / "runs/yolo-versions").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(versions, "time_in_turns", time_in_turns)
+    monkeypatch.setattr(evaluate, "validate", validate)
+    monkeypatch.setattr(tracking, "open_run", lambda *_, **__: contextlib.nullcontext(opened))
+    monkeypatch.setattr(provenance, "tell", lambda *_: ({"cpu": "a CPU"}, {}))
+    models = f"{{yolov5n.yaml: 34.3, yolov8n.yaml: 37.3, {tiny_yaml}: null}}"
+    own = {"models": models, "weights": f"{{{tiny_yaml}: {tiny_teacher}}}", "imgsz": 64, "rounds": 7}
+    words = [word for key, value in own.items() for word in (f"--yolo_versions.{key}", str(value))]
+    run("yolo-versions", [*words, "--detect.data", str(data_set), "--run.device", "cpu", "--run.threads", "1"])
+    assert timed == [(["yolov5n.yaml", "yolov8n.yaml", str(tiny_yaml)], 64, 7, torch.device("cpu"))]
+    assert validated == [(tiny_teacher, data_set, 64, "cpu", False, None, {})]
+    (table,) = tables
+    names = ["yolov5n", "yolov8n", tiny_yaml.stem]
+    assert table["model"] == names and metrics == {f"latency_ms/{n}": 10.0 + i for i, n in enumerate(names)}
+    assert table["latency median [ms]"] == [10.0, 11.0, 12.0] and table["CPU time median [ms]"] == [20.0, 21.0, 22.0]
+    assert table["time / yolov8n"] == [0.95, 1.0, 1.05]
+    assert table["mAP50-95 published, full val2017 [%]"] == [34.3, 37.3, None]
+    assert table["mAP50-95 measured [%]"] == [None, None, 25.0]
+    of_one_image = float(get_flops(evaluate.fused(networks.build("yolov8n.yaml", "x")), 64))
+    assert table["GFLOPs"][1] == round(of_one_image, 1)

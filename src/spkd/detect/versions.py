@@ -69,7 +69,7 @@ def describe(name: str, model: Any, imgsz: int, published: float | None) -> Vers
         name=Path(name).stem,
         parameters=sum(p.numel() for p in lean.parameters()),
         gflops=float(get_flops(lean, imgsz)),
-        layers=sum(isinstance(part, (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)) for part in lean.modules()),
+        layers=sum(isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)) for part in lean.modules()),
         anchor_free=not hasattr(head, "anchor_grid"),
         head=type(head).__name__ + (", depthwise" if isinstance(head.cv3[0][0], nn.Sequential) else ""),
         one_to_one=getattr(head, "one2one_cv2", None) is not None,
