@@ -290,6 +290,26 @@ def test_images_are_augmented_in_as_many_processes_as_asked_for_on_a_cpu_as_on_a
     assert all(torch.equal(ended[k], repeated[k]) for k in ended)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_teacher_is_frozen_and_the_stock_loss_of_a_training_that_goes_on_is_the_one_that_was_resumed(
+    tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """ultralytics sets how far a loss of two heads has moved from one to the other only where it resumes."""
+    resumed, new = Flat(), Flat()
+    student = SimpleNamespace(criterion=resumed if begun else None, init_criterion=lambda: new)
+    student.stride = torch.tensor([4.0, 8.0, 16.0, 32.0])  # a level more than the teacher's
+    trainer = object.__new__(spkd_trainer.planned(replace(PLAN, teacher=str(tiny_teacher))))
+    trainer.model, trainer.device = student, torch.device("cpu")
+    monkeypatch.setattr(spkd_trainer.DetectionTrainer, "_setup_train", lambda own: None)
+    monkeypatch.setattr(spkd_trainer.SpkdTrainer, "_record_start", lambda own, model: None)
+    trainer._setup_train()
+    made = student.criterion
+    assert isinstance(made, SpCriterion) and made.base is (resumed if begun else new)
+    assert (made.of_student, made.of_teacher) == ([1, 2, 3], [0, 1, 2])
+    assert made.teacher is trainer.teacher and not any(part.training for part in made.teacher.modules())
+    assert not any(weight.requires_grad for weight in made.teacher.parameters())
+
+
 @pytest.mark.parametrize("amp", ["bf16", "fp16", True])
 def test_a_cpu_trains_in_float32_whatever_precision_a_gpu_would_train_in(
     run_trainer: Callable[..., Path], amp: str | bool
@@ -370,6 +390,20 @@ def test_maps_of_teacher_and_student_are_stored_with_sorted_classes(distilled: T
         assert not np.array_equal(first["student/image/P3"], last["student/image/P3"])
 
 
+@pytest.mark.parametrize("method", ["none", "builtin"])
+def test_maps_after_the_first_are_those_of_the_averaged_weights_that_a_checkpoint_holds(
+    run_trainer: Callable[..., Path], tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    shown, kept = list[torch.nn.Module](), list[torch.nn.Module]()
+    maps, save = probe.maps, spkd_trainer.SpkdTrainer.save_model
+    monkeypatch.setattr(probe, "maps", lambda model, *how: shown.append(model) or maps(model, *how))
+    monkeypatch.setattr(spkd_trainer.SpkdTrainer, "save_model", lambda own: kept.append(own.ema.ema) or save(own))
+    taught = {} if method == "none" else {"distill_model": str(tiny_teacher)}
+    run_trainer(replace(PLAN, method=method, teacher=str(tiny_teacher) if taught else ""), **taught)
+    students = [getattr(model, "student_model", model) for model in kept]
+    assert len(students) == 2 and all(a is b for a, b in zip(shown[-2:], students, strict=True))
+
+
 def test_no_validation_image_with_an_object_is_an_error_that_says_what_to_do() -> None:
     empty = {"im_file": "a.jpg", "cls": np.zeros((0, 1)), "bboxes": np.zeros((0, 4))}
     with pytest.raises(SpkdError, match=r"validation images with an object, got none; label them, or name classes"):
@@ -439,12 +473,17 @@ def test_a_rerun_is_bit_identical_and_the_teacher_changes_the_student(
     assert sp_start == plain_start
 
 
-def test_the_builtin_baseline_runs_under_the_same_trainer(run_trainer: Callable[..., Path], tiny_teacher: Path) -> None:
+def test_the_builtin_baseline_runs_under_the_same_trainer(
+    run_trainer: Callable[..., Path], tiny_teacher: Path, distilled: Trained
+) -> None:
     folder = run_trainer(
         replace(PLAN, method="builtin", teacher=str(tiny_teacher)), distill_model=str(tiny_teacher), epochs=1
     )
     header = (folder / "results.csv").read_text().splitlines()[0].split(",")
     assert "train/dis_loss" in header and "val/box_loss" in header and "val/dis_loss" not in header
+    assert f"train/{KEY}" not in header
+    started, of_sp = (json.loads((f / "started.json").read_text()) for f in (folder, distilled["folder"]))
+    assert started == of_sp  # the first weights are the student's, without a teacher in them
     assert (folder / "maps/00001.npz").is_file()
 
 

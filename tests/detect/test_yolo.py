@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-from spkd import config
+from spkd import config, seeding
 from spkd.__main__ import run as main_run
 from spkd.cli import detect as detect_command
 from spkd.detect import (
@@ -202,18 +202,31 @@ def test_the_final_map_is_that_of_the_trainers_own_validation_on_images_that_are
     assert metrics["best/mAP50"] == pytest.approx(metrics["val/mAP50"], abs=0.003)
 
 
-def test_the_final_evaluation_is_under_the_flags_that_the_run_recorded(
-    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("deterministic", "tf32", "flags"), [(True, False, (1, False, 1)), (False, True, (0, True, 2))]
+)
+def test_training_and_final_evaluation_are_under_the_flags_that_the_run_recorded(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, deterministic: bool, tf32: bool, flags: Any
 ) -> None:
-    seen, measure, job = [], evaluate.validate, make_job(epochs=1)
+    seen, measure, step = [], evaluate.validate, spkd_trainer.record_first_step
+    job = make_job(epochs=1, deterministic=deterministic)
+    job = replace(job, plan=replace(job.plan, tf32=tf32, threads=flags[-1]))
 
-    def flags() -> tuple[int, bool, int]:
-        return torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32, torch.get_num_threads()
+    def note() -> None:
+        cudnn = torch.backends.cudnn
+        assert cudnn.benchmark != deterministic and torch.backends.cuda.matmul.allow_tf32 == tf32
+        seen.append((torch.get_deterministic_debug_mode(), cudnn.allow_tf32, torch.get_num_threads()))
 
-    monkeypatch.setattr(evaluate, "validate", lambda *given: seen.append(flags()) or measure(*given))
-    train(job, Recorder())
-    train(job, Recorder())  # as after a kill between training and evaluation
-    assert seen == [(1, False, 1)] * 2
+    monkeypatch.setattr(spkd_trainer, "record_first_step", lambda trainer: note() or step(trainer))
+    monkeypatch.setattr(evaluate, "validate", lambda *given: note() or measure(*given))
+    before = seeding.set_flags(True, False, 1, warn_only=True)
+    try:
+        train(job, Recorder())
+        seeding.set_flags(not deterministic, not tf32, 3 - flags[-1], warn_only=True)
+        train(job, Recorder())  # as after a kill between training and evaluation
+    finally:
+        seeding.set_flags(True, False, before["threads"], warn_only=True)
+    assert seen == [flags] * 4  # two steps, two evaluations
 
 
 def test_a_training_that_patience_ended_says_so_and_its_last_epoch_is_the_one_that_was_trained(
@@ -666,6 +679,27 @@ def test_a_detector_has_a_folder_by_the_settings_that_it_reads_and_hands_them_on
     assert begun.folder.name.startswith("run-0123456789-")  # no colon, which some file systems do not take
     assert {session.flags["deterministic_algorithms"] for _, session in told} == {"warn_only"}
     assert swept == [Path("runs")] * 4
+
+
+@pytest.mark.parametrize("method", ["none", "builtin", "sp"])
+def test_every_setting_reaches_the_argument_or_the_plan_of_its_name(tmp_path: Path, method: str) -> None:
+    own = {
+        "detect.model": "m.yaml", "detect.data": "d.yaml", "detect.epochs": 3, "detect.batch": 5, "detect.imgsz": 96,
+        "detect.device": "cpu", "detect.workers": 7, "run.seed": 11, "run.deterministic": False, "run.tf32": True,
+        "run.threads": 2, "detect.distill.method": method, "detect.distill.dis": 2.5, "detect.distill.gain": 8.0,
+        "detect.distill.mode": "pooled", "detect.distill.levels": ["P4"], "detect.distill.max_objects": 9,
+        "detect.maps.images": 6, "detect.maps.objects": 13, "detect.maps.every": 4, "detect.train": {"nbs": 4},
+    }  # fmt: skip
+    settings = Settings.model_validate(config.resolve(config.read(REPO / "params.yaml"), own))
+    job: Job = detect_command.make_job(settings, tmp_path)
+    assert job.plan == Plan(method, "", ("P4",), "pooled", 8.0, 9, 2, 6, 13, 4, True)
+    taught = replace(job, plan=replace(job.plan, teacher="t.pt"))
+    builtin = {"distill_model": "t.pt", "dis": 2.5} if method == "builtin" else {}
+    assert taught.overrides() == builtin | {
+        "task": "detect", "mode": "train", "model": "m.yaml", "data": "d.yaml", "epochs": 3, "batch": 5, "imgsz": 96,
+        "device": "cpu", "workers": 7, "seed": 11, "deterministic": False, "nbs": 4,
+        "save_dir": str(tmp_path / "train"), "exist_ok": True,
+    }  # fmt: skip
 
 
 def test_one_gpu_has_one_name_in_ultralytics_and_one_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
