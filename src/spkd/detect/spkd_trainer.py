@@ -162,7 +162,7 @@ class SpkdTrainer(DetectionTrainer):
         with (self.save_dir / "epochs.jsonl").open("a", encoding="utf-8") as file:
             fact = {"step": step, "seconds": time.time() - self.epoch_time_start}
             file.write(json.dumps({**fact, "values": {k: float(v) for k, v in metrics.items()}}) + "\n")
-        if step % self.plan.maps_every == 0 or step == self.epochs:
+        if step % self.plan.maps_every == 0:
             self._record_smoothed(step)
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
@@ -174,8 +174,8 @@ class SpkdTrainer(DetectionTrainer):
     def save_model(self) -> bool:
         """Write checkpoints beside their names and rename them: a kill leaves the old or the new, never half of one.
 
-        A training that ends early gets its last maps first, as patience may end it at any epoch: after its last
-        checkpoint nothing is missing. best.pt is renamed before last.pt; a kill between is settled where it goes on.
+        A training that ends gets its last maps first, whichever epoch that is: after its last checkpoint nothing is
+        missing. best.pt is renamed before last.pt; a kill between is settled where it goes on.
         """
         if self.stop:
             self._record_last()
