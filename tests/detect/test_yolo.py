@@ -366,6 +366,43 @@ def test_the_page_says_what_was_trained_how_long_and_whether_the_data_are_simula
     assert fewer.title("yolov8x") == "yolov8n-tiny <- yolov8x sp object P5+P3 data t0"
 
 
+def test_numbers_weights_and_cost_of_a_run_are_of_its_best_weights_and_stand_at_the_last_epoch_trained(
+    make_job: Callable[..., Job], tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, run, hashes = make_job(epochs=9, imgsz=96, annotations={"val": tmp_path, "train": Path()}), Recorder(), {}
+    job = replace(job, extra={"max_det": 5, "time": 0.5}, device="cpu")
+    (job.train_folder / "weights").mkdir(parents=True)
+    for name, factor in (("best", 0.5), ("last", 2.0)):
+        model: Any = networks.load(tiny_teacher)
+        next(model.parameters()).data.mul_(factor)
+        hashes[name] = state_sha256(model.half().float().state_dict())
+        torch.save({"epoch": 1, "model": None, "ema": model, "train_args": {}}, job.train_folder / f"weights/{name}.pt")
+    for name in ("results.csv", "args.yaml", "plan.json"):
+        (job.train_folder / name).touch()
+    (job.train_folder / "epochs.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    asked: list[Any] = []
+
+    def validate(weights: Path, *how: Any) -> evaluate.Result:
+        asked.append((state_sha256(networks.load(weights).state_dict()), *how))
+        return evaluate.Result({"mAP50": 0.5}, {}, {"AP": 0.25}, [])
+
+    def cost(model: torch.nn.Module, *how: Any) -> dict[str, float]:
+        asked.append((state_sha256(model.state_dict()), *how))
+        return {"gflops": 1.5}
+
+    monkeypatch.setattr(evaluate, "validate", validate)
+    monkeypatch.setattr(evaluate, "cost", cost)
+    numbers = yolo.log_result(job, run, plots=False)  # type: ignore[arg-type]
+    how = (job.data, job.folder / "val", 96, "cpu", False, tmp_path, job.extra)
+    assert asked == [(hashes["best"], *how), (hashes["best"], 96, torch.device("cpu"))]
+    assert run.logged["metrics"] == {3: {"best/mAP50": 0.5, "coco/AP": 0.25}, 0: {"cost/gflops": 1.5}}
+    assert numbers == {"mAP50": 0.5, "coco/AP": 0.25, "gflops": 1.5, "epochs": 3}
+    assert run.logged["tags"]["weights.sha256"] == hashes["best"] == portable.weights_sha256(run.logged["model"])
+    assert run.logged["tags"]["epochs.ended"] == "detect.train.time, 0.5 h, replaces detect.epochs"
+    kept = {n: state_sha256(networks.load(job.folder / f"weights/{n}.pt").state_dict()) for n in hashes}
+    assert kept == hashes
+
+
 @pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])
 def test_the_headline_says_which_epoch_was_taken(done: Any, own: dict[str, Any], rule: str) -> None:
     job, logged, numbers = done
@@ -968,6 +1005,30 @@ def test_a_map_of_simulated_images_says_so_in_the_picture(tmp_path: Path, origin
     run.image = lambda key, pixels, step: shapes.append(pixels.shape)  # type: ignore[method-assign]
     follow.Follower(run, tmp_path, ["a", "b"], origin).drain()  # type: ignore[arg-type]
     assert shapes == [(256 + strip, 256, 3)]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", None])
+def test_each_fact_of_a_training_is_logged_once_under_its_own_name(tmp_path: Path, precision: str | None) -> None:
+    started = {"initial_sha256": "first", "teacher_sha256": "teacher"} | ({"precision": precision} if precision else {})
+    (tmp_path / "started.json").write_text(json.dumps(started))
+    (tmp_path / "first_step.json").write_text(json.dumps({"losses": {"box_loss": 3.0}, "images_sha256": "images"}))
+    theirs = {"metrics/precision(B)": 0.1, "metrics/recall(B)": 0.2, "metrics/mAP50(B)": 0.3}
+    theirs |= {"metrics/mAP50-95(B)": 0.4, "train/sp_loss": 0.5, "lr/pg0": 0.6, "other(M)": 0.7}
+    (tmp_path / "epochs.jsonl").write_text(json.dumps({"step": 4, "values": theirs}) + "\n")
+    run = Recorder()
+    follower, calls = follow.Follower(run, tmp_path, [], ""), list[Any]()  # type: ignore[arg-type]
+    follower.drain()
+    assert run.logged["tags"] == {
+        "weights.initial_sha256": "first", "teacher.detector.sha256": "teacher", "first_step.rows_sha256": "images",
+        "precision": precision or "not recorded",
+    }  # fmt: skip
+    ours = {"val/precision": 0.1, "val/recall": 0.2, "val/mAP50": 0.3, "val/mAP50-95": 0.4, "train/sp_loss": 0.5}
+    ours |= {"lr/pg0": 0.6, "other_M": 0.7}
+    assert run.logged["metrics"] == {0: {"first_step/box_loss": 3.0}, 4: ours}
+    for name in ("metrics", "tags", "json"):
+        setattr(run, name, lambda *given, **named: calls.append(given))
+    follower.drain()
+    assert calls == []
 
 
 def test_what_workers_write_is_logged_while_they_run(tmp_path: Path) -> None:
