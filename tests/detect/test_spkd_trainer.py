@@ -251,6 +251,22 @@ def test_one_non_finite_loss_ends_the_training_at_once_and_the_checkpoint_is_old
     assert not kept.is_file() or all(torch.isfinite(value).all() for value in states(kept).values())
 
 
+def test_what_is_not_finite_at_the_end_of_an_epoch_ends_the_training_before_its_checkpoint() -> None:
+    """detect.train.time may end an epoch at a step that no other check has seen."""
+    trainer = object.__new__(spkd_trainer.planned(PLAN))
+    trainer.batch_of_epoch, trainer.amp = (1, 3), False
+    for loss, fitness, message in (
+        (float("nan"), 0.1, "epoch 2, step 3: expected a finite loss, got box_loss not finite"),
+        (1.0, float("nan"), "epoch 2: expected a finite mAP, got nan"),
+    ):
+        trainer.loss, trainer.fitness = torch.tensor(loss), fitness
+        trainer.loss_items = {"box_loss": torch.tensor(loss), "cls_loss": torch.tensor(1.0)}
+        with pytest.raises(SpkdError, match=message):
+            trainer._handle_nan_recovery(1)
+    trainer.fitness = None  # not validated
+    assert trainer._handle_nan_recovery(1) is False
+
+
 def test_a_batch_that_does_not_fit_is_an_error_and_not_a_smaller_batch(
     run_trainer: Callable[..., Path], tiny_teacher: Path, monkeypatch: Any
 ) -> None:
@@ -276,6 +292,26 @@ def test_the_first_step_is_recorded_before_any_update(run_trainer: Callable[...,
     assert other["images_sha256"] != first["images_sha256"]
     assert again["losses"] == pytest.approx(first["losses"], rel=1e-3)
     assert other["losses"] != pytest.approx(first["losses"], rel=1e-3)
+
+
+def test_only_the_first_step_of_a_new_training_that_saw_its_whole_batch_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(loss: float, start_epoch: int = 0) -> None:
+        first = {"box_loss": torch.tensor(loss)}
+        trainer = SimpleNamespace(save_dir=tmp_path, start_epoch=start_epoch, loss_items=first, first_images=["a", "b"])
+        spkd_trainer.record_first_step(trainer)  # type: ignore[arg-type]
+
+    step(1.0, start_epoch=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(spkd_trainer, "RANK", 0)  # of several GPUs
+        step(2.0)
+    assert not list(tmp_path.iterdir())
+    step(3.0)
+    step(4.0)
+    images = hashlib.sha256(b"a\nb").hexdigest()
+    told = json.loads((tmp_path / "first_step.json").read_text())
+    assert told == {"losses": {"box_loss": 3.0}, "images_sha256": images}
 
 
 def test_images_are_augmented_in_as_many_processes_as_asked_for_on_a_cpu_as_on_a_gpu(
