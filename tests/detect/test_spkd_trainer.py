@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ultralytics.engine import trainer as engine
 
 from spkd import atomic
-from spkd.detect import continued, features, probe, spkd_trainer
+from spkd.detect import continued, features, hermetic, probe, spkd_trainer
 from spkd.detect.criterion import KEY, SpCriterion
 from spkd.detect.plan import Plan
 from spkd.errors import SpkdError
@@ -336,10 +337,14 @@ def test_the_teacher_is_frozen_and_the_stock_loss_of_a_training_that_goes_on_is_
     student.stride = torch.tensor([4.0, 8.0, 16.0, 32.0])  # a level more than the teacher's
     trainer = object.__new__(spkd_trainer.planned(replace(PLAN, teacher=str(tiny_teacher))))
     trainer.model, trainer.device = student, torch.device("cpu")
-    monkeypatch.setattr(spkd_trainer.DetectionTrainer, "_setup_train", lambda own: None)
+    check_amp: list[str] = []  # ultralytics' own would fetch weights
+    monkeypatch.setattr(
+        spkd_trainer.DetectionTrainer, "_setup_train", lambda own: check_amp.append(engine.check_amp.__module__)
+    )
     monkeypatch.setattr(spkd_trainer.SpkdTrainer, "_record_start", lambda own, model: None)
     trainer._setup_train()
     made = student.criterion
+    assert check_amp == [hermetic.__name__]
     assert isinstance(made, SpCriterion) and made.base is (resumed if begun else new)
     assert (made.of_student, made.of_teacher) == ([1, 2, 3], [0, 1, 2])
     assert made.teacher is trainer.teacher and not any(part.training for part in made.teacher.modules())
@@ -357,19 +362,23 @@ def test_a_cpu_trains_in_float32_whatever_precision_a_gpu_would_train_in(
 @pytest.mark.parametrize(
     ("in_use", "asked", "told"), [(True, True, "float16"), (True, "bf16", "bfloat16"), (False, "bf16", "float32")]
 )
-def test_the_precision_on_record_is_the_one_in_use(
+def test_the_precision_on_record_is_the_one_in_use_and_first_weights_are_not_those_of_a_resumed_epoch(
     tmp_path: Path, monkeypatch: Any, in_use: bool, asked: str | bool, told: str
 ) -> None:
+    steps: list[int] = []
     monkeypatch.setattr(spkd_trainer.probe, "choose", lambda *given: SimpleNamespace(paths=[]))
     trainer = SimpleNamespace(
-        plan=PLAN, save_dir=tmp_path, teacher=None, start_epoch=0, amp=in_use,
+        plan=PLAN, save_dir=tmp_path, teacher=None, start_epoch=3, amp=in_use,
         test_loader=SimpleNamespace(dataset=SimpleNamespace(labels=[])), args=SimpleNamespace(imgsz=64, amp=asked),
-        _record_maps=lambda step, student: None, optimizer=None,
+        _record_maps=lambda step, student: steps.append(step), optimizer=None,
     )  # fmt: skip
     monkeypatch.setattr(spkd_trainer, "in_use", lambda *given: "")
     trainer.args.optimizer, trainer.args.lr0 = "SGD", 0.1
     spkd_trainer.SpkdTrainer._record_start(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
-    assert json.loads((tmp_path / "started.json").read_text())["precision"] == told
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.json"} and not steps
+    trainer.start_epoch = 0
+    spkd_trainer.SpkdTrainer._record_start(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "started.json").read_text())["precision"] == told and steps == [0]
 
 
 @pytest.mark.parametrize(

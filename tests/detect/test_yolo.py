@@ -501,6 +501,22 @@ def test_of_the_files_beside_the_data_only_the_converters_report_is_kept(
     assert run.logged["files"] == {"data/preflight.json", "data/conversion.json", "data/data.yaml"}
 
 
+def test_the_contact_sheet_on_record_is_of_the_rows_that_are_trained_on_and_says_that_they_are_simulated(
+    make_job: Callable[..., Job], make_set: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, run, drawn, shapes = make_job(data=make_set(), extra={"classes": [0]}), Recorder(), list[Any](), list[Any]()
+    (job.data.parent / "conversion.json").write_text('{"origin": "simulated"}')
+    report = yolo.look(job)
+    plain = np.zeros((32, 256, 3), np.uint8)
+    monkeypatch.setattr(yolo.sheet, "draw", lambda seen, names: drawn.append((seen, names)) or plain)
+    run.image = lambda key, pixels, step: shapes.append((key, pixels.shape, step))  # type: ignore[method-assign]
+    yolo.log_data(job, report, run)  # type: ignore[arg-type]
+    assert shapes == [("data/train", (48, 256, 3), 0), ("data/val", (48, 256, 3), 0)]
+    for (seen, names), split in zip(drawn, report.splits.values(), strict=True):
+        assert {int(row[0]) for one in seen for row in one.rows} == {0} and names == report.names
+        assert len(split.seen) == run.logged["dataset"][2][split.name]["images"]
+
+
 def test_a_data_set_that_would_be_misread_stops_before_training(make_job: Callable[..., Job], make_set: Any) -> None:
     job, run = make_job(data=make_set(images="{}2017", labels="labels/{}2017")), Recorder()
     with pytest.raises(SpkdError, match="mkdir -p"):
