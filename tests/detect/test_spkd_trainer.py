@@ -439,14 +439,23 @@ def test_maps_of_teacher_and_student_are_stored_with_sorted_classes(distilled: T
 def test_maps_after_the_first_are_those_of_the_averaged_weights_that_a_checkpoint_holds(
     run_trainer: Callable[..., Path], tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    shown, kept = list[torch.nn.Module](), list[torch.nn.Module]()
+    shown, kept, compared = list[torch.nn.Module](), list[torch.nn.Module](), list[Any]()
     maps, save = probe.maps, spkd_trainer.SpkdTrainer.save_model
-    monkeypatch.setattr(probe, "maps", lambda model, *how: shown.append(model) or maps(model, *how))
+
+    def watched(model: torch.nn.Module, of: probe.Probe, *how: Any) -> dict[str, np.ndarray]:
+        assert {Path(path).parent.name for path in of.paths} == {"val"}
+        shown.append(model)
+        compared.append((len(of.paths), len(of.boxes), *how))
+        return maps(model, of, *how)
+
+    monkeypatch.setattr(probe, "maps", watched)
     monkeypatch.setattr(spkd_trainer.SpkdTrainer, "save_model", lambda own: kept.append(own.ema.ema) or save(own))
     taught = {} if method == "none" else {"distill_model": str(tiny_teacher)}
-    run_trainer(replace(PLAN, method=method, teacher=str(tiny_teacher) if taught else ""), **taught)
+    plan = replace(PLAN, method=method, mode="batch", levels=("P3", "P5"), probe_images=3, probe_objects=5)
+    run_trainer(replace(plan, teacher=str(tiny_teacher) if taught else ""), **taught)
     students = [getattr(model, "student_model", model) for model in kept]
     assert len(students) == 2 and all(a is b for a, b in zip(shown[-2:], students, strict=True))
+    assert compared == [(3, 5, ["P3", "P5"], "batch")] * (4 if taught else 3)  # the teacher's are compared alike
 
 
 def test_no_validation_image_with_an_object_is_an_error_that_says_what_to_do() -> None:
