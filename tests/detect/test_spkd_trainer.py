@@ -458,6 +458,21 @@ def test_maps_after_the_first_are_those_of_the_averaged_weights_that_a_checkpoin
     assert compared == [(3, 5, ["P3", "P5"], "batch")] * (4 if taught else 3)  # the teacher's are compared alike
 
 
+def test_a_training_that_time_ends_after_its_checkpoint_has_the_maps_of_its_last_epoch_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(spkd_trainer.SpkdTrainer, "_record_smoothed", lambda own, step: steps.append(step))
+    trainer = object.__new__(spkd_trainer.planned(PLAN))
+    trainer.save_dir, trainer.epoch, trainer.epochs = tmp_path, 4, 9
+    trainer.final_eval()
+    assert steps == [5] and (tmp_path / "trained").is_file()
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/00005.npz").touch()
+    trainer.final_eval()
+    assert steps == [5]
+
+
 def test_no_validation_image_with_an_object_is_an_error_that_says_what_to_do() -> None:
     empty = {"im_file": "a.jpg", "cls": np.zeros((0, 1)), "bboxes": np.zeros((0, 4))}
     with pytest.raises(SpkdError, match=r"validation images with an object, got none; label them, or name classes"):
