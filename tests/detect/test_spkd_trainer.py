@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -279,7 +280,9 @@ def test_a_batch_that_does_not_fit_is_an_error_and_not_a_smaller_batch(
         run_trainer(replace(PLAN, teacher=str(tiny_teacher)))
 
 
-def test_the_first_step_is_recorded_before_any_update(run_trainer: Callable[..., Path], tiny_teacher: Path) -> None:
+def test_the_first_step_is_recorded_before_any_update(
+    run_trainer: Callable[..., Path], tiny_teacher: Path, tiny_set: Path, tmp_path: Path
+) -> None:
     plan = replace(PLAN, teacher=str(tiny_teacher))
     folder = run_trainer(plan, batch=64, epochs=1)
     first = json.loads((folder / "first_step.json").read_text())
@@ -287,7 +290,9 @@ def test_the_first_step_is_recorded_before_any_update(run_trainer: Callable[...,
     (only,) = [json.loads(line)["values"] for line in (folder / "epochs.jsonl").read_text().splitlines()]
     for name, value in first["losses"].items():
         assert only[f"train/{name}"] == pytest.approx(value, abs=1e-5)
-    again = json.loads((run_trainer(replace(plan, threads=2), epochs=1, batch=64) / "first_step.json").read_text())
+    elsewhere = shutil.copytree(tiny_set.parent, tmp_path / "elsewhere") / tiny_set.name
+    moved = run_trainer(replace(plan, threads=2), epochs=1, batch=64, data=str(elsewhere))
+    again = json.loads((moved / "first_step.json").read_text())
     assert again["images_sha256"] == first["images_sha256"]
     other = json.loads((run_trainer(plan, epochs=1, batch=64, seed=5) / "first_step.json").read_text())
     assert other["images_sha256"] != first["images_sha256"]
