@@ -119,7 +119,7 @@ def restored(tensors: Path, out: Path) -> Path:
     hermetic.quiet()
     network, names = description(tensors)
     with hermetic.hushed():
-        model = DetectionModel(network, ch=network.get("channels", 3), nc=network.get("nc"), verbose=False)
+        model = DetectionModel(network, ch=network.get("channels", 3), verbose=False)
     _fill(model, tensors, str(network.get("yaml_file", "its network")))
     model.names = names
     with atomic.file(out) as new:
