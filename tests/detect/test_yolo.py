@@ -560,6 +560,17 @@ def test_a_wrong_training_argument_is_refused_before_the_run(extra: dict[str, An
         hermetic.train_arguments(extra)
 
 
+def test_no_argument_that_a_job_sets_by_itself_is_taken_from_the_training_arguments_too(
+    make_job: Callable[..., Job],
+) -> None:
+    """ultralytics' own distillation, say, would run in what is recorded as a training without a teacher."""
+    job = make_job(extra={})
+    own = replace(job, plan=replace(job.plan, method="builtin")).overrides()
+    for name in {*own, "distill_model", "resume", "cfg", "pretrained", "project", "name", "save"}:
+        with pytest.raises(SpkdError, match=rf"detect\.train\.{name}: expected an argument without a key of its own"):
+            hermetic.train_arguments({name: own.get(name)})
+
+
 def test_optimizer_auto_takes_its_own_of_what_is_refused_beside_it_and_a_named_one_does_not() -> None:
     from ultralytics.engine.trainer import BaseTrainer
 
