@@ -16,7 +16,7 @@ from ultralytics.data.utils import verify_image_label
 from spkd import config, meter
 from spkd.cli import check_labels
 from spkd.detect import coco, hermetic, match
-from spkd.detect.checks import preflight, sheet
+from spkd.detect.checks import layout, preflight, sheet
 from spkd.detect.checks.preflight import Problem, Report
 from spkd.detect.checks.scan import Seen
 from spkd.errors import SpkdError
@@ -124,6 +124,19 @@ def test_a_folder_link_is_refused_and_both_remedies_mend_it(data_set: Path, tmp_
     assert command is not None
     subprocess.run(["bash", "-ec", command[1]], check=True)
     assert check(data_set).ok
+
+
+def test_what_is_told_to_write_is_below_the_root_and_a_link_further_up_is_the_one_to_replace(tmp_path: Path) -> None:
+    root, data_yaml = tmp_path / "set", tmp_path / "data.yaml"  # with `path: set`
+    (root / "labels/train2017").mkdir(parents=True)
+    (root / "labels/train2017/a.txt").touch()
+    image = root / "train2017/a.jpg"
+    advice = layout.advise(root, data_yaml, "train", "train2017", str(image), str(image.with_suffix(".txt")), {"a"})
+    assert "write `train: images/train2017` instead of `train: train2017`" in advice.do
+    (tmp_path / "elsewhere/train").mkdir(parents=True)
+    (root / "images").symlink_to(tmp_path / "elsewhere")
+    assert layout.linked_folder(root, "images/train") == (root / "images", tmp_path / "elsewhere")
+    assert layout.linked_folder(root, "labels/train2017") is None
 
 
 def test_some_missing_labels_are_refused_and_touch_mends_it(data_set: Path) -> None:
