@@ -1034,6 +1034,22 @@ def test_a_map_of_simulated_images_says_so_in_the_picture(tmp_path: Path, origin
     assert shapes == [(256 + strip, 256, 3)]
 
 
+def test_a_panel_says_its_epoch_the_names_of_its_classes_in_their_order_and_the_origin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(follow.panel, "draw", lambda layers, labels, *words: told.append(words) or "")
+    (tmp_path / "maps").mkdir()
+    classes: Any = SimpleNamespace(image_class=np.arange(2), object_class=np.arange(1))
+    for step in (0, 3, 5):
+        maps = {"image/P3": np.eye(2, dtype=np.float32)}
+        probe.save(tmp_path / f"maps/{step:05}.npz", maps, {}, classes)
+    run = Recorder()
+    follow.Follower(run, tmp_path, ["b", "a"], "simulated").finish()  # type: ignore[arg-type]
+    assert told == [(["b", "a"], f"images of the probe, epoch {step}", "simulated") for step in (0, 5)]
+    assert set(run.logged["texts"]) == {"maps/images_00000.svg", "maps/images_00005.svg"}
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", None])
 def test_each_fact_of_a_training_is_logged_once_under_its_own_name(tmp_path: Path, precision: str | None) -> None:
     started = {"initial_sha256": "first", "teacher_sha256": "teacher"} | ({"precision": precision} if precision else {})
