@@ -315,6 +315,25 @@ def test_a_training_that_was_killed_before_a_checkpoint_tells_each_epoch_once(
     assert [json.loads(line)["step"] for line in lines.read_text().splitlines()] == [1, 2, 3]
 
 
+def test_nothing_of_a_training_that_was_killed_before_its_first_checkpoint_is_left_to_the_next(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its first step, and its epochs beside the new ones, would be on record as of the new training."""
+    job, nobody = make_job(), follow.Follower(Recorder(), Path(), [], "")  # type: ignore[arg-type]
+    job.train_folder.mkdir()
+    for name in ("first_step.json", "epochs.jsonl", "results.csv"):
+        (job.train_folder / name).touch()
+
+    def begins() -> None:
+        assert not job.train_folder.exists()
+        job.train_folder.mkdir()
+        (job.train_folder / "trained").touch()
+
+    trainer = SimpleNamespace(ddp=False, add_callback=lambda name, call: None, train=begins)
+    monkeypatch.setattr(spkd_trainer, "planned", lambda plan: lambda overrides: trainer)
+    yolo._train(job, nobody)
+
+
 def test_a_training_that_was_killed_between_the_names_of_its_last_checkpoints_trains_nothing_again(
     make_job: Callable[..., Job],
 ) -> None:
