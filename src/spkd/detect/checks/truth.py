@@ -78,9 +78,8 @@ def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[s
         what = f"{len(strange)} image(s) are not in {path}, e.g. {strange[0]}: COCO's metric knows no truth for them"
         yield "other images", what, "take them out of the split, or give the JSON that holds them all"
         return
-    have, solid = split.histogram(), _wanted(found, shown)
+    have, (wanted, solid) = split.histogram(), _wanted(found, shown)
     if solid.fits(have, split.duplicates):
-        wanted = _rows(found, shown)
         strays = _strays(wanted, kept, placed)
         if (n := sum(strays.values())) > MOST_STRAYS * len(wanted.label):
             first = max(strays, key=lambda image: strays[image])
@@ -89,7 +88,7 @@ def compare(path: Path, split: Split, names: dict[int, str]) -> Iterator[tuple[s
             )
             yield "boxes", f"{what}{first}: other images' labels, or corners in the place of centres?", again
         return
-    crowds = _wanted(replace(found, crowd=np.zeros_like(found.crowd)), shown)
+    _, crowds = _wanted(replace(found, crowd=np.zeros_like(found.crowd)), shown)
     if solid.shifted(found.category_ids).fits(have, split.duplicates):
         yield (
             "shifted ids",
@@ -126,16 +125,12 @@ class _Wanted:
         return _Wanted(shift(self.least), shift(self.most))
 
 
-def _wanted(found: instances.Instances, shown: list[int]) -> _Wanted:
-    """What the label files of some images must hold. shown: rows of those images."""
-    return _Wanted(*(Counter(_rows(found, shown, once).label.tolist()) for once in (True, False)))
-
-
-def _rows(found: instances.Instances, shown: list[int], once: bool = True) -> boxes.Rows:
-    """The label rows of some images, as `convert-coco` writes them."""
+def _wanted(found: instances.Instances, shown: list[int]) -> tuple[boxes.Rows, _Wanted]:
+    """What the label files of some images must hold, as `convert-coco` writes it. shown: rows of those images."""
     usable = np.zeros(len(found.files), bool)
     usable[shown] = True
-    return boxes.rows(found, usable, boxes.Drops(), once)
+    least, most = (boxes.rows(found, usable, boxes.Drops(), once) for once in (True, False))
+    return least, _Wanted(Counter(least.label.tolist()), Counter(most.label.tolist()))
 
 
 def _strays(wanted: boxes.Rows, seen: Sequence[Seen], placed: Sequence[int]) -> dict[str, int]:
