@@ -201,10 +201,13 @@ def test_an_exception_ends_the_run_failed_with_one_line_of_reason(here):
     assert info.metrics == {"train/loss": 1.0}
 
 
-def test_ctrl_c_ends_the_run_killed(here):
+@pytest.mark.parametrize(
+    ("stop", "by"), [(KeyboardInterrupt(), "Ctrl-C"), (KeyboardInterrupt("signal SIGTERM"), "signal SIGTERM")]
+)
+def test_ctrl_c_ends_the_run_killed_and_says_by_what(here, stop, by):
     with pytest.raises(KeyboardInterrupt), open_run(here):
-        raise KeyboardInterrupt("signal SIGTERM")
-    assert the_run().status == "KILLED" and the_run().tags["ended"] == "stopped by signal SIGTERM"
+        raise stop
+    assert the_run().status == "KILLED" and the_run().tags["ended"] == f"stopped by {by}"
 
 
 def test_exit_zero_is_a_finished_run_and_exit_one_a_failed_one(here):

@@ -204,7 +204,7 @@ class Run:
         if error is None or (isinstance(error, SystemExit) and not error.code):
             self.close()
         elif isinstance(error, KeyboardInterrupt):
-            self.close("KILLED", f"stopped by {error or 'Ctrl-C'}")
+            self.close("KILLED", f"stopped by {str(error) or 'Ctrl-C'}")
         else:
             self.close("FAILED", f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
 
