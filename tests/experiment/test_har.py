@@ -15,6 +15,7 @@ from spkd.data import prepared, scaling
 from spkd.errors import SpkdError
 from spkd.evidence import outbox, provenance, simulated, tracking
 from spkd.evidence.outbox import Delivery, Outbox
+from spkd.evidence.tracking import store
 from spkd.evidence.tracking.reading import get
 from spkd.experiment import har, lineage, plan, record, run_report
 from spkd.training import loop
@@ -511,6 +512,43 @@ def test_a_run_that_was_killed_finds_the_answers_that_took_long_and_leaves_none(
     asked = get(trained.train("student", run__seed=7))
     assert asked.id != again.id and "once" in asked.tags["teacher.signal-wrn16-1.answers"]
     assert asked.tags["weights.sha256"] == again.tags["weights.sha256"]
+
+
+@pytest.mark.parametrize(("seed", "opened", "code"), [(11, False, "same"), (12, True, "same"), (13, False, "other")])
+def test_a_run_that_was_killed_before_all_of_it_arrived_is_delivered_and_trained_anew_by_other_code_alone(
+    trained, monkeypatch, capsys, seed, opened, code
+):
+    """opened: whether MLflow opens a run for the command that comes after the killed one, as `mlflow run` does."""
+    with monkeypatch.context() as killed:
+        killed.setattr(tracking, "forget", lambda folder: None)
+        before = get(trained.train("student", run__seed=seed))
+    box = next(box for box in outbox.find(trained.places.runs) if box.finished)
+    events = box.events_path.read_text().splitlines(keepends=True)
+    dead = {**outbox.this_process(), "started_s": 1.0, "since_boot": ""}
+    events[0] = json.dumps({**json.loads(events[0]), "process": dead}) + "\n"
+    box.events_path.write_text("".join(events))
+    box.delivery = Delivery(box.delivery.uri, before.id, sum(len(line.encode()) for line in events[:-9]))
+    store.client().update_run(before.id, status="RUNNING")
+    wanted = before.id
+    if opened:
+        wanted = store.client().create_run(before.experiment_id).info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", wanted)
+    if code == "other":
+        monkeypatch.setattr(har, "_code", lambda made: {"losses/kd.py": "other"})
+    else:
+        monkeypatch.setattr(loop, "train_step", None)
+    again = get(trained.train("student", run__seed=seed))
+    assert again.status == "FINISHED" and not box.folder.exists()
+    assert again.tags["weights.sha256"] == before.tags["weights.sha256"]
+    assert [again.metrics[k] for k in ("headline/accuracy", "val/loss")] == [
+        before.metrics[k] for k in ("headline/accuracy", "val/loss")
+    ]
+    if code == "other":
+        assert again.id != before.id and get(before.id).status == "FINISHED"
+    else:
+        assert again.id == wanted and "goes on there" in capsys.readouterr().out
+    if opened:
+        assert get(before.id).status == "KILLED" and get(before.id).tags["continued_by"] == wanted
 
 
 def test_the_teachers_that_a_run_chose_are_those_it_goes_on_with(trained, teacher, tmp_path):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spkd.evidence import machine, tracking
+from spkd.evidence import machine
 from spkd.experiment import har, plan
 from spkd.settings import Settings
 
@@ -12,7 +12,6 @@ SECTIONS = ("preset", "dataset", "fold", "run", "teacher", "networks", "views", 
 def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     """Train it."""
     here = plan.places_here(settings)
-    tracking.sweep(here.runs)
     wanted = settings.run.device
     print(machine.line(plan.device(wanted), wanted), flush=True)
     har.train(har.Wanted("teacher", settings, tree, here))

@@ -191,6 +191,11 @@ class Outbox:
                 found = None
         return found
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run ended well, and was not opened again after that."""
+        return (self.ending() or {}).get("status") == "FINISHED"
+
     def paused_s(self) -> float:
         """How long nobody was at MLflow's run: from the last event before each continuation to that [s]."""
         paused_ms, run_id, before_ms = 0, None, 0

@@ -107,18 +107,23 @@ def begun(wanted: Wanted, shared: Shared | None = None) -> Iterator[Begun]:
     code, checkpoint = _code(made), folder / CHECKPOINT
     source.require_expected(folder, wanted.expected, {source.WINDOWS: made.windows.digest, **code})
     box = Outbox(folder)
-    ended = (box.ending() or {}).get("status") == "FINISHED"
-    goes_on = checkpoint.is_file() and not ended
     # A table's cell has its folder by what it uses: settings and code that it does not use may be others by now.
     known = (box.opened() or {"tags": {}})["tags"].get("fingerprint", tags["fingerprint"])
     other = known != tags["fingerprint"] or bool(source.changed(folder, code))
+    if wanted.parent is None:
+        tracking.sweep(wanted.places.runs, but=None if other else folder)
+    ended = box.finished and (other or not box.pending())  # else it was killed before all of it arrived in MLflow
+    goes_on = checkpoint.is_file() and not ended
     if goes_on and not wanted.folder:
         source.require_same(folder, code)
-    goes_on, fresh = goes_on and not other, other
+    late, goes_on = goes_on and box.finished, goes_on and not other
+    fresh = other or (box.finished and not goes_on)
     with tracking.open_run(name, folder, settings.tracking.experiment, wanted.parent, tags, fresh) as run:
+        if late:
+            print(f"{name}: trained before, but killed before all of it arrived in MLflow: goes on there", flush=True)
         if not goes_on:
             checkpoint.unlink(missing_ok=True)
-        if fresh or ended:
+        if fresh:
             (folder / PINNED).unlink(missing_ok=True)
         source.write_down(folder, code)
         began_with = record.beginning(run, made, flags)

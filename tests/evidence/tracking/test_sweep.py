@@ -100,6 +100,23 @@ def test_a_sweep_goes_on_when_the_store_is_gone_and_says_how_to_upload(here, cap
     assert Outbox(here / "runs" / "dead").ending()["status"] == "KILLED"
 
 
+@pytest.mark.parametrize(
+    ("end", "database", "left"),
+    [("FINISHED", "mlflow.db", True), ("FINISHED", "other.db", False), ("", "mlflow.db", False)],
+)
+def test_a_finished_runs_rest_is_left_to_the_command_that_goes_on_with_it_in_the_same_store(
+    here, monkeypatch, end, database, left
+):
+    box = dead_outbox(here, store.absolute(store.uri()), store.client().create_run("0").info.run_id)
+    if end:
+        box.append("end", status=end)
+        box.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here / database}")
+    assert tracking.sweep(here / "runs", but=box.folder) == ([] if left else [box.folder])
+    assert (box.pending() > 0) is left
+    assert tracking.sweep(here / "runs") == ([box.folder] if left else []) and box.pending() == 0
+
+
 def test_a_local_copy_can_be_uploaded_to_another_store(here, monkeypatch):
     box = dead_outbox(here, "http://lab:secret@127.0.0.1:9", "f" * 32)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'mlflow.db'}")

@@ -61,9 +61,10 @@ def open_run(
 ) -> "Run":
     """A run that logs to MLflow; use it as a context manager.
 
-    folder: where the local copy lives. One that holds an unfinished run is continued, unless fresh; facts that the
-    unfinished run logged already (same metric and step) are not logged twice. Under `mlflow run` the run that MLflow
-    opened is adopted, with its experiment. parent: nests this run under that one, in the parent's experiment.
+    folder: where the local copy lives. One that holds a run that is unfinished, or did not arrive as a whole, is
+    continued, unless fresh; facts that it logged already (same metric and step) are not logged twice. Under `mlflow
+    run` the run that MLflow opened is adopted, with its experiment. parent: nests this run under that one, in the
+    parent's experiment.
     Raises SpkdError where the server does not answer or takes no run, another process writes to the folder, or the run
     to adopt has ended.
     """
@@ -105,24 +106,29 @@ def _point(box: Outbox, made: MlflowClient, uri: str, run_id: str) -> None:
     box.delivery = Delivery(uri, run_id)
     if known.uri == uri and _is_there(made, known.run_id):
         made.set_tag(known.run_id, "continued_by", run_id)
+        if made.get_run(known.run_id).info.status == "RUNNING":  # its process was killed at its very end
+            made.set_terminated(known.run_id, "KILLED")
 
 
 def _claim(box: Outbox, fresh: bool) -> None:
-    """Make sure that the outbox may be written: nobody else's, and no finished run's."""
+    """Make sure that the outbox may be written: nobody else's, and no finished run's that arrived.
+
+    One whose process died before all of it arrived may go on, at its end.
+    """
     opened = box.opened()
     if opened is None:
         box.clear()
         return
-    ended = box.ending()
-    if ended is None and outboxes.is_alive(opened["process"]):
+    alive = outboxes.is_alive(opened["process"])
+    if box.ending() is None and alive:
         who = f"process {opened['process']['pid']} on {opened['process']['host']}, still running"
         raise SpkdError(box.folder, "a folder that no run writes to", who, "wait for it or choose another run.folder")
-    if fresh or (ended is not None and ended["status"] == "FINISHED"):
-        if box.pending() and box.delivery.run_id:
-            raise SpkdError(
-                box.folder, "an uploaded run", f"{box.pending()} events to upload", f"spkd upload {box.folder}"
-            )
-        box.clear()
+    if fresh or box.finished:
+        unsent = box.pending() if box.delivery.run_id else 0
+        if unsent and (fresh or alive):
+            raise SpkdError(box.folder, "an uploaded run", f"{unsent} events to upload", f"spkd upload {box.folder}")
+        if not unsent:
+            box.clear()
 
 
 def _is_there(made: MlflowClient, run_id: str) -> bool:

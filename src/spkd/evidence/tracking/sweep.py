@@ -24,16 +24,17 @@ ENTRY_POINT = "mlflow.project.entryPoint"
 LEAVE_NOTHING = ("teacher", "scratch", "student")  # kinds of runs whose folder serves nobody once they have ended well
 
 
-def sweep(folder: Path) -> list[Path]:
+def sweep(folder: Path, but: Path | None = None) -> list[Path]:
     """Mark the runs of dead processes below a folder KILLED and deliver what they left; returns their folders.
 
-    Folders that a process was killed deleting are deleted.
+    Folders that a process was killed deleting are deleted. but: the folder that the caller is about to go on in: where
+    it holds a finished run of this store, that one's rest is left to it.
     """
     swept = []
     for box in outboxes.find(folder):
         try:
             with box.lock(wait_s=0):
-                if _bury(box):
+                if not (box.folder == but and _is_for_here(box)) and _bury(box):
                     swept.append(box.folder)
         except (Timeout, FileNotFoundError, PermissionError):
             continue  # another command is at it, or was and removed the folder, or only its own user may
@@ -41,6 +42,10 @@ def sweep(folder: Path) -> list[Path]:
         for name in fnmatch.filter(names, f".*.{atomic.GONE}"):
             shutil.rmtree(Path(place, name), ignore_errors=True)
     return swept
+
+
+def _is_for_here(box: Outbox) -> bool:
+    return box.finished and box.pending() > 0 and box.delivery.uri == store.absolute(store.uri())
 
 
 def _bury(box: Outbox) -> bool:
@@ -63,7 +68,7 @@ def _bury(box: Outbox) -> bool:
 
 def _let_go(box: Outbox, opened: dict[str, Any]) -> None:
     """Delete the folder of a finished training that nobody deleted: its upload came late, or its process was killed."""
-    if opened["tags"].get("kind") in LEAVE_NOTHING and (box.ending() or {}).get("status") == "FINISHED":
+    if opened["tags"].get("kind") in LEAVE_NOTHING and box.finished:
         forget(box.folder)
 
 
