@@ -17,6 +17,8 @@ main: setup
 setup: .venv/installed
 	spkd bind
 
+# Of two set-ups at once, each line of one waits for the other's: pip breaks what another pip is installing.
+.venv/installed: SHELL := flock Makefile /bin/sh
 .venv/installed: requirements.lock
 	$(PYTHON) -m venv .venv
 	@# a package whose installation was killed has no INSTALLER; pip would take it for installed, without its commands

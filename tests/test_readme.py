@@ -95,3 +95,17 @@ def test_make_installs_anew_what_a_killed_set_up_left_half_installed(tmp_path):
     pip.chmod(0o755)
     subprocess.run(["make", "--silent", ".venv/installed", "PYTHON=true"], cwd=tmp_path, check=True)
     assert (tmp_path / "seen-by-pip").read_text().split() == ["whole-1.dist-info"]
+
+
+def test_two_set_ups_at_once_do_not_install_at_once(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / ".venv/lib/python3.11/site-packages").mkdir(parents=True)
+    pip = tmp_path / ".venv/bin/pip"
+    pip.parent.mkdir()
+    pip.write_text("#!/bin/sh\nmkdir busy || touch clash\nsleep 0.3\nrmdir busy\n")
+    pip.chmod(0o755)
+    words = ["make", "--silent", ".venv/installed", "PYTHON=true"]
+    both = [subprocess.Popen(words, cwd=tmp_path) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    assert (tmp_path / ".venv/installed").is_file() and not (tmp_path / "clash").exists()
