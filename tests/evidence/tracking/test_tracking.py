@@ -482,6 +482,14 @@ def test_passwords_in_an_address_are_in_no_message_and_no_run(here, monkeypatch,
     assert "secret" not in str(refused.value) and "secret" not in tracking.told()
 
 
+@pytest.mark.parametrize(("error", "said"), [
+    (OSError(30, "Read-only file system", "/lab 1/mlruns"), "[Errno 30] Read-only file system: '/lab 1/mlruns'"),
+    (MlflowException("(Caused by New('<0x7>: [Errno 111] Connection refused'))"), "[Errno 111] Connection refused"),
+])  # fmt: skip
+def test_a_store_that_fails_is_told_by_what_the_system_said_and_of_which_place(error, said):
+    assert store.reason(error) == said
+
+
 def test_no_run_is_lost_behind_the_first_page(here, monkeypatch):
     monkeypatch.setattr(reading, "PAGE", 2)
     made = [client().create_run("0").info.run_id for _ in range(5)]

@@ -220,7 +220,12 @@ def asking(about: str) -> Iterator[MlflowClient]:
 def reason(error: Exception) -> str:
     """One line that says why the store could not be reached or said no."""
     text = shown(" ".join(str(error).split()))
-    for pattern in (r"\[Errno \d+\] [\w ]+", r"Read timed out[^)]*", r"Name or service not known", SQLITE_SAYS):
+    for pattern in (
+        r"\[Errno \d+\] [\w -]+(?:: '/[^']*')?",
+        r"Read timed out[^)]*",
+        r"Name or service not known",
+        SQLITE_SAYS,
+    ):
         if found := re.search(pattern, text):
             return found.group(0)
     return text[:300]
