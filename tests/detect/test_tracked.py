@@ -1,6 +1,7 @@
 """Which weights a detection run reports on and learns from, and what a run that ended leaves; nothing is trained."""
 
 import contextlib
+import errno
 import re
 import shutil
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with_a
     anew: list[bool] = []
 
     def train(job: Any, report: Any, run: Any) -> None:
-        raise KeyboardInterrupt  # far enough
+        raise OSError(errno.ENOSPC, "No space left on device")  # far enough
 
     run = SimpleNamespace(tags=told.append, params=lambda chosen: None)
     begins = {"init.sha256": "as the file is now", "init.run_id": "r1"}
@@ -94,11 +95,11 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with_a
     )
     taught = {"teacher.detector.run_id": "r2"} if last is None else {}
     teacher = SimpleNamespace(run_id="r2", network="n")
-    for name, value in (("_find", teacher), ("_lineage", taught), ("_kept", last), ("replace", None)):
-        monkeypatch.setattr(tracked, name, lambda *words, value=value, **_: value)
     plan = SimpleNamespace(method="sp")
     job = SimpleNamespace(folder=tmp_path, data_name="set", plan=plan, title=lambda teacher: "t", model="n.pt")
-    with pytest.raises(KeyboardInterrupt):
+    for name, value in (("_find", teacher), ("_lineage", taught), ("_kept", last), ("replace", job)):
+        monkeypatch.setattr(tracked, name, lambda *words, value=value, **_: value)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
         tracked.run(job, tracked.Session("e", {}, {}), "latest")  # type: ignore[arg-type]
     assert (told, asked) == (([begins, taught], [["r1", "r2"]]) if last is None else ([{}], []))
     assert anew == [last is None]

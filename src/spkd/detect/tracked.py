@@ -89,7 +89,8 @@ def run(job: Job, session: Session, wanted_teacher: str, parent: tracking.Run | 
             job = replace(job, plan=replace(job.plan, teacher=str(_kept(job, found))))
         if anew:
             stored.learnt(report, [text for key, text in {**begins, **lineage}.items() if key in ANCESTORS], opened)
-        numbers = yolo.train(job, report, opened)
+        with atomic.naming(job.folder):  # a full disk's error names no file where ultralytics writes it
+            numbers = yolo.train(job, report, opened)
         opened.note(describe(title, job, numbers, code))
     (job.folder / "finished").touch()
     print(f"{title} (run {opened.id}): " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()), flush=True)
