@@ -510,6 +510,26 @@ def test_training_on_the_validation_images_is_a_tag_and_a_word(
     assert run.logged["tags"]["data.same_as_train"] == "val" and "are no test" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("known", "extra", "why"),
+    [
+        ({}, {}, "no COCO JSON"),
+        ({"train": "train.json"}, {}, "no COCO JSON"),
+        ({"val": "val.json"}, {"single_cls": True}, "detect.train has single_cls or classes"),
+        ({"val": "val.json"}, {"classes": [0]}, "detect.train has single_cls or classes"),
+        ({"val": "val.json"}, {"single_cls": False}, None),
+    ],
+)
+def test_a_run_without_the_coco_metric_says_why_before_it_trains(
+    make_job: Callable[..., Job], make_set: Any, capsys: Any, known: dict[str, str], extra: Any, why: str | None
+) -> None:
+    job, run = make_job(data=make_set()), Recorder()
+    report = yolo.look(job)
+    yolo.log_data(replace(job, annotations=known, extra=extra), report, run)  # type: ignore[arg-type]
+    said, tag = capsys.readouterr().out, run.logged["tags"].get("coco.without")
+    assert tag is None and said == "" if why is None else tag.startswith(why) and f"no COCO metric: {tag}" in said
+
+
 def test_of_the_files_beside_the_data_only_the_converters_report_is_kept(
     make_job: Callable[..., Job], make_set: Any
 ) -> None:

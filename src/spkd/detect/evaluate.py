@@ -40,7 +40,7 @@ class _Collecting(DetectionValidator):
 class Result:
     """numbers: precision, recall, mAP50, mAP50-95 over all classes. per_class: table columns.
 
-    coco: {} without annotations. plots: files that the validator drew.
+    coco: {} where `without_coco` says why. plots: files that the validator drew.
     """
 
     numbers: dict[str, float]
@@ -49,20 +49,25 @@ class Result:
     plots: list[Path]
 
 
+def without_coco(annotations: Path | None, train: Mapping[str, Any]) -> str:
+    """Why an evaluation has no COCO metric, "" where it has one. Arguments as of `validate`."""
+    if train.get("single_cls") or train.get("classes") is not None:
+        return "detect.train has single_cls or classes, and the JSON knows all classes"
+    return "" if annotations else "no COCO JSON that the labels of `val` come from; detect.annotations may name it"
+
+
 def validate(
     weights: Path, data: Path, folder: Path, imgsz: int, device: str, plots: bool,
     annotations: Path | None, train: Mapping[str, Any],
 ) -> Result:  # fmt: skip
     """Validate weights on the val split. folder: for plots and predictions.json. annotations: the split's COCO JSON.
 
-    train: further training arguments; those that say what counts as a detection hold here too (OF_THE_TASK). With some
-    classes only, or all taken for one, there is no COCO metric: its JSON knows all classes. That is said.
+    train: further training arguments; those that say what counts as a detection hold here too (OF_THE_TASK).
     Images keep their shape and get as little grey as their batch allows, as in ultralytics' own validation and while
     training; `rect: false` pads all of them to squares.
     """
     hermetic.quiet()
-    if annotations is not None and (train.get("single_cls") or train.get("classes") is not None):
-        print("spkd: no COCO metric: detect.train has single_cls or classes, and the JSON knows all classes")
+    if without_coco(annotations, train):
         annotations = None
     args: dict[str, Any] = {"rect": True} | {k: train[k] for k in OF_THE_TASK if k in train}
     args |= {"task": "detect", "mode": "val", "model": str(weights), "data": str(data), "imgsz": imgsz, "batch": BATCH}

@@ -148,6 +148,9 @@ def log_data(job: Job, report: preflight.Report, run: "Run") -> None:
         print(f"note: {note}")
     if report.same_as_train:
         run.tags({"data.same_as_train": ", ".join(report.same_as_train)})
+    if why := evaluate.without_coco(job.annotations.get("val"), job.extra):
+        print(f"spkd: no COCO metric: {why}")
+        run.tags({"coco.without": why})
     report.require()
 
 
