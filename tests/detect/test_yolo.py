@@ -268,16 +268,19 @@ def test_the_plots_are_those_of_the_final_evaluation_where_training_drew_the_sam
     assert drawn["plots/BoxPR_curve.png"] == [job.folder / "val" / "BoxPR_curve.png"]
 
 
-@pytest.mark.parametrize("patience", [False, True])
+@pytest.mark.parametrize("ended_by", ["epochs", "patience", "time"])
 def test_a_training_that_was_killed_after_its_last_checkpoint_goes_on_to_its_evaluation(
-    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, patience: bool
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
     from ultralytics.utils.torch_utils import EarlyStopping
 
-    job, epochs, run = make_job(epochs=4 if patience else 1), 2 if patience else 1, Recorder()
+    patience, epochs, run = ended_by == "patience", 2 if ended_by == "patience" else 1, Recorder()
+    job = make_job(epochs=1 if ended_by == "epochs" else 4)
     job = replace(job, plan=replace(job.plan, maps_every=9), extra={**job.extra, "plots": patience})
     if patience:
         monkeypatch.setattr(EarlyStopping, "__call__", lambda self, epoch, fitness: epoch >= 2)
+    if ended_by == "time":
+        job = replace(job, extra={**job.extra, "time": 1e-9})
     with monkeypatch.context() as patched:
         patched.setattr(spkd_trainer.SpkdTrainer, "final_eval", dies)
         with pytest.raises(KeyboardInterrupt):
@@ -340,9 +343,9 @@ def test_a_training_that_was_killed_between_the_names_of_its_last_checkpoints_tr
     job, nobody = make_job(epochs=2), follow.Follower(Recorder(), Path(), [], "")  # type: ignore[arg-type]
     weights = job.train_folder / "weights"
     weights.mkdir(parents=True)
-    said = {"train_args": {"patience": 9, "epochs": 2}, "train_metrics": {"fitness": 0.1}, "stopper": {}}
     for name, epoch in (("best.pt", 1), ("last.part", 1), ("last.pt", 0)):
-        torch.save({**said, "epoch": epoch}, weights / name)
+        said = {continued.OVER: True} if epoch else {}
+        torch.save({"train_args": said, "epoch": epoch}, weights / name)
     yolo._train(job, nobody)
     assert (job.train_folder / "trained").is_file() and continued.checkpoint(weights / "last.pt")["epoch"] == 1
 
@@ -354,13 +357,6 @@ def test_a_training_without_the_distillation_that_was_asked_for_is_not_evaluated
     (job.train_folder / "results.csv").write_text("epoch,train/box_loss\n1,2.0\n")
     with pytest.raises(SpkdError, match="expected a column train/sp_loss"):
         yolo.train(job, report, Recorder())  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("best_epoch", "over"), [(1, True), (2, False)])
-def test_patience_is_over_by_the_checkpoints_own_count(tmp_path: Path, best_epoch: int, over: bool) -> None:
-    of_epoch_4 = {"epoch": 3, "train_args": {"patience": 3, "epochs": 9}, "train_metrics": {"fitness": 0.1}}
-    torch.save(of_epoch_4 | {"stopper": {"best_fitness": 0.2, "best_epoch": best_epoch}}, tmp_path / "last.pt")
-    assert continued.is_over(tmp_path / "last.pt") == over
 
 
 def test_the_page_says_what_was_trained_how_long_and_whether_the_data_are_simulated(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.utils.torch_utils import EarlyStopping
 
 from spkd import atomic
+
+OVER = "spkd_detect_is_over"  # in the arguments of the checkpoint that a training stopped with
 
 
 def checkpoint(path: Path) -> dict[str, Any]:
@@ -20,15 +21,11 @@ def checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_over(last: Path) -> bool:
-    """Whether the training that wrote this last.pt has no epoch left: all are there, or patience ended it.
+    """Whether the training that wrote this last.pt stopped with it: all epochs, patience or detect.train.time.
 
-    ultralytics refuses to go on from the first, and would train another epoch after the second.
+    ultralytics would refuse to go on from the first, and train another epoch after the others.
     """
-    content = checkpoint(last)
-    epochs, given = content["epoch"] + 1, content["train_args"]
-    stopper = EarlyStopping(patience=given["patience"])
-    vars(stopper).update(content["stopper"])
-    return bool(epochs >= given["epochs"] or stopper(epochs, content["train_metrics"]["fitness"]))
+    return OVER in checkpoint(last)["train_args"]
 
 
 def settle(weights: Path) -> None:

@@ -179,6 +179,7 @@ class SpkdTrainer(DetectionTrainer):
         """
         if self.stop:
             self._record_last()
+            setattr(self.args, continued.OVER, True)
         last, best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.last, self.best = last.with_suffix(".part"), best.with_suffix(".part")
         for part in (self.last, self.best):  # of a save that was killed: a best one would become best.pt below
@@ -188,7 +189,8 @@ class SpkdTrainer(DetectionTrainer):
         try:
             saved = bool(super().save_model())
         finally:
-            self.args.__dict__.pop(GUARD, None)
+            for own in (GUARD, continued.OVER):
+                self.args.__dict__.pop(own, None)
             self.last, self.best = last, best
         for path in (best, last):
             if path.with_suffix(".part").is_file():
