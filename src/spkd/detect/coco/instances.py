@@ -6,7 +6,7 @@ Contract: no ultralytics, no torch, no Python object per annotation survives; `s
 import gc
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -117,9 +117,9 @@ def read(path: Path, segments: bool = False) -> Instances:
         path, files, image_ids, size, classes, category_ids, ids, _position(image_id, image_ids), image_id, label, box,
         crowd != 0, polygons,
     )  # fmt: skip
-    _first(found, np.isfinite(box).sum(1) < 4, "four finite numbers in bbox", lambda row: str(box[row].tolist()))
-    do = f"the categories are {category_ids}"
-    _first(found, label < 0, "a category_id of `categories`", lambda row: f"{category[row]}", do)
+    if (unknown := label < 0).any():
+        row, do = int(np.argmax(unknown)), f"the categories are {category_ids}"
+        raise SpkdError(f"{path}: {found.name(row)}", "a category_id of `categories`", f"{category[row]}", do)
     return found
 
 
@@ -235,12 +235,3 @@ def _position(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
     at = np.minimum(np.searchsorted(keys, values, sorter=order), len(keys) - 1)
     row = order[at]
     return np.where(keys[row] == values, row, -1)
-
-
-def _first(
-    found: Instances, wrong: np.ndarray, expected: str, got: Callable[[int], str], do: str = "correct or remove it"
-) -> None:
-    """Raises SpkdError for the first row marked wrong."""
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise SpkdError(f"{found.path}: {found.name(row)}", expected, got(row), do)
