@@ -394,6 +394,22 @@ def test_a_cache_that_ultralytics_would_rebuild_is_no_problem(data_set: Path) ->
         label.write_text(text)
 
 
+def test_a_cache_that_another_training_is_writing_is_no_problem(data_set: Path) -> None:
+    """ultralytics writes it in place; of one that was cut short there it reads the labels anew, too."""
+    from ultralytics.data.dataset import YOLODataset
+
+    def load() -> YOLODataset:
+        return YOLODataset(
+            img_path=str(data_set.parent / "images/train"), data={"names": {0: "r", 1: "g", 2: "b"}}, imgsz=64
+        )
+
+    cache, whole = data_set.parent / "labels/train.cache", len(load().labels)
+    raw = cache.read_bytes()
+    for n in (0, 128, 129, len(raw) // 2, len(raw) - 1):
+        cache.write_bytes(raw[:n])
+        assert check(data_set).ok and len(load().labels) == whole
+
+
 def test_a_cache_that_would_run_code_is_refused_unread(data_set: Path, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -28,32 +28,39 @@ class _Plain(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a label cache")
+            raise ValueError(f"{module}.{name} has no place in a label cache")
         return super().find_class(module, name)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The content of a label cache. Raises ValueError where it is not one that ultralytics writes."""
-    stream = io.BytesIO(path.read_bytes())
+def read(path: Path) -> dict[str, Any] | None:
+    """The content of a label cache; None where it is not there, or not whole: another training may be writing it.
+
+    Raises ValueError where it is not one that ultralytics writes.
+    """
     try:
-        np.lib.format.read_magic(stream)
-        np.lib.format.read_array_header_1_0(stream)
-        content = _Plain(stream).load()
-        return dict(content.item())
-    except (pickle.UnpicklingError, AttributeError, EOFError, TypeError, IndexError) as error:
-        raise ValueError(str(error)) from None
+        stream = io.BytesIO(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    if not stream.getbuffer():
+        return None
+    np.lib.format.read_magic(stream)
+    np.lib.format.read_array_header_1_0(stream)
+    try:
+        return dict(_Plain(stream).load().item())
+    except (pickle.UnpicklingError, AttributeError, EOFError, TypeError, IndexError):
+        return None  # ultralytics fails at the same byte
 
 
 def compare(split: Split, n_classes: int) -> Iterator[tuple[str, str, str]]:
-    """(rule, what, remedy) where a cache that ultralytics would use disagrees with the label files, or cannot be read.
+    """(rule, what, remedy) where a cache that ultralytics would use disagrees with the label files, or is none.
 
-    One of another version, or of files of other sizes or times, is none that it would use: it is rebuilt.
+    One that is not whole, of another version, or of files of other sizes or times, it would not use but write anew.
     """
     for path in sorted({Path(s.label).parent.with_suffix(".cache") for s in split.seen}):
-        if not path.is_file():
-            continue
         try:
             found = read(path)
+            if found is None:
+                continue
             labels = {entry["im_file"]: entry for entry in found["labels"]}
         except (ValueError, KeyError, TypeError):
             yield "stale cache", f"{path} cannot be read as a label cache", f"rm {shlex.quote(str(path))}"
