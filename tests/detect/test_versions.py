@@ -208,6 +208,16 @@ def test_weights_of_a_model_that_is_not_compared_are_an_error(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def test_a_side_that_a_network_cannot_halve_so_often_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["--yolo_versions.models", "{yolov8n.yaml: null, yolov8n-p6.yaml: null}", "--yolo_versions.imgsz", "32"]
+    with pytest.raises(SpkdError, match=r"imgsz, of yolov8n-p6\.yaml: expected a multiple of 64, .*, got 32; set 64$"):
+        run("yolo-versions", words)
+
+
 @pytest.mark.parametrize("wrong", ["classes", "labels"])
 def test_weights_are_measured_only_on_sound_data_of_their_own_classes(
     data_set: Path, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str

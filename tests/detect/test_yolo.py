@@ -643,6 +643,10 @@ def test_layers_to_freeze_are_those_of_the_network_and_others_which_ultralytics_
     [
         ({"model": "words.pt"}, "params.yaml: detect.model: expected a detection network"),
         ({"train": "{optimizer: foo}"}, "detect.train.optimizer"),
+        (
+            {"model": "yolov8n-p6.yaml", "imgsz": "96"},
+            r"detect\.imgsz: expected a multiple of 64, .*, got 96; set 64 or 128",
+        ),
         ({"train": "{freeze: 23}"}, r"detect\.train\.freeze: expected a number .*, below 23, got 23"),
         ({"distill.method": "sp", "distill.teacher": "words.pt"}, "detect.distill.teacher: expected a detection netw"),
         ({"distill.method": "sp", "distill.teacher": "yolov8n.yaml"}, "detect.distill.teacher: expected a teacher"),

@@ -33,6 +33,8 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
             raise SpkdError("params.yaml: yolo_versions.weights", "keys that are in yolo_versions.models", name, do)
     keys = {n: f"yolo_versions.weights.{n}" if n in wanted.weights else "yolo_versions.models" for n in wanted.models}
     models = {name: networks.build(wanted.weights.get(name, name), key) for name, key in keys.items()}
+    for name, model in models.items():
+        networks.require_side(model, wanted.imgsz, f"yolo_versions.imgsz, of {name}")
     if wanted.weights:
         data = Path(settings.detect.data)
         report = preflight.check(data, truth.annotations(settings), settings.detect.preflight)

@@ -40,6 +40,17 @@ def build(name: str, key: str) -> Any:
     return model.eval()
 
 
+def require_side(model: Any, side: int, key: str) -> None:
+    """Raise SpkdError where a network cannot take square images of this side [pixels]; key: the setting that holds it.
+
+    ultralytics would train on larger ones, with a warning, and sizes and costs on record would be of others.
+    """
+    stride = int(model.stride.max())
+    if side % stride:
+        do = f"set {' or '.join(str(n) for n in (side // stride * stride, side // stride * stride + stride) if n)}"
+        raise SpkdError(f"params.yaml: {key}", f"a multiple of {stride}, the network's largest stride", side, do)
+
+
 def weights(name: str, key: str) -> Path | None:
     """The file of the trained weights (.pt) that are named, downloaded where ultralytics publishes them; None = none.
 

@@ -38,6 +38,7 @@ def look(job: Job) -> preflight.Report:
     hermetic.quiet()
     hermetic.train_arguments(job.extra)
     model = networks.build(job.model, "detect.model")
+    networks.require_side(model, job.imgsz, "detect.imgsz")
     hermetic.require_layers(job.extra.get("freeze"), len(model.model))
     return preflight.check(job.data, job.annotations, job.limits, job.extra.get("classes"))
 
