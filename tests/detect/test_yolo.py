@@ -536,6 +536,18 @@ def test_of_the_files_beside_the_data_only_the_converters_report_is_kept(
     assert run.logged["files"] == {"data/preflight.json", "data/conversion.json", "data/data.yaml"}
 
 
+@pytest.mark.parametrize(("extra", "known"), [({}, ["red", "green", "blue"]), ({"single_cls": True}, ["item"])])
+def test_the_classes_of_a_panel_are_called_as_they_were_trained(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], known: list[str]
+) -> None:
+    """With single_cls ultralytics takes all objects for class 0, which is not the data set's class 0."""
+    job, given = make_job(extra=extra), list[Any]()
+    monkeypatch.setattr(yolo.follow, "Follower", lambda *words: given.append(words[2]) or dies())
+    with pytest.raises(KeyboardInterrupt):
+        yolo.train(job, yolo.look(job), Recorder())  # type: ignore[arg-type]
+    assert given == [known]
+
+
 def test_the_contact_sheet_on_record_is_of_the_rows_that_are_trained_on_and_says_that_they_are_simulated(
     make_job: Callable[..., Job], make_set: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

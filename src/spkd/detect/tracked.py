@@ -162,8 +162,7 @@ def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, 
     if not teacher.run_id:
         return {}
     classes = teacher.classes
-    wanted = ("item",) if job.extra.get("single_cls") else tuple(report.names.values())  # as ultralytics names them
-    same = classes == wanted
+    same = list(classes) == yolo.class_names(job, report)
     told = tracking.get(teacher.run_id).tags if teacher.run_id != FILE else {"kind": imported.KIND}
     own = told.get("data.digest", "unknown")
     if not same and told.get("kind") != imported.KIND:

@@ -43,6 +43,11 @@ def look(job: Job) -> preflight.Report:
     return preflight.check(job.data, job.annotations, job.limits, job.extra.get("classes"))
 
 
+def class_names(job: Job, report: preflight.Report) -> list[str]:
+    """What the classes of a training are called, in ultralytics' words."""
+    return ["item"] if job.extra.get("single_cls") else list(report.names.values())
+
+
 def continues(job: Job, report: preflight.Report) -> bool:
     """Whether the job's folder holds the start of this very job on these very data.
 
@@ -78,7 +83,7 @@ def train(job: Job, report: preflight.Report, run: "Run") -> dict[str, float]:
 
     Returns the headline numbers (mAP50, mAP50-95, ...), the cost, and "epochs": how many were trained.
     """
-    follower = follow.Follower(run, job.train_folder, list(report.names.values()), report.origin)
+    follower = follow.Follower(run, job.train_folder, class_names(job, report), report.origin)
     _train(job, follower)
     # ultralytics has unset them: evaluation is the same whether or not it follows its training in one process.
     seeding.set_flags(job.deterministic, job.plan.tf32, job.plan.threads, warn_only=True)
