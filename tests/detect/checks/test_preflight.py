@@ -668,14 +668,16 @@ def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pyt
     settings = config.check(Settings, tree, "")
     assert check_labels.main([str(data)], settings, tree, {}) == 1
     assert "mkdir -p" in capsys.readouterr().err
-    out = data.parent / "sheet.png"
+    out = data.parent / "no folder yet" / "sheet.png"
     with pytest.raises(SpkdError, match="--sheet: expected a file that ends in"):
         check_labels.main([str(data)], settings, tree, {"sheet": "s"})
     assert capsys.readouterr().out == ""  # before anything is looked at
-    summary = data.parent / "no folder yet" / "summary.json"
+    summary = out.with_name("summary.json")
     assert check_labels.main([str(make_set(name="fine"))], settings, tree, {"json": str(summary)}) == 0
     assert json.loads(summary.read_text())["problems"] == []
+    shutil.rmtree(out.parent)
     assert check_labels.main([str(make_set(name="good"))], settings, tree, {"sheet": str(out)}) == 0 and out.is_file()
+    assert f"contact sheet: {out}\n" in capsys.readouterr().out
 
 
 def test_the_command_compares_with_the_json_that_it_is_given(

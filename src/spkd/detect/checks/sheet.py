@@ -51,8 +51,7 @@ def target(path: Path) -> Path:
 
 
 def save(picture: np.ndarray, path: Path) -> Path:
-    """Write a sheet as PNG or JPEG, after the path's ending."""
-    target(path)
+    """Write a sheet as PNG or JPEG, after the ending of a path that `target` let pass."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
     return path
