@@ -158,11 +158,15 @@ def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetit
 
     monkeypatch.setattr(tracked.tracking, "find", find)
     monkeypatch.setattr(tracked.tracking, "artifact", lambda run_id, path: tmp_path / run_id)
-    monkeypatch.setattr(networks, "build", lambda path, key: SimpleNamespace(names={0: "a"}, yaml={}))
-    job = SimpleNamespace(folder=tmp_path, train_folder=tmp_path / "train")
+    network = SimpleNamespace(names={0: "a"}, yaml={}, stride=torch.tensor([8.0, 16.0, 32.0]))
+    monkeypatch.setattr(networks, "build", lambda path, key: network)
+    job = SimpleNamespace(folder=tmp_path, train_folder=tmp_path / "train", imgsz=96)
     report = SimpleNamespace(digest=lambda: "d")
     found = tracked._find(job, report, tracked.LATEST)  # type: ignore[arg-type]
     assert found and (found.run_id, found.weights) == ("plain", tmp_path / "plain")
+    job.imgsz = 48
+    with pytest.raises(SpkdError, match=r"imgsz, of the teacher: expected a multiple of 32, .*, got 48; set 32 or 64"):
+        tracked._find(job, report, tracked.LATEST)  # type: ignore[arg-type]
     del newest_first[-2:]
     assert tracked._find(job, report, tracked.LATEST) is None  # type: ignore[arg-type]
 

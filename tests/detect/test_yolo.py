@@ -1033,22 +1033,22 @@ def test_a_teacher_of_other_classes_or_data_is_never_silent(
     run = SimpleNamespace(tags={"data.digest": "0" * 32})
     monkeypatch.setattr(tracked.tracking, "get", lambda run_id: run)
     with pytest.raises(SpkdError, match=r"run r1: expected a teacher of the data set's classes.*weights \(\.pt\)"):
-        tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
-    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "none", "best.pt"), report, job)
+        tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt", 64), report, job)
+    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "none", "best.pt", 64), report, job)
     assert tags["teacher.detector.classes"] == "other" and "knows other classes" in capsys.readouterr().out
     with monkeypatch.context() as patched:  # what a file becomes where its student is repeated
         patched.setattr(tracked.tracking, "get", lambda run_id: SimpleNamespace(tags={"kind": "imported"}))
-        tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "restored.pt"), report, job)
+        tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "restored.pt", 64), report, job)
     assert tags["teacher.detector.classes"] == "other" and "knows other classes" in capsys.readouterr().out
     report.names = networks.load(tiny_teacher).names
-    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
+    tags = tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt", 64), report, job)
     assert tags["teacher.detector.classes"] == "same" and tags["teacher.detector.data.digest"] == "0" * 32
     assert "from other images or labels" in capsys.readouterr().out
     run.tags["data.digest"] = report.digest()
-    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
+    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt", 64), report, job)
     assert capsys.readouterr().out == ""
     run.tags["data.digest"] = "unknown"
-    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt"), report, job)
+    tracked._lineage(tracked.Teacher.opened(tiny_teacher, "r1", "best.pt", 64), report, job)
     assert capsys.readouterr().out == ""
     agnostic = replace(job, extra={**job.extra, "single_cls": True})
     tags = tracked._lineage(tracked.Teacher(tiny_teacher, "r1", "best.pt", "n", ("item",)), report, agnostic)

@@ -49,9 +49,13 @@ class Teacher:
     classes: tuple[str, ...]
 
     @classmethod
-    def opened(cls, weights: Path, run_id: str, name: str) -> Self:
-        """A teacher with what its weights know. Raises SpkdError where they are no detection network's."""
+    def opened(cls, weights: Path, run_id: str, name: str, side: int) -> Self:
+        """A teacher with what its weights know.
+
+        Raises SpkdError where they are no detection network's, or of one that takes no images of this side [pixels].
+        """
         built = networks.build(str(weights), KEY)
+        networks.require_side(built, side, "detect.imgsz, of the teacher")
         network = Path(str(built.yaml.get("yaml_file", name))).stem
         return cls(weights, run_id, name, network, tuple(built.names.values()))
 
@@ -119,22 +123,22 @@ def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
     """The teacher that is meant; None where `latest` is not trained yet. Raises SpkdError where it is no teacher."""
     kept = job.folder / KEPT
     if yolo.checkpoint(job) and kept.is_file():
-        return Teacher.opened(kept, "", KEPT)
+        return Teacher.opened(kept, "", KEPT, job.imgsz)
     if wanted == LATEST:
         like = {"kind": "detect", "distill.method": "none", "data.digest": report.digest()}
         newest = next((run for run in tracking.find(tracking.finished(like)) if not run.repeats), None)
         if newest is None:
             return None
         print(f"spkd: the teacher is run {newest.id} ({newest.name})", flush=True)
-        return Teacher.opened(tracking.artifact(newest.id, stored.BEST), newest.id, Path(stored.BEST).name)
+        return Teacher.opened(tracking.artifact(newest.id, stored.BEST), newest.id, Path(stored.BEST).name, job.imgsz)
     if wanted.startswith(stored.RUN):
         weights, run_id = stored.taken(wanted, job.folder)
-        return Teacher.opened(weights, run_id, weights.name)
+        return Teacher.opened(weights, run_id, weights.name, job.imgsz)
     file = networks.weights(wanted, KEY)
     if file is None:
         do = "give weights (.pt), those of ultralytics by name (yolov8x.pt), run:<id> of a `detect` run, or latest"
         raise SpkdError(f"params.yaml: {KEY}", "a teacher", repr(wanted), do)
-    return Teacher.opened(file, FILE, file.name)
+    return Teacher.opened(file, FILE, file.name, job.imgsz)
 
 
 def _trained_first(job: Job, session: Session, opened: tracking.Run, report: preflight.Report) -> Teacher:
@@ -150,7 +154,7 @@ def _trained_first(job: Job, session: Session, opened: tracking.Run, report: pre
     if yolo.look(job).digest() != report.digest():
         do = f"bring them back, or begin anew: rm -r {shlex.quote(str(job.folder))}"
         raise SpkdError(job.data, "the data that the teacher was trained on", "changed images or labels", do)
-    return Teacher.opened(plain.folder / stored.BEST, run_id, Path(stored.BEST).name)
+    return Teacher.opened(plain.folder / stored.BEST, run_id, Path(stored.BEST).name, job.imgsz)
 
 
 def _lineage(teacher: Teacher, report: preflight.Report, job: Job) -> dict[str, str]:
