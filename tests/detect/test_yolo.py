@@ -337,6 +337,16 @@ def test_nothing_of_a_training_that_was_killed_before_its_first_checkpoint_is_le
     yolo._train(job, nobody)
 
 
+def test_a_training_that_returns_without_its_mark_is_not_evaluated(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, nobody = make_job(), follow.Follower(Recorder(), Path(), [], "")  # type: ignore[arg-type]
+    trainer = SimpleNamespace(ddp=False, add_callback=lambda name, call: None, train=lambda: None)
+    monkeypatch.setattr(spkd_trainer, "planned", lambda plan: lambda overrides: trainer)
+    with pytest.raises(SpkdError, match="expected a completed training, got none"):
+        yolo._train(job, nobody)
+
+
 def test_a_training_that_was_killed_between_the_names_of_its_last_checkpoints_trains_nothing_again(
     make_job: Callable[..., Job],
 ) -> None:
