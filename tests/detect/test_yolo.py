@@ -401,7 +401,8 @@ def test_numbers_weights_and_cost_of_a_run_are_of_its_best_weights_and_stand_at_
         model: Any = networks.load(tiny_teacher)
         next(model.parameters()).data.mul_(factor)
         hashes[name] = state_sha256(model.half().float().state_dict())
-        torch.save({"epoch": 1, "model": None, "ema": model, "train_args": {}}, job.train_folder / f"weights/{name}.pt")
+        said = {"epoch": 2, "model": None, "ema": model, "train_args": {}, "stopper": {"best_epoch": 1}}
+        torch.save(said, job.train_folder / f"weights/{name}.pt")
     for name in ("results.csv", "args.yaml", "plan.json"):
         (job.train_folder / name).touch()
     (job.train_folder / "epochs.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
@@ -426,6 +427,19 @@ def test_numbers_weights_and_cost_of_a_run_are_of_its_best_weights_and_stand_at_
     assert run.logged["tags"]["epochs.ended"] == "detect.train.time, 0.5 h, replaces detect.epochs"
     kept = {n: state_sha256(networks.load(job.folder / f"weights/{n}.pt").state_dict()) for n in hashes}
     assert kept == hashes
+
+
+@pytest.mark.parametrize(
+    ("patience", "best_epoch", "by"),
+    [(3, 2, "patience"), (3, 3, "time"), (0, 2, "time"), (3, 0, "time")],  # best epoch 0: none was validated
+)
+def test_a_training_with_a_time_that_patience_ended_says_so(
+    make_job: Callable[..., Job], patience: int, best_epoch: int, by: str
+) -> None:
+    job = make_job(extra={"time": 8, "patience": patience})
+    (job.train_folder / "weights").mkdir(parents=True)
+    torch.save({"epoch": 4, "stopper": {"best_epoch": best_epoch}}, job.train_folder / "weights/last.pt")
+    assert f"detect.train.{by}" in yolo.ended(job)
 
 
 @pytest.mark.parametrize(("own", "rule"), [({}, "best epoch"), ({"val": True}, "best epoch"), ({"val": False}, "last")])

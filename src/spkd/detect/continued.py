@@ -28,6 +28,13 @@ def is_over(last: Path) -> bool:
     return OVER in checkpoint(last)["train_args"]
 
 
+def since_best(last: Path) -> int:
+    """How many epochs patience had counted without a better one when this last.pt was written."""
+    content = checkpoint(last)
+    best = int(content["stopper"]["best_epoch"])  # 0: none was validated
+    return int(content["epoch"]) + 1 - best if best else 0
+
+
 def settle(weights: Path) -> None:
     """Give last.pt its name where a kill came after best.pt had got its own: both were whole by then."""
     best, last, part = (weights / name for name in ("best.pt", "last.pt", "last.part"))

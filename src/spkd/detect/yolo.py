@@ -197,9 +197,9 @@ def headline(job: Job) -> str:
 
 def ended(job: Job) -> str:
     """Why a training ended after another number of epochs than was asked for."""
-    if job.extra.get("time"):
-        return f"detect.train.time, {job.extra['time']} h, replaces detect.epochs"
-    patience = job.extra.get("patience", DEFAULT_CFG_DICT["patience"])
+    patience, hours = job.extra.get("patience", DEFAULT_CFG_DICT["patience"]), job.extra.get("time")
+    if hours and not 0 < (patience or 0) <= continued.since_best(job.train_folder / "weights" / "last.pt"):
+        return f"detect.train.time, {hours} h, replaces detect.epochs"
     return f"no better one in {patience}: detect.train.patience"
 
 
