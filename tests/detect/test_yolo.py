@@ -546,8 +546,12 @@ def test_a_run_without_the_coco_metric_says_why_before_it_trains(
     job, run = make_job(data=make_set()), Recorder()
     report = yolo.look(job)
     yolo.log_data(replace(job, annotations=known, extra=extra), report, run)  # type: ignore[arg-type]
-    said, tag = capsys.readouterr().out, run.logged["tags"].get("coco.without")
-    assert tag is None and said == "" if why is None else tag.startswith(why) and f"no COCO metric: {tag}" in said
+    said, tags = capsys.readouterr().out, run.logged["tags"]
+    if why is None:
+        assert tags == {} and said == ""
+    else:
+        assert tags.keys() == {"coco.without"} and tags["coco.without"].startswith(why)
+        assert f"no COCO metric: {tags['coco.without']}" in said
 
 
 def test_of_the_files_beside_the_data_only_the_converters_report_is_kept(
