@@ -337,6 +337,27 @@ def test_nothing_of_a_training_that_was_killed_before_its_first_checkpoint_is_le
     yolo._train(job, nobody)
 
 
+def test_what_a_training_has_done_is_on_record_while_it_goes_on(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, run, calls = make_job(), Recorder(), dict[str, Callable[..., None]]()
+    folder, follower = job.train_folder, follow.Follower(run, job.train_folder, [], "")  # type: ignore[arg-type]
+
+    def train() -> None:
+        folder.mkdir()
+        (folder / "started.json").write_text('{"initial_sha256": "first"}')
+        calls["on_train_start"](trainer)
+        assert run.logged["tags"]["weights.initial_sha256"] == "first"
+        (folder / "epochs.jsonl").write_text('{"step": 1, "values": {"lr/pg0": 0.1}}\n')
+        calls["on_fit_epoch_end"](trainer)
+        assert run.logged["metrics"] == {1: {"lr/pg0": 0.1}}
+        (folder / "trained").touch()
+
+    trainer = SimpleNamespace(ddp=False, add_callback=calls.__setitem__, train=train)
+    monkeypatch.setattr(spkd_trainer, "planned", lambda plan: lambda overrides: trainer)
+    yolo._train(job, follower)
+
+
 def test_a_training_that_returns_without_its_mark_is_not_evaluated(
     make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
