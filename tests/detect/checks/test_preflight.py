@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -643,15 +644,26 @@ def test_a_box_of_the_contact_sheet_stands_where_its_row_says(tmp_path: Path, tu
     exif = Image.Exif()
     exif[0x0112] = turn
     Image.new("RGB", (96, 48) if turn == 1 else (48, 96), "white").save(tmp_path / "a.png", exif=exif)
-    rows = np.array([[1, 0.5, 0.5, 0.5, 0.5]], np.float32)
+    rows = np.array([[11, 0.5, 0.5, 0.5, 0.5]], np.float32)
     seen = Seen(str(tmp_path / "a.png"), "a.txt", rows, (48, 96), False, "", 0, False)
-    picture = sheet.draw([seen], {1: ""}, columns=1, rows=1, side=100)
+    picture = sheet.draw([seen], {11: ""}, columns=1, rows=1, side=100)
+    assert len(sheet.COLOURS) == 10  # class 11 has that of class 1
     colour = [int(sheet.COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
     down, across = np.nonzero((picture == colour).all(2))
     assert (across.min() - 2, across.max() - 2) == (24, 72)
     assert (down.min() - 26, down.max() - 26) == (12, 36)
-    korean, numbered = (sheet.draw([seen], {1: name}, columns=1, rows=1, side=100) for name in ("\uc0ac\ub78c", "1"))
+    korean, numbered = (sheet.draw([seen], {11: name}, columns=1, rows=1, side=100) for name in ("\uc0ac\ub78c", "11"))
     assert (korean == numbered).all()  # the font of the sheet has no Hangul
+
+
+def test_a_contact_sheet_is_of_images_that_are_trained_on_evenly_chosen(data_set: Path) -> None:
+    seen = check(data_set).splits["train"].seen
+    dropped = [replace(one, image="damaged.jpg", rows=None) for one in seen]
+    mixed = [one for pair in zip(dropped, seen, strict=True) for one in pair]
+    names = {0: "red", 1: "green", 2: "blue"}
+    picture = sheet.draw(mixed, names, columns=4, rows=1, side=64)
+    assert (picture == sheet.draw([seen[i] for i in (0, 2, 4, 7)], names, columns=4, rows=1, side=64)).all()
+    assert not (picture == sheet.draw(seen[:4], names, columns=4, rows=1, side=64)).all()
 
 
 def test_images_with_objects_come_first_in_the_contact_sheet(data_set: Path) -> None:
