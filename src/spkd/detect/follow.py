@@ -32,30 +32,28 @@ def metric_name(theirs: str) -> str:
 
 
 class Follower:
-    """Logs each fact below a training folder once."""
+    """Logs each fact below a training folder once. One thread at a time."""
 
     def __init__(self, run: "Run", folder: Path, classes: Sequence[str], origin: str) -> None:
         self.run, self.folder, self.classes, self.origin = run, folder, classes, origin
         self.read_to = 0
         self.done: set[str] = set()
-        self.lock = threading.Lock()
 
     def drain(self, *_: Any) -> None:
         """Log what is new. Arguments of an ultralytics callback are ignored."""
-        with self.lock:
-            self._started()
-            self._first_step()
-            self._epochs()
-            for path in sorted((self.folder / "maps").glob("*.npz")):
-                if path.name not in self.done:
-                    self._maps(path)
-                    self.done.add(path.name)
+        self._started()
+        self._first_step()
+        self._epochs()
+        for path in sorted((self.folder / "maps").glob("*.npz")):
+            if path.name not in self.done:
+                self._maps(path)
+                self.done.add(path.name)
 
     def finish(self) -> None:
         """Log what the training left, and the panel of its last maps: which epoch that is shows only now."""
         self.drain()
         last = max((self.folder / "maps").glob("*.npz"), default=None)
-        if last is not None and int(last.stem):
+        if last is not None:
             self._panels(_shown(last), int(last.stem))
 
     def _started(self) -> None:
