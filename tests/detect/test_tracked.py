@@ -204,3 +204,18 @@ def test_validation_images_that_a_teacher_or_its_own_teacher_learnt_from_are_ref
     with pytest.raises(SpkdError, match="run its student learnt from"):
         stored.learnt(plain, ["its student"], run(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_teacher_of_the_same_data_is_no_leak_where_all_of_val_is_meant_to_be_train(
+    data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said of such data that results on them are no test."""
+    data_set.write_text(data_set.read_text().replace("val: images/val", "val: images/train"))
+    report = check(data_set, {}, Preflight(max_missing=0.0, max_background=1.0, max_duplicates=0.0))
+    noted = tmp_path / "noted"
+    monkeypatch.setattr(stored.tracking, "listing", lambda run, folder: [stored.IMAGES])
+    monkeypatch.setattr(stored.tracking, "artifact", lambda run, name: noted)
+    run: Any = SimpleNamespace(text=lambda text, name: noted.write_text(text, "utf-8"))
+    stored.learnt(report, [], run)
+    stored.learnt(report, ["its teacher"], run)
+    assert len(noted.read_text("utf-8").splitlines()) == 8
