@@ -193,7 +193,7 @@ def test_the_final_evaluation_is_of_the_task_that_was_trained(
     assert sum(some.per_class["objects"]) < 8 and some.coco == {}
 
 
-def test_every_argument_that_says_what_counts_reaches_the_final_evaluation(
+def test_every_argument_that_says_what_counts_reaches_the_final_evaluation_in_one_process_on_one_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: dict[str, Any] = {}
@@ -205,8 +205,8 @@ def test_every_argument_that_says_what_counts_reaches_the_final_evaluation(
     given = {"rect": False, "augment": True, "conf": 0.1, "iou": 0.6, "max_det": 7, "agnostic_nms": True, "nms": True}
     monkeypatch.setattr(evaluate, "_Collecting", collecting)
     with pytest.raises(KeyboardInterrupt):
-        evaluate.validate(Path("w.pt"), Path("d"), tmp_path, 64, "cpu", False, None, {**given, "lr0": 0.1})
-    assert given.items() <= told.items() and "lr0" not in told
+        evaluate.validate(Path("w.pt"), Path("d"), tmp_path, 64, "2,3", False, None, {**given, "lr0": 0.1})
+    assert (given | {"device": "2", "workers": 0, "batch": 16}).items() <= told.items() and "lr0" not in told
 
 
 def test_the_final_evaluation_leaves_the_threads_as_they_were(

@@ -89,7 +89,7 @@ def validate(
         index_of = {category: i for i, category in enumerate(validator.class_map)}
         detections = [{**d, "index": index_of[d["category_id"]]} for d in validator.jdict]
         coco = coco_metric.measure(annotations, validator.dataloader.dataset.im_files, detections)
-    drawn = sorted(p for p in folder.glob("*") if p.suffix in {".png", ".jpg"}) if plots else []
+    drawn = sorted(p for p in folder.glob("*") if p.suffix in {".png", ".jpg"})
     return Result(numbers, columns, coco, drawn)
 
 
