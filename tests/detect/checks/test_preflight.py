@@ -652,8 +652,10 @@ def test_a_box_of_the_contact_sheet_stands_where_its_row_says(tmp_path: Path, tu
     down, across = np.nonzero((picture == colour).all(2))
     assert (across.min() - 2, across.max() - 2) == (24, 72)
     assert (down.min() - 26, down.max() - 26) == (12, 36)
-    korean, numbered = (sheet.draw([seen], {11: name}, columns=1, rows=1, side=100) for name in ("\uc0ac\ub78c", "11"))
-    assert (korean == numbered).all()  # the font of the sheet has no Hangul
+    korean, numbered, other = (
+        sheet.draw([seen], {11: name}, columns=1, rows=1, side=100) for name in ("\uc0ac\ub78c", "11", "77")
+    )
+    assert (korean == numbered).all() and (numbered != other).any()  # the font of the sheet has no Hangul
 
 
 def test_a_contact_sheet_is_of_images_that_are_trained_on_evenly_chosen(data_set: Path) -> None:
@@ -662,6 +664,7 @@ def test_a_contact_sheet_is_of_images_that_are_trained_on_evenly_chosen(data_set
     mixed = [one for pair in zip(dropped, seen, strict=True) for one in pair]
     names = {0: "red", 1: "green", 2: "blue"}
     picture = sheet.draw(mixed, names, columns=4, rows=1, side=64)
+    assert sheet.draw(dropped, names, side=8).shape == (24, 32, 3)
     assert (picture == sheet.draw([seen[i] for i in (0, 2, 4, 7)], names, columns=4, rows=1, side=64)).all()
     assert not (picture == sheet.draw(seen[:4], names, columns=4, rows=1, side=64)).all()
 
@@ -680,16 +683,18 @@ def test_the_command_exits_one_and_prints_the_remedy(make_set: Make, capsys: pyt
     settings = config.check(Settings, tree, "")
     assert check_labels.main([str(data)], settings, tree, {}) == 1
     assert "mkdir -p" in capsys.readouterr().err
-    out = data.parent / "no folder yet" / "sheet.png"
+    out = data.parent / "no folder" / "yet" / "sheet.png"
     with pytest.raises(SpkdError, match="--sheet: expected a file that ends in"):
         check_labels.main([str(data)], settings, tree, {"sheet": "s"})
     assert capsys.readouterr().out == ""  # before anything is looked at
     summary = out.with_name("summary.json")
     assert check_labels.main([str(make_set(name="fine"))], settings, tree, {"json": str(summary)}) == 0
     assert json.loads(summary.read_text())["problems"] == []
-    shutil.rmtree(out.parent)
-    assert check_labels.main([str(make_set(name="good"))], settings, tree, {"sheet": str(out)}) == 0 and out.is_file()
-    assert f"contact sheet: {out}\n" in capsys.readouterr().out
+    shutil.rmtree(out.parent.parent)
+    good = str(make_set(name="good"))
+    for _ in range(2):  # the second time the folder is there
+        assert check_labels.main([good], settings, tree, {"sheet": str(out)}) == 0 and out.is_file()
+        assert f"contact sheet: {out}\n" in capsys.readouterr().out
 
 
 def test_the_command_compares_with_the_json_that_it_is_given(

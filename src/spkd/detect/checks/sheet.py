@@ -19,7 +19,7 @@ def draw(seen: list[Seen], names: dict[int, str], columns: int = 4, rows: int = 
     usable = [s for s in seen if s.rows is not None]
     usable.sort(key=lambda s: s.rows is None or not len(s.rows))
     n = min(columns * rows, len(usable))
-    chosen = [usable[i] for i in np.linspace(0, len(usable) - 1, n).astype(int)] if n else []
+    chosen = [usable[i] for i in np.linspace(0, len(usable) - 1, n).astype(int)]
     sheet = Image.new("RGB", (columns * side, rows * side), "#202020")
     for i, one in enumerate(chosen):
         cell = _cell(one, names, side)
