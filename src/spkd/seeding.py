@@ -6,6 +6,8 @@ Nothing else in the project may seed a global generator or touch a determinism f
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,24 @@ def torch_stream(seed: int, *purpose: object, device: str | torch.device = "cpu"
     generator = torch.Generator(device=device)
     generator.manual_seed(derive(seed, *purpose))
     return generator
+
+
+@contextmanager
+def global_from(generator: torch.Generator) -> Iterator[None]:
+    """In the block torch's global generator follows from this one's seed; afterwards it is as it was.
+
+    Layers draw their default weights from it: those that a new network leaves as they are derive from the run, too.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(generator.initial_seed(), "global"))
+        yield
+
+
+def set_global(device: torch.device, seed: int, *purpose: object) -> None:
+    """Set torch's global generators, of the CPU and the device, for one purpose of one run: dropout draws from them."""
+    torch.default_generator.manual_seed(derive(seed, *purpose))  # torch.manual_seed takes 100 times as long
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(derive(seed, *purpose))
 
 
 def require_threads(threads: int) -> None:

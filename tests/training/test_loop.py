@@ -300,11 +300,14 @@ def test_the_checkpoint_is_of_every_nth_epoch_and_of_the_last_one(make_task, set
 ])  # fmt: skip
 def test_a_step_stays_on_the_gpu_where_windows_and_all_teachers_answers_lie_there(is_cuda, signal, resident, stays):
     task = SimpleNamespace(
+        network=torch.nn.Linear(1, 1),
         train=SimpleNamespace(is_cuda=is_cuda),
         windows=SimpleNamespace(signal=torch.zeros(1) if signal else None),
         teachers=[SimpleNamespace(resident=each) for each in resident],
     )
     assert loop._stays_on_gpu(task) == stays
+    task.network = torch.nn.Sequential(torch.nn.Dropout1d())  # which draws: see training/step.py
+    assert not loop._stays_on_gpu(task)
 
 
 def test_every_epoch_sees_every_window_once_in_another_order(make_task, settings):

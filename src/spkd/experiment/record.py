@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spkd import plugin
+from spkd import plugin, seeding
 from spkd.data import windowset
 from spkd.data.batches import DeviceWindows, order
 from spkd.evidence import panel, prepared_data, provenance, similarity, simulated, tracking
@@ -124,6 +124,7 @@ class Callback:
             self.run.tags({"weights.initial_sha256": provenance.state_sha256(self.task.network.state_dict())})
             rows = order(self.task.train, settings.run.seed, 0)[: settings.train.batch]
             self.run.tags({"first_step.rows_sha256": hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()})
+            seeding.set_global(rows.device, settings.run.seed, "step", 0, 0)
             losses = first_step(self.task, rows)
             self.run.metrics({f"first_step/{name}": value for name, value in losses.items()}, 0)
         if self.made.role == "teacher" and state.epoch == early_epoch(settings.train.early, settings.train.epochs):
@@ -168,12 +169,15 @@ def products(
 
 @torch.no_grad()
 def first_step(task: step.Task, rows: torch.Tensor) -> dict[str, float]:
-    """The losses of a first training batch with the first weights, before noise; `loss` is the weighted total.
+    """The losses of a first training batch with the first weights, without noise and dropout layers, which draw other
+    numbers on another device; `loss` is the weighted total.
 
     rows: (b,) of the batch. What another machine must reproduce within rounding: everything later grows from rounding.
     It is a copy that sees the batch: the network's own batch statistics stay as they are.
     """
     network = copy.deepcopy(task.network).train()
+    for layer in step.dropping(network):
+        layer.eval()
     with taps(network, task.tap_names) as features:
         logits = network(task.render(task.windows.batch(rows), rows))
     known = [teacher(rows, None) for teacher in task.teachers]

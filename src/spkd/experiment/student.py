@@ -149,4 +149,6 @@ def grow(
     with taps(built, objective.tapped()[0]) as features:
         built(render(seen, rows))
     known = [(k.name, k.logits, k.features) for k in (teacher(rows) for teacher in teachers)]
-    objective.grow(features, known, seeding.torch_stream(made.settings.run.seed, "weights", "losses"))
+    generator = seeding.torch_stream(made.settings.run.seed, "weights", "losses")
+    with seeding.global_from(generator):
+        objective.grow(features, known, generator)

@@ -24,7 +24,7 @@ from spkd.training.progress import Progress
 from spkd.training.replay import Replay
 from spkd.training.schedule import learning_rate
 from spkd.training.state import Epoch, State, best_epoch, restore, save, trained
-from spkd.training.step import Task, judged, train_step
+from spkd.training.step import Task, dropping, judged, train_step
 
 LOWER = "lower train.batch, train.eval_batch or train.teacher_cache_gib; in a table, table.side_by_side or workers"
 
@@ -158,7 +158,9 @@ class Learner:
             if self.state.step < len(self.batches):
                 rows, *later = self.batches[self.state.step : self.state.step + 2]
                 self.task.windows.expect(*later)
-                self.update(rows, *noise_of(self.task, self.settings, self.run.seed, self.state, len(rows)))
+                noise = noise_of(self.task, self.settings, self.run.seed, self.state, len(rows))
+                seeding.set_global(rows.device, self.run.seed, "step", self.state.epoch, self.state.step)
+                self.update(rows, *noise)
                 self.state.step += 1
                 progress.step(len(rows))
             if self.state.step == len(self.batches):
@@ -231,8 +233,11 @@ class Learner:
 
 
 def _stays_on_gpu(task: Task) -> bool:
-    """Whether a step needs nothing but what lies on the GPU: windows and teachers' answers included."""
-    on_gpu = task.train.is_cuda and task.windows.signal is not None
+    """Whether a step needs nothing but what lies on the GPU: windows and teachers' answers included.
+
+    Not what dropout draws: graphs of runs side by side would read the place in the random stream from one tensor.
+    """
+    on_gpu = task.train.is_cuda and task.windows.signal is not None and not dropping(task.network)
     return on_gpu and all(teacher.resident for teacher in task.teachers)
 
 

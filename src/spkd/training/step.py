@@ -32,6 +32,11 @@ class Task:
     title: str
 
 
+def dropping(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """The dropout layers of a network: what they forget is drawn anew in every step."""
+    return [layer for layer in network.modules() if isinstance(layer, torch.nn.modules.dropout._DropoutNd)]
+
+
 def train_step(
     task: Task, optimiser: torch.optim.SGD, sums: dict[str, torch.Tensor], rows: torch.Tensor,
     noise: torch.Tensor | None = None,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from spkd import config, memory, plugin
+from spkd import config, memory, plugin, seeding
 from spkd.errors import SpkdError
 from spkd.training import checkpoint
 
@@ -58,7 +58,8 @@ def build_of(
     module = plugin.load("models", model)
     settings = config.check(module.Settings, arguments, f"networks.{name}")
     dims = plugin.load("views", view).DIMS
-    with memory.enough(f"params.yaml: networks.{name}", "make it smaller, or choose another network"):
+    enough = memory.enough(f"params.yaml: networks.{name}", "make it smaller, or choose another network")
+    with enough, seeding.global_from(generator):
         network: torch.nn.Module = module.build(settings, n_channels, n_classes, dims, generator)
     return network
 
