@@ -220,3 +220,15 @@ def test_cutting_takes_memory_for_the_signal_and_for_one_subject_not_several_tim
         tracemalloc.stop()
     assert len(windows) == 30_000
     assert peak < 2.5 * windows.signal.nbytes
+
+
+def test_cutting_one_long_recording_takes_no_8_bytes_a_sample_for_its_segments():
+    one = recording([0] * 1_000_000)
+    tracemalloc.start()
+    try:
+        windows = windowing.cut(recordings(one), 500, 500, "sound")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(windows) == 2000
+    assert peak < 32 * 1_000_000

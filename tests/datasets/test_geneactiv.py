@@ -670,6 +670,16 @@ def test_inside_one_label_a_lost_page_and_an_unlabelled_stretch_start_new_segmen
     assert item.segment.tolist() == [0] * 200 + [1] * 200 + [2] * 300
 
 
+def test_a_recording_that_is_labelled_throughout_is_not_copied() -> None:
+    whole = _wrist_device.DeviceRecording("7", 1.0, np.zeros((9, 3)), np.arange(9.0), np.zeros(9, np.int32))
+    rows = [_wrist_device.Interval("7", *span, "", "") for span in ((0, 4, 1), (4, 99, 2))]
+    item = _wrist_device.labelled(whole, rows, {1: 0, 2: 1}, "7", "x", Report())
+    assert np.shares_memory(item.signal, whole.accel_g)
+    assert item.segment.tolist() == [0] * 4 + [1] * 5
+    part = _wrist_device.labelled(whole, rows, {2: 1}, "7", "x", Report())
+    assert part.signal.shape == (5, 3)
+
+
 def test_a_file_belongs_to_the_subject_its_stem_spells_where_nothing_else_says_so(devices: Path) -> None:
     (devices / "wrist.bin").rename(devices / "7.bin")
     (devices / "7.bin").write_bytes(fixed_bin(subject=""))

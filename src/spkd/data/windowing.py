@@ -64,6 +64,7 @@ def cut(
     report = Report(recordings.report.drops.copy(), dict(recordings.report.first_seen), dict(recordings.report.notes))
     names: list[str] = []
     parts: list[tuple[list[np.ndarray], np.ndarray, np.ndarray]] = []
+    label = segment = np.empty(0)
     offset = 0
     for subject, items in _by_subject(recordings).items():
         signals, label, segment = _joined(items, report)
@@ -82,6 +83,7 @@ def cut(
         raise SpkdError(
             f"windows of {dataset}", f"at least one window of {length} samples", got, "check the recordings"
         )
+    del label, segment  # of the last subject's samples, a week of which takes room that the signal needs
     signal = np.empty((len(recordings.channels), offset), dtype=np.float32)
     content = {
         "signal": np.concatenate([one for signals, *_ in parts for one in signals], axis=1, out=signal),
@@ -147,9 +149,10 @@ def _joined(items: list[Recording], report: Report) -> tuple[list[np.ndarray], n
     for item in items:
         keep = item.label != UNLABELLED
         report.drop("unlabelled sample", item.name, int(np.count_nonzero(~keep)))
-        breaks = np.ones(len(keep), dtype=np.int64)
+        breaks = np.ones(len(keep), dtype=bool)
         breaks[1:] = (item.segment[1:] != item.segment[:-1]) | ~keep[1:]
-        segment = np.cumsum(breaks) + offset
+        segment = np.cumsum(breaks, dtype=np.int32)  # as of a Recording: of a week of samples, 8 bytes each are many
+        segment += np.int32(offset)
         offset = int(segment[-1]) if len(segment) else offset
         signals.append(item.signal.T if keep.all() else item.signal.T[:, keep])
         labels.append(item.label[keep])

@@ -189,13 +189,13 @@ def labelled(
         if interval.label in index:
             label[rows] = index[interval.label]
     del time_s  # as large as the signal, of a week of samples
-    keep = np.flatnonzero(label != UNLABELLED)
-    report.drop("unlabelled device sample", name, len(label) - len(keep))
-    was, label = recording.segment[keep], label[keep]
-    new = np.ones(len(keep), bool)
-    new[1:] = (np.diff(keep) != 1) | (np.diff(was) != 0) | (np.diff(label) != 0)
-    segment = np.cumsum(new, dtype=np.int32) - np.int32(1)
-    return Recording(subject, name, recording.accel_g[keep], label, segment)
+    new, was, keep = np.ones(len(label), bool), recording.segment, label != UNLABELLED
+    new[1:] = (label[1:] != label[:-1]) | (was[1:] != was[:-1])  # of an unlabelled sample, too
+    report.drop("unlabelled device sample", name, int(np.count_nonzero(~keep)))
+    segment = np.cumsum(new[keep], dtype=np.int32)
+    segment -= 1
+    accel_g = recording.accel_g if keep.all() else recording.accel_g[keep]  # no second copy of a whole week
+    return Recording(subject, name, accel_g, label[keep], segment)
 
 
 def spelt_code(path: Path) -> str | None:
