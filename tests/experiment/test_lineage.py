@@ -231,6 +231,14 @@ def test_a_mistake_that_a_student_would_stumble_over_is_named_before_a_run_is_op
     assert len(tracking.find()) == before and sorted(trained.places.runs.iterdir()) == folders
 
 
+def test_a_layer_that_a_loss_itself_looks_at_is_not_asked_of_the_users_taps():
+    entry = '{"model": "wide_resnet", "depth": 10, "width": 1}'
+    with pytest.raises(SpkdError, match=r"^distill.beta: expected the layer nrm, at which a loss looks, got none in w"):
+        student._require_layers("w", entry, "signal", ("group1", "nrm"), ("group1",))
+    with pytest.raises(SpkdError, match=r"^distill.taps: expected a layer of"):
+        student._require_layers("w", entry, "signal", ("grup1",), ("grup1",))
+
+
 def test_a_teacher_that_two_references_mean_is_refused_as_it_would_count_twice(trained):
     run_id = tracking.get(trained.student).tags["teacher.signal-wrn16-1.run_id"]
     with pytest.raises(SpkdError, match=rf"each teacher once, got signal:wrn16-1 and run:\w+, both run {run_id}"):

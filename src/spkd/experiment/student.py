@@ -36,19 +36,30 @@ def require(settings: Settings, raw: dict[str, Any]) -> None:
         wanted = objective(distill, raw, n_teachers)
         wanted.shares(n_teachers)
         tap_names, teacher_taps = wanted.tapped()
+        asked = tuple(distill.taps)
         if (remade := _remade(distill, n_teachers)) is not None:
             _require_made_of(remade, model.network, raw["networks"][model.network])
         else:
-            _require_layers(model.network, json.dumps(raw["networks"][model.network]), model.view, tuple(tap_names))
+            entry = json.dumps(raw["networks"][model.network])
+            _require_layers(model.network, entry, model.view, tuple(tap_names), asked)
         for taught in filter(None, map(lineage.wanted, distill.teachers)):
-            seen = dict.fromkeys([*teacher_taps, *distill.taps])
-            _require_layers(taught.network, json.dumps(raw["networks"][taught.network]), taught.view, tuple(seen))
+            entry = json.dumps(raw["networks"][taught.network])
+            _require_layers(taught.network, entry, taught.view, tuple(dict.fromkeys([*teacher_taps, *asked])), asked)
 
 
 @functools.lru_cache(maxsize=64)
-def _require_layers(network: str, entry: str, view: str, names: tuple[str, ...]) -> None:
-    """Raise SpkdError where the network cannot be built, or lacks a layer; a table asks the same for every trial."""
-    with taps(weights.build_of(network, json.loads(entry), view, 1, 2, torch.Generator()), list(names)):
+def _require_layers(network: str, entry: str, view: str, names: tuple[str, ...], asked: tuple[str, ...]) -> None:
+    """Raise SpkdError where the network cannot be built, or lacks a layer; a table asks the same for every trial.
+
+    asked: layers that distill.taps names; the others are those that a loss itself looks at.
+    """
+    built = weights.build_of(network, json.loads(entry), view, 1, 2, torch.Generator())
+    there = dict(built.named_modules())
+    if lacking := [name for name in names if name not in asked and name not in there]:
+        do = "choose a network with such a layer, or set that loss 0"
+        expected = f"the layer {', '.join(lacking)}, at which a loss looks"
+        raise SpkdError("distill.beta", expected, f"none in {network}", do)
+    with taps(built, list(names)):
         pass
 
 
