@@ -48,9 +48,10 @@ def global_from(generator: torch.Generator) -> Iterator[None]:
 
 def set_global(device: torch.device, seed: int, *purpose: object) -> None:
     """Set torch's global generators, of the CPU and the device, for one purpose of one run: dropout draws from them."""
-    torch.default_generator.manual_seed(derive(seed, *purpose))  # torch.manual_seed takes 100 times as long
+    derived = derive(seed, *purpose)
+    torch.default_generator.manual_seed(derived)  # torch.manual_seed takes 100 times as long
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index].manual_seed(derive(seed, *purpose))
+        torch.cuda.default_generators[device.index].manual_seed(derived)
 
 
 def require_threads(threads: int) -> None:
