@@ -282,6 +282,13 @@ def test_a_last_batch_of_one_window_is_dropped_where_short_ones_are_kept(make_ta
     assert sizes == {47: [47], 46: [46, 2]}
 
 
+def test_a_batch_of_more_windows_than_are_trained_on_is_refused_instead_of_training_nothing(make_task, settings):
+    task, dropping = make_task(), settings.model_copy(update={"batch": 48})
+    assert [len(rows) for rows in loop.batches_of(task, dropping, 0, 0)] == [48]
+    with pytest.raises(SpkdError, match=r"train.batch: expected at most 48 \(training windows\), got 49"):
+        loop.batches_of(task, settings.model_copy(update={"batch": 49}), 0, 0)
+
+
 def test_the_checkpoint_is_of_every_nth_epoch_and_of_the_last_one(make_task, settings, tmp_path):
     path, found = tmp_path / "c", []
 

@@ -347,6 +347,17 @@ def test_trainable_parts_of_a_nested_layer_are_found_again(student, labels, monk
     assert torch.isfinite(parts["dcd/a"])
 
 
+def test_a_loss_with_trainable_parts_has_them_beside_losses_without_any(student, labels):
+    features, known = ({name: draw(k, B, 7, 5).float() for name in ("group1", "norm")} for k in (30, 31))
+    objective = Objective(0.7, [], {"sp": 1.0, "dcd": 1.0, "dist": 1.0}, LOSSES, taps=["group1"])
+    assert objective.needs_parts
+    teacher = ("a", draw(1, B, N_CLASSES).float(), known)
+    objective.grow(features, [teacher], torch.Generator().manual_seed(0))
+    assert set(objective.parts) == {"dcd-norm-0"}
+    _, parts = objective(student[0].float(), features, [teacher], labels)
+    assert {"sp", "dcd/a", "dist/a"} < set(parts)
+
+
 def test_every_pair_of_layer_and_teacher_has_trainable_parts_of_its_own(student, labels):
     features = {"norm": draw(30, B, 7, 5).float()}
     teachers = [
