@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from spkd import config
 from spkd.cli import export
 from spkd.cli import reproduce as reproduce_command
-from spkd.data import windowset
+from spkd.data import arrays, windowset
 from spkd.data.batches import order
 from spkd.errors import SpkdError
 from spkd.evidence import lock_file, outbox, provenance, tracking, working_tree
@@ -375,6 +375,30 @@ def test_changed_data_are_different_and_named_after_an_attempt_to_rebuild_them(r
     assert windows.digest in verdict.reason and changed.digest in verdict.reason
 
 
+@pytest.mark.parametrize("change", ["", "settings", "digest", "manifest"])
+def test_a_prepared_view_is_lent_where_it_is_of_the_runs_windows_and_settings_and_rebuilt_otherwise(
+    repo, packed, tmp_path, monkeypatch, change
+):
+    recorded = reproduce.fetch(str(packed), repo.folder, tmp_path / "there", NOTHING)
+    tree, code, rebuilt = config.read(repo.folder / "params.yaml"), tmp_path / "code", []
+    tree["prepare"] = {f"{name}-gaf": {"dataset": name, "view": "gaf"} for name in ("chest", "pamap2")}
+    tree["prepare"]["chest-spectrogram"] = {"dataset": "chest", "view": "spectrogram"}
+    recorded = replace(recorded, tags={**recorded.tags, "view": "gaf"})
+    project = tmp_path / "project"
+    shutil.copytree(repo.folder / "data", project / "data")
+    shutil.copytree(repo.folder / "data", code / "data")
+    shutil.copy(repo.folder / "params.yaml", code)
+    found = {"digest": recorded.tags["data.digest"], "settings": tree["views"]["gaf"]}
+    if change != "manifest":
+        found |= {change: "another"} if change else {}
+        arrays.save(project / "data" / "views" / "chest" / "gaf", {"a": np.zeros(1)}, found)
+    monkeypatch.setattr(checkout, "lend_copies", lambda *where: None)
+    monkeypatch.setattr(checkout, "repro", lambda code, python, stages: rebuilt.extend(stages))
+    monkeypatch.setattr(repetition, "_borrow", lambda *where: rebuilt.append("lent"))
+    assert repetition.data(recorded, project, code, Path(), tree) is None
+    assert rebuilt == (["windows@chest", "views@chest-gaf"] if change else ["lent"])
+
+
 def test_data_are_rebuilt_with_the_settings_of_the_run_and_the_files_put_back(repo, tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     before = (tmp_path / "params.yaml").read_text()
@@ -419,6 +443,31 @@ def test_another_lock_is_not_built_without_consent_and_its_size_is_said(repo, tm
         checkout.interpreter(lock, tmp_path, build=False, here=False)
     assert checkout.interpreter(lock, tmp_path, build=False, here=True) == Path(sys.executable)
     assert lock_file.installed_bytes(lock) > 20_000_000
+
+
+def test_an_environment_is_built_once_from_the_lock_and_its_hashes_and_one_half_built_again(tmp_path, monkeypatch):
+    lock, ran, broken = tmp_path / "requirements.lock", [], []
+    lock.write_text("numpy==1.0.0 \\\n    --hash=sha256:0\n")
+
+    def run(command, folder, environ, do):
+        ran.append(command)
+        Path(command[-1]).mkdir(parents=True, exist_ok=True) if "venv" in command else None
+        if "pip" in command and broken:
+            raise SpkdError("pip", "success", broken.pop(), do)
+
+    monkeypatch.setattr(checkout, "_run", run)
+    broken.append("no network")
+    with pytest.raises(SpkdError, match="no network; .*--here true"):
+        checkout.interpreter(lock, tmp_path / "environments", build=True, here=False)
+    python = checkout.interpreter(lock, tmp_path / "environments", build=True, here=False)
+    assert python.parents[2] == tmp_path / "environments"
+    words = [" ".join(command) for command in ran]
+    assert words == 2 * [
+        f"{sys.executable} -m venv --clear {python.parents[1]}",
+        f"{python} -m pip install --quiet --require-hashes -r {lock}",
+    ]
+    assert checkout.interpreter(lock, tmp_path / "environments", build=False, here=False) == python
+    assert len(ran) == 4
 
 
 def test_data_that_dvc_cannot_rebuild_are_an_error_with_the_reason_that_dvc_has(tmp_path):
@@ -678,6 +727,19 @@ def test_the_patch_of_a_dirty_run_is_applied(repo, tmp_path):
     assert not (tmp_path / "code").exists()
 
 
+@pytest.mark.parametrize(("length", "named"), [(20, "cannot be repeated"), (10**6, "only the first 1 MB")])
+def test_a_patch_that_does_not_apply_is_an_error_and_leaves_no_worktree(repo, tmp_path, length, named):
+    lines = "--- a/params.yaml\n+++ b/params.yaml\n@@ -1 +1 @@\n-another\n+"
+    (tmp_path / "code.patch").write_text(f"{lines}{'x' * length}\n")
+    expected = rf"a patch that applies to it, got error: patch failed: params.yaml:1 .*{named}"
+    with (
+        pytest.raises(SpkdError, match=expected),
+        checkout.worktree(repo.folder, "HEAD", tmp_path / "code.patch", tmp_path / "code"),
+    ):
+        raise AssertionError("code that the run did not have")
+    assert str(tmp_path) not in git(repo.folder, "worktree", "list")
+
+
 def test_what_a_killed_reproduction_left_is_removed_by_the_next(repo, tmp_path):
     left = tmp_path / "reproduce-here-1"
     left.mkdir()
@@ -691,6 +753,23 @@ def test_what_a_killed_reproduction_left_is_removed_by_the_next(repo, tmp_path):
     reproduce.sweep(repo.folder, tmp_path)
     assert not left.exists() and mine.exists()
     assert len(git(repo.folder, "worktree", "list").splitlines()) == 1
+
+
+def test_a_repetition_whose_command_fails_is_an_error_and_no_verdict(repo, tmp_path):
+    recorded = SimpleNamespace(command="teacher")
+    trial = SimpleNamespace(name="net", run_id="r0")
+    with tracking.open_run("reproduce net", tmp_path / "run", "spkd", tags={"kind": "reproduction"}) as run:
+        with pytest.raises(SpkdError, match="repeat of net: expected success, got exit status 1"):
+            false = Path(shutil.which("false"))
+            reproduce._run_again(recorded, run, tmp_path, false, {}, trial, repo.folder, tmp_path / "repeated0")
+        (again,) = tracking.find(f"tags.`mlflow.parentRunId` = '{run.id}'")
+    assert (again.status, again.tags["kind"], again.tags["repeats"]) == ("FAILED", "repetition", "r0")
+
+
+def test_a_record_without_the_weights_of_a_teacher_is_refused(repo, forged, monkeypatch):
+    monkeypatch.setattr(reproduce, "_run_again", no_training)
+    with pytest.raises(SpkdError, match=r"weights of teacher.signal-wrn16-1: expected a file of the record, got none"):
+        verdict_of(repo, forged(lambda folder: next(folder.glob("teachers/*/weights.safetensors")).unlink()))
 
 
 @pytest.mark.parametrize("kind", ["reproduction", "repetition", "compare", ""])
