@@ -126,6 +126,14 @@ def test_students_without_teachers_that_start_from_other_runs_are_other_cells():
     assert [list(c.rows) for c in found] == [[start] for start in starts]
 
 
+def test_a_table_that_is_not_there_is_refused_with_the_near_one():
+    settings = config.check(Settings, config.resolve(RAW, {}), "")
+    name = next(iter(SHIPPED))
+    assert table.definition(settings, name) is settings.tables[name]
+    with pytest.raises(SpkdError, match=rf"table.name: expected an entry of `tables`, got '{name}x'; .*{name}"):
+        table.definition(settings, f"{name}x")
+
+
 def test_each_multiplies_rows_and_keeps_the_type_of_its_values():
     row = {
         "each": {"net": ["wrn16-1", "wrn16-3"], "alphas": [[0.1, 0.9], [0.5, 0.5]]},

@@ -412,6 +412,9 @@ def test_windows_that_the_table_is_not_meant_for_are_refused(board):
     definition = board.definition.model_copy(update={"expects": {"step": 1}})
     with pytest.raises(SpkdError, match=f"windows with step 1, got {board.windows['chest'].manifest['step']}"):
         cells.check_expected("t", definition, board.windows["chest"])
+    definition = board.definition.model_copy(update={"expects": {"subjects": 9}})
+    with pytest.raises(SpkdError, match="windows with subjects 9, got 4; these are not all recordings"):
+        cells.check_expected("t", definition, board.windows["chest"])
 
 
 def test_a_cell_that_another_process_took_first_is_waited_for_and_no_failure(board, monkeypatch):
