@@ -99,7 +99,10 @@ def test_every_cell_runs_once_and_after_what_it_needs(board, capsys):
         for name, needed in board.cells[key].needs.items():
             assert order.index(needed) < order.index(key)
             assert job["ancestors"][name].endswith(states[teacher].fingerprint)
-    assert "all 5 cells are done" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "all 5 cells are done" in said
+    for cell in board.cells.values():
+        assert f"\ndone: {cell.name}: accuracy 0.5000, 2 s\n" in said
 
 
 def test_finished_cells_are_not_run_again(board):
@@ -569,6 +572,14 @@ def test_a_cell_that_fails_gives_the_gpus_memory_back_too(tmp_path, monkeypatch,
     with pytest.raises(RuntimeError, match="no memory"):
         cells.run({"together": [one] * together})
     assert emptied == [True]
+
+
+def test_a_cell_is_trained_in_the_projects_folder_wherever_its_worker_was_started(tmp_path, monkeypatch):
+    (tmp_path / "project").mkdir()
+    monkeypatch.setattr(cells, "_wanted", lambda job: None)
+    monkeypatch.setattr(cells.har, "train", lambda wanted: Path.cwd().name)
+    monkeypatch.chdir(tmp_path)
+    assert cells.run({"places": [str(tmp_path / "runs"), str(tmp_path / "project")], "folder": "cell"}) == "project"
 
 
 @pytest.mark.parametrize("ends", [["one", "two"], ["one", ValueError("it broke")]])
