@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from spkd.experiment import source
+from spkd.experiment import source, table
 
 NETWORKS = {"small": {"model": "wide_resnet"}}
 SP = {"view": {}, "distill": {"teachers": ["gaf:small"], "beta": {"sp": 1.0}}, "losses": {"sp": {}}}
@@ -70,3 +70,8 @@ def test_comments_docstrings_and_layout_leave_the_digest(copy):
     edit(copy, "losses/sp.py", "import torch\n", "# why\n\n\nimport torch\n")
     edit(copy, "losses/sp.py", "Similarity-preserving distillation", "Other words")
     assert digest(copy) == before
+
+
+def test_hashes_stay_what_they_are_so_that_finished_cells_of_a_store_count():
+    assert source.digest({"a.py": "1", "b.py": "2"}) == "30caa09837549174"  # printf 'a.py 1\nb.py 2' | sha256sum
+    assert table.digest([{"b": 1.0, "a": ["x", None, True]}, "y"]) == "89fbfdff2617de7f"  # of its JSON, keys sorted
