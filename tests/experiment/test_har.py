@@ -49,6 +49,18 @@ def test_the_run_says_what_it_is(student):
     )
 
 
+def test_a_run_says_which_classes_and_channels_its_training_subjects_lack(trained, monkeypatch, capsys):
+    made = trained.plan("student", distill__teachers=[])
+    made = replace(made, split=replace(made.split, missing=["b"]), scaling=replace(made.scaling, constant=["y"]))
+    told, silent = {}, dict.fromkeys(("params", "dataset", "json", "text"), lambda *words, **more: None)
+    monkeypatch.setattr(record.provenance, "tell", lambda *words: ("", {}))
+    record.beginning(SimpleNamespace(tags=told.update, **silent), made, {})
+    assert told["data.missing_in_training"] == "b"
+    said = capsys.readouterr().out
+    assert "classes that the training subjects do not have: b\n" in said
+    assert "constant channels, scaled to 0: y\n" in said
+
+
 def test_all_settings_and_the_ten_environment_facts_are_parameters(student):
     assert student.params["cfg/train.epochs"] == "3"
     assert student.params["cfg/distill.beta.sp"] == "50.0"
