@@ -292,6 +292,13 @@ def test_another_lock_than_the_runs_is_different_and_named(repo, forged, monkeyp
     assert verdict.reason.startswith(f"lock sha256: recorded {'0' * 16}, here ")
 
 
+def test_a_run_of_no_teacher_or_of_one_is_repeated_whatever_its_record_says_of_their_order(tmp_path):
+    scratch = {"kind": "scratch", "teachers": "none"}
+    one = {"kind": "student", "teacher.a.run_id": "r", "teacher.a.sha256": "0"}
+    for tags, names in ((scratch, []), (one, ["a"])):
+        assert repetition.teacher_order(repetition.Recorded(tmp_path, tags, {})) == names
+
+
 def test_the_teachers_of_a_repetition_stand_in_the_order_of_their_alphas(tmp_path):
     tags = {
         "kind": "student",
