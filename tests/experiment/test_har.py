@@ -61,6 +61,26 @@ def test_a_run_says_which_classes_and_channels_its_training_subjects_lack(traine
     assert "constant channels, scaled to 0: y\n" in said
 
 
+def test_the_first_step_of_a_network_that_draws_at_random_is_the_same_in_every_process(monkeypatch):
+    """It is what another machine repeats; functions draw from the global generator, whatever was drawn before."""
+    monkeypatch.setattr(record, "first_step", lambda task, rows: {"loss": float(torch.rand(()))})
+    settings = SimpleNamespace(
+        run=SimpleNamespace(seed=0),
+        train=SimpleNamespace(batch=2, epochs=3, early=0),
+        tracking=SimpleNamespace(maps_every=9),
+    )
+    told, made = [], SimpleNamespace(settings=settings, role="student")
+    run = SimpleNamespace(tags=lambda tags: None, metrics=lambda numbers, step: told.append(numbers))
+    task = SimpleNamespace(train=torch.arange(4), network=torch.nn.Linear(1, 1))
+    monkeypatch.setattr(record.Callback, "maps", lambda self, epoch: None)
+    for before in (1, 2):
+        torch.rand(before)
+        callback = object.__new__(record.Callback)
+        callback.run, callback.made, callback.task, callback.told = run, made, task, 0
+        callback(SimpleNamespace(history=[], epoch=0))
+    assert told[0] == told[1] and list(told[0]) == ["first_step/loss"]
+
+
 def test_all_settings_and_the_ten_environment_facts_are_parameters(student):
     assert student.params["cfg/train.epochs"] == "3"
     assert student.params["cfg/distill.beta.sp"] == "50.0"
