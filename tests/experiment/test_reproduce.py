@@ -676,8 +676,10 @@ def test_of_a_record_only_settings_that_the_code_has_are_taken_and_never_the_fol
 
     recorded = reproduce.fetch(forged(change), repo.folder, tmp_path / "there", NOTHING)
     tree = config.read(repo.folder / "params.yaml")
+    tree["tracking"]["register"] = True
     made = repetition.settings(recorded, tree, reproduce._references(recorded), {"threads": 2})
     assert (made["run"]["folder"], made["run"]["threads"]) == ("runs", 2)
+    assert made["tracking"]["register"] is False  # a copy is no new version of a model
     assert [k for k, _ in config.leaves(made) if "hook" in k] == []
     assert made["train"]["epochs"] == 1 and made["distill"]["beta"] == recorded.settings["distill"]["beta"]
 
