@@ -83,6 +83,7 @@ def test_the_same_weights_with_other_numbers_are_different():
         ({"headline/accuracy": 0.9}, "first at headline/accuracy"),
         ({"headline/accuracy": 0.8, "headline/macro_f1": 0.7}, "first at headline/macro_f1"),
         ({"headline/accuracy": float("nan")}, "first at headline/accuracy"),
+        ({"headline/accuracy": 0.8, "headline/macro_f1": float("nan")}, "first at headline/macro_f1"),
     ],
 )
 def test_the_same_weights_with_other_results_are_different(results, named):
@@ -95,7 +96,9 @@ def test_the_same_weights_with_other_results_are_different(results, named):
 @pytest.mark.parametrize("history", [{"seconds": [(1, 3.0)]}, {**RECORD.history, "val/loss": [(2, 1.0)]}])
 def test_a_metric_that_one_side_lacks_is_a_difference(history):
     assert one(history=history).status == "different"
-    assert one(history={}).status == "identical"  # a trial of a bundle: nothing was recorded to compare
+    for nothing in ({"history": {}}, {"results": {}}):  # a trial of a bundle: nothing was recorded to compare
+        assert one(**nothing).status == "identical"
+        assert judge.judge([(replace(RECORD, **nothing), RECORD)], LIMITS).status == "identical"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +120,8 @@ def test_nan_is_the_same_as_nan():
     nan = {"headline/accuracy": float("nan")}, {"train/loss": [(1, float("nan"))]}
     recorded = replace(RECORD, results=nan[0], history=nan[1])
     assert judge.judge([(recorded, replace(recorded, run_id="r1"))], LIMITS).status == "identical"
+    assert judge.judge([(recorded, replace(recorded, results=RECORD.results))], LIMITS).status == "different"
+    assert judge.judge([(recorded, replace(recorded, history=RECORD.history))], LIMITS).status == "different"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,7 @@ def test_nan_is_the_same_as_nan():
         ({"inputs": {**RECORD.inputs, "commit": "b"}}, "commit"),
         ({"settings": {"train.lr": "0.1"}}, "setting train.lr: recorded 0.05, here 0.1"),
         ({"settings": {"train.lr": "0.05", "train.new": "1"}}, "setting train.new"),
+        ({"settings": {"train.lr": "0.1", "train.new": "1"}}, "here 0.1 (and 1 more)"),
     ],
 )
 def test_another_input_is_different_with_its_name_even_where_the_bits_are_the_same(change, named):
@@ -142,7 +148,7 @@ def test_a_hash_that_was_not_recorded_is_not_a_difference():
 def test_a_first_step_beyond_the_tolerance_is_different():
     verdict = one(machine=ELSEWHERE, weights="other", first_step={"loss": 2.05, "sp": 0.01})
     assert (verdict.status, verdict.level) == ("different", 2)
-    assert "first step loss" in verdict.reason
+    assert verdict.reason == "first step loss: recorded 2, here 2.05 (off by 2.5e-02, allowed 0.02)"
 
 
 def test_a_small_loss_is_measured_against_the_total():
@@ -158,6 +164,15 @@ def test_a_large_loss_that_weighs_nothing_does_not_hide_a_total_that_is_off():
     # 0.1 of 9.0 is 0.011, within 0.02, though it is 0.05 of the total
     close = replace(recorded, **moved, first_step={"loss": 2.0, "kd/T": 9.1})
     assert judge.judge([(recorded, close)], LIMITS).level == 3
+
+
+def test_losses_of_a_detector_which_has_no_total_are_measured_against_the_largest():
+    recorded = replace(RECORD, first_step={"box_loss": 0.1, "cls_loss": 2.0})
+    moved = {"machine": ELSEWHERE, "weights": "other"}
+    # 0.03 more box loss is 0.015 of the largest loss, within 0.02, and 0.3 of itself; 0.05 more is 0.025
+    for box, level in ((0.13, 3), (0.15, 2)):
+        repeated = replace(recorded, **moved, first_step={"box_loss": box, "cls_loss": 2.0})
+        assert judge.judge([(recorded, repeated)], LIMITS).level == level
 
 
 def test_a_map_beyond_the_tolerance_is_different_and_its_scale_does_not_count():
@@ -238,6 +253,49 @@ def test_a_trial_with_nothing_to_compare_is_not_covered_by_the_others():
     assert (verdict.status, verdict.level) == ("inconclusive", 2)
 
 
+def test_identical_trials_do_not_cover_one_that_is_not():
+    recorded = trials([0.8] * 5)
+    repeated = [*recorded[:4], replace(recorded[4], machine=ELSEWHERE, weights="other bits")]
+    assert judge.judge(list(zip(recorded, repeated, strict=True))[3:], LIMITS).status == "inconclusive"
+    assert judge.judge(list(zip(recorded, repeated, strict=True)), LIMITS).status == "equivalent"
+
+
+def test_a_different_trial_decides_though_an_earlier_one_has_nothing_to_compare():
+    recorded, repeated = trials([0.8] * 2), trials([0.8] * 2, machine=ELSEWHERE, weights="other bits")
+    repeated = [replace(repeated[0], first_step={}, maps={}), replace(repeated[1], first_step={"loss": 9.0})]
+    verdict = judge.judge(list(zip(recorded, repeated, strict=True)), LIMITS)
+    assert (verdict.status, verdict.level) == ("different", 2)
+
+
+def test_trials_without_a_result_in_common_are_not_equivalent():
+    recorded, repeated = trials([0.8] * 5), trials([0.8] * 5, machine=ELSEWHERE, weights="other bits")
+    verdict = judge.judge(
+        [(old, replace(new, results={})) for old, new in zip(recorded, repeated, strict=True)], LIMITS
+    )
+    assert (verdict.status, verdict.level) == ("inconclusive", 3)
+    assert verdict.reason.endswith("no common result")
+
+
+def test_the_results_that_are_not_shown_to_be_equivalent_are_named_and_no_other():
+    old, new = [0.70, 0.90, 0.75, 0.85, 0.80], [0.90, 0.70, 0.85, 0.75, 0.81]
+    repeated = trials(new, machine=ELSEWHERE, weights="other bits")
+    pairs = [(replace(a, results={**a.results, "close": 0.5}), replace(b, results={**b.results, "close": 0.5}))
+             for a, b in zip(trials(old), repeated, strict=True)]  # fmt: skip
+    assert judge.judge(pairs, LIMITS).reason.endswith("neither show nor exclude equivalence: headline/accuracy")
+
+
+def test_a_result_that_one_trial_lacks_is_not_said_to_be_tested_over_all():
+    recorded, repeated = trials([0.8] * 5), trials([0.8] * 5, machine=ELSEWHERE, weights="other bits")
+    both = [(replace(a, results={**a.results, "best/mAP50": 0.5}), replace(b, results={**b.results, "best/mAP50": 0.5}))
+            for a, b in zip(recorded, repeated, strict=True)]  # fmt: skip
+    names = [row.what for row in judge.judge(both, LIMITS).rows if row.what.endswith(" %")]
+    assert names == ["best/mAP50 %", "headline/accuracy %"]
+    both[3] = recorded[3], both[3][1]
+    verdict = judge.judge(both, LIMITS)
+    assert verdict.status == "equivalent" and verdict.reason.endswith("(TOST, n 5)")
+    assert [row.what for row in verdict.rows if row.what.endswith(" %")] == ["headline/accuracy %"]
+
+
 def test_a_result_agrees_where_it_is_shown_to_be_equivalent():
     close = on_another_machine([0.80, 0.81, 0.80, 0.79, 0.80], [0.80, 0.80, 0.81, 0.80, 0.79])
     far = on_another_machine([0.70, 0.90, 0.75, 0.85, 0.80], [0.90, 0.70, 0.85, 0.75, 0.81])
@@ -264,6 +322,31 @@ def test_tost_is_the_larger_of_two_one_sided_paired_tests():
 def test_tost_of_values_without_spread_compares_the_difference_itself():
     assert judge.tost([0.8, 0.8], [0.81, 0.81], 0.02, 0.05).p == 0
     assert judge.tost([0.8, 0.8], [0.83, 0.83], 0.02, 0.05).p == 1
+    assert judge.tost([0.83, 0.83], [0.8, 0.8], 0.02, 0.05).p == 1
+
+
+def test_every_number_of_the_table_and_of_the_reason_is_the_one_computed_by_hand():
+    recorded, repeated = trials([0.80, 0.82]), trials([0.90, 0.96], machine=ELSEWHERE, weights="other bits")
+    repeated[1] = replace(repeated[1], inputs={**RECORD.inputs, "commit": "b"}, history={})
+    rows = judge.judge(list(zip(recorded, repeated, strict=True)), LIMITS).rows
+    # gaps 10 and 14 points: mean 12, standard error 2; t of 0.95 with 1 degree of freedom 6.3138: 12 -+ 12.63; p of a
+    # gap below 2: t = 5 above, cdf(5) = 1/2 + atan(5) / pi
+    assert rows[-1] == judge.Row(
+        "headline/accuracy %", "81.00 +- 1.41 (n 2)",
+        "93.00 +- 4.24 (n 2); difference -0.63 to +24.63, margin 2, p 0.94", None,
+    )  # fmt: skip
+    told = {row.what: (row.recorded, row.repeated, row.agrees) for row in rows}
+    assert told["commit"] == ("c", "c", True) and told["t1 commit"] == ("c", "b", False)
+    assert told["numbers of every epoch, results"][1:] == ("first at headline/accuracy", False)
+    assert "t0 commit" not in told and len(told) == len(rows)
+    same = one(machine=ELSEWHERE).rows
+    assert judge.Row("numbers of every epoch, results", "", "the same", True) in same
+    assert judge.Row("headline/accuracy %", "80.00 (n 1)", "80.00 (n 1)", None) in same
+    assert "numbers of" not in judge.markdown(one(history={}), "")  # none were recorded that could be the same
+    old = [0.80, 0.81, 0.80, 0.79, 0.80]
+    for new, told in (([v + 0.1 for v in old[:4]] + [0.91], "differs by +9.77 to +10.63 points, beyond 2"),
+                      ([0.80, 0.80, 0.81, 0.80, 0.79], "results within 2 points (TOST, n 5)")):  # fmt: skip
+        assert told in on_another_machine(old, new).reason
 
 
 def test_the_table_has_machines_settings_and_numbers_side_by_side():

@@ -245,16 +245,14 @@ def step_rows(recorded: Record, repeated: Record, limits: Reproduce) -> list[Row
 
 
 def _results(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[list[float], list[float]]]:
-    """Metric -> (recorded, repeated) values, seed by seed, of the results that both sides have."""
-    keys = sorted(pairs[0][0].results.keys() & pairs[0][1].results.keys())
-    both = {key: [(a.results[key], b.results[key]) for a, b in pairs if {key} <= a.results.keys() & b.results.keys()]
-            for key in keys}  # fmt: skip
-    return {key: ([a for a, _ in values], [b for _, b in values]) for key, values in both.items()}
+    """Metric -> (recorded, repeated) values, seed by seed, of the results that every trial has on both sides."""
+    keys = set.intersection(*(set(record.results) for pair in pairs for record in pair))
+    return {key: ([a.results[key] for a, _ in pairs], [b.results[key] for _, b in pairs]) for key in sorted(keys)}
 
 
 def _tests(pairs: Sequence[tuple[Record, Record]], limits: Reproduce) -> dict[str, Equivalence]:
-    found = _results(pairs)
-    return {key: tost(*both, limits.margin, limits.alpha) for key, both in found.items() if len(both[0]) >= 2}
+    found = _results(pairs) if len(pairs) >= 2 else {}
+    return {key: tost(*both, limits.margin, limits.alpha) for key, both in found.items()}
 
 
 def result_rows(pairs: Sequence[tuple[Record, Record]], limits: Reproduce) -> list[Row]:
