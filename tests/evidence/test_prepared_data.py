@@ -1,6 +1,7 @@
 """Prepared data that no longer fit the settings or the code are refused with the command that renews them."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ import yaml
 from spkd.errors import SpkdError
 from spkd.evidence import prepared_data
 
+OF_EMPTY = hashlib.md5(b"[]").hexdigest()
 OF_DVC = "b5ae0d324d61fb061c8369f0743e272a"
 WINDOWS = {"source": "raw", "length": 100, "step": 22}
 
@@ -78,6 +80,20 @@ def test_data_lineage_is_the_md5_that_dvc_recorded_of_what_the_folder_holds(tmp_
     (tmp_path / folder / "manifest.json").write_text('{"step": 44}\n')  # made by hand since, or a lock of other data
     assert prepared_data.lineage(folder, tmp_path) == (None, text)
     assert "data/windows/toy is not what dvc.lock records: `dvc repro`" in capsys.readouterr().out
+
+
+def test_each_folder_has_what_dvc_recorded_of_its_own_stage(tmp_path, capsys):
+    folder = prepared(tmp_path)
+    lock = yaml.safe_load((tmp_path / "dvc.lock").read_text())
+    other = {"cmd": "y", "deps": [{"path": "src/gone.py", "md5": "c" * 32, "size": 1}, {"path": "not/dvc's"}]}
+    other["outs"] = [{"path": "data/log", "md5": "e" * 32}, {"path": "data/other", "md5": f"{OF_EMPTY}.dir"}]
+    lock["stages"] = {"other": other, "none": {"cmd": "z"}, **lock["stages"]}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    prepared_data.check_code(folder, "do", tmp_path)
+    (tmp_path / "data" / "other").mkdir()
+    assert prepared_data.lineage(Path("data/other"), tmp_path)[0] == f"{OF_EMPTY}.dir"
+    assert prepared_data.lineage(Path("data/made-by-hand"), tmp_path)[0] is None
+    assert capsys.readouterr().out == ""  # what no stage makes agrees with the lock
 
 
 def test_recordings_that_were_named_and_not_imported_yet_make_prepared_data_stale(tmp_path):

@@ -72,7 +72,7 @@ def check_code(folder: Path, do: str, repo: Path = Path()) -> None:
     stage = _stage(lock.read_text(encoding="utf-8"), folder) if lock.is_file() else None
     for dependency in stage.get("deps", []) if stage else []:
         path = repo / dependency["path"]
-        if dependency.get("md5", "").endswith(".dir") or path.is_dir() or "md5" not in dependency:
+        if dependency.get("md5", ".dir").endswith(".dir"):
             continue
         if not path.is_file() or _changed(path, dependency):
             raise SpkdError(
