@@ -34,6 +34,12 @@ def test_all_cards_are_named_in_the_order_of_their_indices(tmp_path):
     big = {"name": "H100", "capability": "90", "sms": 132, "memory_gib": 80.0}
     small = {"name": "L4", "capability": "89", "sms": 58, "memory_gib": 23.0}
     here = provenance.environment({}, tmp_path)
+    without = dict.fromkeys(("driver", "cuda", "cudnn"))
+    told = provenance.compared(here | without)  # every fact of `env/` is there: a run that lacks one is another machine
+    assert [told[key] for key in ("driver", "cuda", "cudnn", "lock", "flags")] == ["none"] * 5
+    known = {"driver": "580.1", "cuda": "13.0", "cudnn": 91002, "lock_sha256": "ab" * 32}
+    told = provenance.compared(here | known)
+    assert [told[key] for key in ("driver", "cuda", "cudnn", "lock")] == ["580.1", "13.0", 91002, "ab" * 8]
     told = [provenance.compared(here | {"gpus": cards})["gpu"] for cards in ([big, big], [big, small], [small, big])]
     assert told == [
         "2 x H100 (sm_90, 132 SMs)",
@@ -63,6 +69,24 @@ def test_all_runs_of_a_process_are_told_by_the_code_that_it_began_with(tmp_path)
     file.write_text("a = 2\n")
     _, later = provenance.tell(run, {}, tmp_path)
     assert "+a = 1" in first["patch"] and later == first
+
+
+def test_a_run_holds_the_record_and_says_what_it_lacks(tmp_path, monkeypatch, capsys):
+    made_by = {"commit": "c", "dirty": True, "patch": "+a", "patch_sha256": "d", "patch_cut": ""}
+    monkeypatch.setattr(provenance, "_code", lambda repo: made_by)
+    run = MagicMock()
+    here, _ = provenance.tell(run, {}, tmp_path)
+    run.json.assert_called_once_with(here, "environment.json")
+    run.text.assert_called_once_with("+a", "code.patch")
+    assert [call.args[0] for call in run.tags.mock_calls] == [
+        {"code.commit": "c", "code.dirty": True, "code.patch_sha256": "d"}
+    ]
+    assert capsys.readouterr().err == ""
+    made_by |= {"patch": "", "patch_cut": "too large"}
+    run = MagicMock()
+    provenance.tell(run, {}, tmp_path)
+    assert run.tags.mock_calls[-1].args == ({"code.patch_cut": "too large"},) and not run.text.called
+    assert "this run cannot be repeated: too large" in capsys.readouterr().err
 
 
 def test_the_hash_of_weights_does_not_depend_on_order_layout_or_device_copy():

@@ -50,6 +50,8 @@ def test_probe_never_takes_a_window_twice_or_an_unlabelled_one_and_gives_all_of_
 def test_rows_are_scaled_to_length_one_as_computed_by_hand_and_a_dead_row_stays_zero():
     assert similarity.normalised(TEACHER).tolist() == [[0.6, 0.8], [0.6, 0.8]]
     assert similarity.normalised(np.zeros((2, 2))).tolist() == [[0, 0], [0, 0]]
+    large = np.float32(1e30) * TEACHER.astype(np.float32)  # whose squares float32 does not hold
+    assert similarity.normalised(large) == pytest.approx(similarity.normalised(TEACHER))
 
 
 def test_distance_is_the_value_computed_by_hand():
@@ -94,6 +96,8 @@ def test_numbers_leave_out_what_is_not_defined_and_name_every_teacher():
         "within", "between", "contrast", "distance/t0", "cka/t0", "contrast/t0", "distance/t1", "cka/t1", "contrast/t1"
     }  # fmt: skip
     assert found["contrast"] == pytest.approx(found["within"] - found["between"])
+    within, between = similarity.contrast(layer.teachers["t1"], np.repeat([0, 1, 2], 4))
+    assert found["contrast/t1"] == pytest.approx(within - between)
     alone = similarity.numbers(Layer(layer.student), np.zeros(12, int))
     assert set(alone) == {"within"}
 

@@ -89,14 +89,16 @@ def test_every_fold_has_its_own_column_below_its_subjects(two_folds):
 
 
 def test_a_trial_that_lacks_a_fold_is_in_no_mean_and_is_named(two_folds):
-    hole = Record("scratch", 1, 1, status="failed", reason="ValueError: loss is nan")
+    hole = Record("scratch", 1, 1, status="failed", reason="ValueError: loss is nan", run_id="f00")
     records = [*two_folds[:3], hole]
     found = findings.spread(records, "scratch")
     assert found.values == pytest.approx({0: 0.6})
     assert findings.spread(two_folds[:3], "scratch").values == found.values
     assert blocks.plus_minus(found) == "60.00 (n=1 of 2)"
     text = blocks.markdown(records, About("t", "words"))
-    assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | - |" in text
+    assert "| scratch | 1 | 1 | failed | ValueError: loss is nan | f00 |" in text
+    assert "| scratch | 60.00 (n=1 of 2) |" in blocks.markdown_summary(records, About("t", "words"))
+    assert len(blocks.every_trial(records).rows) == 3 and "Against" not in text
     assert "3 of 4 cells of the rows done, 1 not" in text and "Headline: chosen so." in text
     assert ",failed,ValueError: loss is nan," in blocks.csv_trials(records)
     assert "loss is nan" in document.page(records, About("t", "words"), {})
@@ -157,7 +159,10 @@ def test_a_table_of_one_fold_pairs_trials_and_too_few_pairs_get_no_test():
 
 
 def test_a_test_over_folds_speaks_of_subjects(two_folds):
-    assert "other subjects" not in blocks.against(two_folds, About("t", "", "scratch")).note
+    records = two_folds + [replace(r, row="KD") for r in two_folds]
+    block = blocks.against(records, About("t", "", "scratch"))
+    assert "paired by fold" in block.note and "other subjects" not in block.note
+    assert block.rows == [["KD", "2", "+0.00", "-", "-", "-", "-"]]
 
 
 def test_differences_that_vary_by_rounding_alone_get_no_test():
@@ -184,7 +189,7 @@ def test_settings_that_differ_between_rows_are_listed_and_equal_ones_are_not():
     assert findings.differing(records, "settings") == found
     assert findings.differing(records, "context") == {"env/gpu": {"a": "x | y", "b": "x"}}
     text = blocks.markdown(records, About("t", ""))
-    assert "| key | a | b | c |" in text
+    assert "| key | a | b | c |" in text and "Compare rows with this in mind." in text and "None: the" not in text
     assert "| train.batch | 128 | 64 | - |" in text and "| env/gpu | x \\| y | x | - |" in text
 
 
@@ -372,6 +377,8 @@ def test_folds_that_are_random_draws_of_the_same_subjects_have_the_corrected_var
     assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 4) * error)
     assert "random draws" in blocks.against(records, About("t", "", "scratch")).note
     assert "random draws" not in blocks.against(drawn(gaps, "leave_one_subject_out"), About("t", "", "scratch")).note
+    one_fold = [r for r in records if r.fold == 0]  # trials, whose variance is not corrected
+    assert "random draws" not in blocks.against(one_fold, About("t", "", "scratch")).note
 
 
 def test_the_test_against_the_baseline_is_told_without_the_folds_that_the_table_leaves_out_too():

@@ -22,6 +22,7 @@ def test_the_spread_is_the_sample_standard_deviation():
 
 def test_the_table_shows_mean_and_spread_and_what_was_recorded():
     text = report.markdown(report.collected(ROWS), RECORDED, 2, simulated=False, data="toy, 9 samples", scalings=ALIKE)
+    assert "## Gaussian noise [standard deviations of the run's scaling]\n\n| run | recorded | 0 | 0.1 |\n|---|" in text
     assert "| net a | 50.00 | 50.00 | 50.00 ± 14.14 |" in text
     assert "| net b | 90.00 | 90.00 | 80.00 ± 0.00 |" in text
     assert "Data: toy, 9 samples." in text
