@@ -25,6 +25,7 @@ def test_probe_takes_the_same_number_of_every_class_in_class_order():
     rows = similarity.probe(labels, 2)
     assert labels[rows].tolist() == [0, 0, 1, 1, 2, 2]
     assert rows.tolist() == [3, 7, 5, 11, 4, 9]
+    assert similarity.probe(np.zeros(10, int), 3).tolist() == [1, 5, 8]  # the middles of three equal parts
 
 
 def test_probe_spreads_a_class_over_subjects():

@@ -74,13 +74,7 @@ def check_code(folder: Path, do: str, repo: Path = Path()) -> None:
         path = repo / dependency["path"]
         if dependency.get("md5", ".dir").endswith(".dir"):
             continue
-        if not path.is_file() or _changed(path, dependency):
+        if not path.is_file() or hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != dependency["md5"]:
             raise SpkdError(
                 folder, "data prepared with the code that is here", f"{dependency['path']} changed since", do
             )
-
-
-def _changed(path: Path, dependency: Mapping[str, Any]) -> bool:
-    if path.stat().st_size != dependency.get("size", path.stat().st_size):
-        return True
-    return bool(hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != dependency["md5"])

@@ -52,13 +52,22 @@ def test_a_fold_can_be_left_out_of_the_mean(two_folds):
     block = blocks.over_folds(two_folds, About("t", "", without_folds=(1,)))
     assert block.columns[1:] == ["mean of 2 folds %", "without fold 1 %", "window-pooled %"]
     assert block.rows[0][2] == "55.00 ± 7.07 (n=2)"
+    whole = blocks.over_folds(two_folds, About("t", ""))
+    assert dict(zip(whole.columns, whole.rows[0], strict=True)) == {
+        "row": "scratch", "mean of 2 folds %": "67.50 ± 10.61 (n=2)", "window-pooled %": "73.75 ± 12.37 (n=2)",
+    }  # fmt: skip
 
 
-def test_every_form_of_the_report_says_which_classes_macro_f1_is_over(two_folds):
-    about = About("t", "")
-    said = "macro-F1 of a cell: mean of the F1 of the classes that its test subjects have;"
-    forms = (blocks.markdown(two_folds, about), blocks.latex(two_folds, about), document.page(two_folds, about, {}))
-    assert all(said in form for form in forms)
+@pytest.mark.parametrize("said", [
+    "macro-F1 of a cell: mean of the F1 of the classes that its test subjects have;",
+    "the best TEST epoch, which looks at the answer and is too high;",
+    "mean over trials of the mean over folds, sample standard deviation (n - 1) over the n trials.",
+    "Every student learned from trial 0.",
+])  # fmt: skip
+def test_every_form_of_the_report_says_what_its_figures_are(two_folds, said):
+    assert all(
+        said in form for form in forms(two_folds, About("t", "", teachers="Every student learned from trial 0."))
+    )
 
 
 def test_every_result_stands_below_its_own_head():
@@ -110,6 +119,7 @@ def test_rows_that_are_not_finished_count_among_the_comparisons_that_the_note_na
     records += [Record(row, fold, 0, status="missing") for row in ("SP", "AT") for fold in range(4)]
     found = {test.row: test for test in findings.tests(records, "scratch")}
     assert found["KD"].p_holm == pytest.approx(3 * found["KD"].p) and math.isnan(found["SP"].p_holm)
+    assert (found["KD"].n, found["SP"].n) == (4, 0)
     block = blocks.against(records, About("t", "text", "scratch"))
     assert "paired by fold (mean over its trials)" in block.note and "corrected for 3 comparisons" in block.note
     assert block.note in blocks.markdown(records, About("t", "text", "scratch"))
@@ -324,7 +334,7 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(two_folds):
 
 
 def test_the_mean_curve_is_over_the_cells_that_have_the_epoch():
-    curves = [[(1, 0.2), (2, 0.4)], [(1, 0.4)]]
+    curves = [[(2, 0.4)], [(1, 0.2)], [(1, 0.4)]]
     records = [record("a", 0, t, 0.5, curve=c) for t, c in enumerate(curves)]
     assert findings.mean_curve(records, "a") == [(1, pytest.approx(0.3)), (2, pytest.approx(0.4))]
 

@@ -142,7 +142,10 @@ def test_another_input_is_different_with_its_name_even_where_the_bits_are_the_sa
 
 
 def test_a_hash_that_was_not_recorded_is_not_a_difference():
-    assert one(inputs={"commit": "c", "data digest": "d"}).status == "identical"
+    lacking = replace(RECORD, inputs={"commit": "c", "data digest": "d"})
+    for pair, told in (((RECORD, lacking), ("w", "not recorded")), ((lacking, RECORD), ("not recorded", "w"))):
+        verdict = judge.judge([pair], LIMITS)
+        assert verdict.status == "identical" and judge.Row("teacher.t", *told, None) in verdict.rows
 
 
 def test_a_first_step_beyond_the_tolerance_is_different():
@@ -342,6 +345,7 @@ def test_every_number_of_the_table_and_of_the_reason_is_the_one_computed_by_hand
     same = one(machine=ELSEWHERE).rows
     assert judge.Row("numbers of every epoch, results", "", "the same", True) in same
     assert judge.Row("headline/accuracy %", "80.00 (n 1)", "80.00 (n 1)", None) in same
+    assert judge.Row("weights sha256", "bits", "", None) in one(weights="").rows  # not recorded is not another
     assert "numbers of" not in judge.markdown(one(history={}), "")  # none were recorded that could be the same
     old = [0.80, 0.81, 0.80, 0.79, 0.80]
     for new, told in (([v + 0.1 for v in old[:4]] + [0.91], "differs by +9.77 to +10.63 points, beyond 2"),
@@ -352,7 +356,7 @@ def test_every_number_of_the_table_and_of_the_reason_is_the_one_computed_by_hand
 def test_the_table_has_machines_settings_and_numbers_side_by_side():
     verdict = one(machine=ELSEWHERE, weights="other")
     text = judge.markdown(verdict, "reproduce run")
-    assert "| flags | threads=1 | threads=2 | - |" in text
+    assert "| what | recorded | here | agrees |" in text and "| flags | threads=1 | threads=2 | - |" in text
     assert "| weights sha256 | bits | other | NO |" in text
     assert "**inconclusive**" in text
     cut = judge.markdown(judge.Verdict("different", 0, "why", [judge.Row("a|b", "two\nlines", "", False)]), "t")

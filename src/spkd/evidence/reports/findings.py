@@ -180,8 +180,8 @@ def _test(row: str, unit: str, before: list[float], after: list[float], shared: 
     if not n:
         return Test(row, unit, 0)
     gaps = np.subtract(after, before)
-    mean, sd = float(gaps.mean()), float(gaps.std(ddof=1)) if n > 1 else math.nan
-    if n < FEWEST_PAIRS or not sd > SMALLEST_SPREAD:
+    mean = float(gaps.mean())
+    if n < FEWEST_PAIRS or not (sd := float(gaps.std(ddof=1))) > SMALLEST_SPREAD:
         return Test(row, unit, n, mean)
     error = sd * math.sqrt(1 / n + shared)
     reach, p = error * stats.t.ppf(0.975, n - 1), 2 * stats.t.sf(abs(mean) / error, n - 1)
