@@ -342,6 +342,8 @@ def test_every_number_of_the_table_and_of_the_reason_is_the_one_computed_by_hand
     assert told["commit"] == ("c", "c", True) and told["t1 commit"] == ("c", "b", False)
     assert told["numbers of every epoch, results"][1:] == ("first at headline/accuracy", False)
     assert "t0 commit" not in told and len(told) == len(rows)
+    assert told["first step sp"] == ("0.01", "0.01 (off by 0.0e+00, allowed 0.02)", True)
+    assert told["map group1/student"] == ("", "off by 0.0e+00, allowed 0.05", True)
     same = one(machine=ELSEWHERE).rows
     assert judge.Row("numbers of every epoch, results", "", "the same", True) in same
     assert judge.Row("headline/accuracy %", "80.00 (n 1)", "80.00 (n 1)", None) in same

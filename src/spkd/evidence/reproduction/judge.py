@@ -205,7 +205,7 @@ def _moved(recorded: Record, repeated: Record) -> list[str]:
     found = []
     if recorded.history and repeated.history:
         for key in recorded.history.keys() | repeated.history.keys():
-            if key not in CLOCKS and key.split("/")[-1] not in CLOCKS:
+            if key not in CLOCKS:
                 one, other = dict(recorded.history.get(key, ())), dict(repeated.history.get(key, ()))
                 steps = one.keys() & other.keys() if key.startswith(OF_MAPS) else one.keys() | other.keys()
                 found += [(step, key) for step in steps if not same(one.get(step), other.get(step))]
