@@ -204,6 +204,16 @@ def test_only_unequal_keys_differ_and_a_missing_key_is_a_difference():
     assert differing([{"a": None}, {}]) == (["a"], ["a"])
 
 
+def test_settings_data_environment_and_code_each_have_their_table():
+    others = {"data": {"digest": "e"}, "environment": {"cpu": "y"}, "code": {"commit": "f"}}
+    runs = shown(record(), record("b", 1, **others))
+    assert "settings 1 of 2, data 1 of 1, environment 1 of 1, code 1 of 1 keys" in differences.summary(runs)
+    html = differences.section(runs)
+    told = dict(re.findall(r'<tr class="differs"><th>([\w.]+)</th>(.*?)</tr>', html))
+    cells = {key: re.findall(r">([^<]+)</td>", cells) for key, cells in told.items()}
+    assert cells == {"train.lr": ["0.1", "1.1"], "digest": ["d", "e"], "cpu": ["x", "y"], "commit": ["c", "f"]}
+
+
 def test_teachers_of_other_settings_differ_and_a_run_without_them_does_not():
     small, large = ({"gaf-wrn16-3.view.size": size, "gaf-wrn16-3.fold": "0"} for size in ("8", "64"))
     runs = shown(record(), record("b", 1, taught=small), record("c", 2, taught=large))
@@ -384,6 +394,9 @@ def test_results_stand_over_costs_in_their_units():
     assert "A: net a\n50, parameters 1000<" in page and "B: net b\n60, parameters 2000<" in page
     assert "A: net a\n50, MACs per window 1e+06<" in page
     assert "C: coco yolov8n\n0.25, FLOPs per image 8.7e+09<" in page
+    unfinished = record("net b", 1, run={"metrics": {"cost/parameters": 9.0}})
+    html = sections.costs(shown(record(), unfinished), "headline/accuracy", "accuracy %", 100.0)
+    assert "A: net a\n50, parameters 1000<" in html and "B: net b" not in html
 
 
 def test_the_dot_of_a_curve_is_the_reported_epoch():

@@ -78,7 +78,8 @@ def test_what_drifted_between_rows_is_told_and_not_what_makes_them_rows():
 def test_rows_of_one_name_are_told_apart_by_their_settings_and_their_teachers():
     def student(number, sp, teacher, name="a net"):
         params = {"cfg/distill.beta.sp": sp, "cfg/distill.lambda": "0.7"}
-        return replace(run({}, **{"teacher.gaf.run_id": teacher * 32}), id=number * 32, name=name, params=params)
+        tags = {"teacher.gaf.run_id": teacher * 32, "teacher.gaf.sha256": teacher, "ended": f"process {number}"}
+        return replace(run({}, **tags), id=number * 32, name=name, params=params)
 
     one, elsewhere, other, third = (
         student(*row) for row in [("1", "50", "a"), ("2", "7", "c", "another"), ("3", "9", "b"), ("4", "50", "b")]
