@@ -326,11 +326,11 @@ def test_a_result_changed_in_the_record_is_different_and_named(repo, forged, mon
 
 
 def test_a_number_is_its_historys_last_whatever_order_one_step_was_written_in(tmp_path):
-    history = {"a": [[1, 0.5], [2, 0.1], [2, 0.2]], "b": [[0, float("nan")]], "c": [[0, 1.0]]}
+    history = {"a": [[1, 0.5], [2, 0.1], [2, 0.2]], "b": [[0, float("nan")]], "c": [[0, 1.0]], "d": []}
     (tmp_path / "history.json").write_text(json.dumps(history))
     run = {"id": "a", "name": "a", "tags": {}, "params": {}}
     for value, wrong in ((0.1, False), (0.2, False), (0.5, True)):
-        (tmp_path / "run.json").write_text(json.dumps(run | {"metrics": {"a": value, "b": float("nan")}}))
+        (tmp_path / "run.json").write_text(json.dumps(run | {"metrics": {"a": value, "b": float("nan"), "d": 1.0}}))
         assert (portable.changed_number(tmp_path) is not None) == wrong
     (tmp_path / "run.json").write_text(json.dumps(run | {"metrics": {"b": 0.9}}))
     assert portable.changed_number(tmp_path) == ("b", "nan", "0.90000000000000002")
