@@ -32,6 +32,7 @@ def test_a_record_holds_what_the_run_logged(record):
     assert not [key for key in record.curves if key.startswith(("headline/", "cost/", "first_step/"))]
     assert list(record.teachers) == ["signal-wrn16-1"]
     assert record.run.simulated and not record.detection
+    assert set(record.code) <= {"commit", "dirty", "patch_sha256", "patch_cut", "patch"}
 
 
 def test_a_record_holds_the_settings_of_its_teachers_that_the_store_has(trained, record):
