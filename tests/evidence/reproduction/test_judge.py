@@ -117,6 +117,7 @@ def test_numbers_of_maps_are_compared_where_both_sides_looked(looked):
 
 
 def test_nan_is_the_same_as_nan():
+    assert judge.same(0.8, float("0.8")) and not judge.same(0.8, 0.9)
     nan = {"headline/accuracy": float("nan")}, {"train/loss": [(1, float("nan"))]}
     recorded = replace(RECORD, results=nan[0], history=nan[1])
     assert judge.judge([(recorded, replace(recorded, run_id="r1"))], LIMITS).status == "identical"
