@@ -4,6 +4,7 @@ import contextlib
 import errno
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,10 +81,16 @@ def test_a_training_that_goes_on_keeps_the_record_of_the_weights_it_began_with_a
     def train(job: Any, report: Any, run: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")  # far enough
 
-    run = SimpleNamespace(tags=told.append, params=lambda chosen: None)
+    run = SimpleNamespace(tags=told.append, params=lambda chosen: None, goes_on=last is not None)
     begins = {"init.sha256": "as the file is now", "init.run_id": "r1"}
     report = SimpleNamespace(origin="simulated", digest=lambda: "d")
-    for name, value in (("look", report), ("continues", last is not None), ("checkpoint", last), ("claim", None)):
+    for name, value in (
+        ("look", report),
+        ("continues", last is not None),
+        ("checkpoint", last),
+        ("claim", None),
+        ("is_noted", True),
+    ):
         monkeypatch.setattr(yolo, name, lambda *words, value=value: value)
     monkeypatch.setattr(yolo, "log_data", lambda *words: None)
     monkeypatch.setattr(yolo, "train", train)
@@ -123,16 +130,70 @@ def test_weights_of_a_run_are_its_best_or_made_of_the_tensors_of_an_imported_one
         assert again.names == network.names and state_sha256(again.state_dict()) == state_sha256(network.state_dict())
 
 
-@pytest.mark.parametrize("finished", [True, False])
-def test_only_a_training_that_ended_well_makes_room_for_the_next(tmp_path: Path, finished: bool) -> None:
-    for name in ("train", "val", "weights", "teacher", "begun", "outbox"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a").write_text("a")
-    for name in (yolo.NOTE, tracked.KEPT, stored.RESTORED, *(["finished"] if finished else [])):
-        (tmp_path / name).write_text("a")
-    before = sorted(path.name for path in tmp_path.iterdir())
-    tracked.clear_finished(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == (["outbox"] if finished else before)
+@pytest.mark.parametrize("ended_meanwhile", [False, True])
+def test_a_run_has_only_the_training_of_its_own_even_where_another_command_ended_it_while_this_one_was_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_meanwhile: bool
+) -> None:
+    """It recorded the other run's training as one of its own, with a teacher that it did not name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    plan = SimpleNamespace(method="sp")
+    job: Any = SimpleNamespace(
+        folder=tmp_path / "job", train_folder=tmp_path / "job/train", data_name="set", plan=plan, imgsz=32,
+        title=lambda teacher: "t", model="n.yaml", is_warm=False, overrides=dict,
+    )  # fmt: skip
+    report: Any = SimpleNamespace(origin="simulated", digest=lambda: "d")
+    last, kept = job.train_folder / "weights/last.pt", job.folder / tracked.KEPT
+    seen: list[tuple[bool, dict[str, str]]] = []
+
+    def train(job: Any, report: Any, run: Run) -> dict[str, float]:
+        seen.append((last.is_file(), dict(tracked.Outbox(job.folder).opened()["tags"])))  # type: ignore[index]
+        last.parent.mkdir(parents=True, exist_ok=True)
+        last.touch()
+        kept.touch()
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        return {"mAP50": 0.5}
+
+    def teacher(weights: Path, run_id: str, *words: Any) -> SimpleNamespace:
+        return SimpleNamespace(run_id=run_id, network="n", classes=())
+
+    def ends(job: Any, report: Any) -> bool:
+        """As `continues`; meanwhile another command with the same words comes to its end."""
+        monkeypatch.setattr(yolo, "continues", lambda job, report: True)
+        if ended_meanwhile:
+            tracked.run(job, session, "run:r1")
+        return True
+
+    session, lineage = tracked.Session("Default", {}, {}), {"teacher.detector.run_id": "r1"}
+    for name, value in (("look", report), ("is_noted", True), ("continues", False), ("log_data", None)):
+        monkeypatch.setattr(yolo, name, lambda *words, value=value: value)
+    monkeypatch.setattr(yolo, "train", train)
+    monkeypatch.setattr(tracked.provenance, "tell", lambda opened, flags: ({}, {}))
+    monkeypatch.setattr(tracked.stored, "learnt", lambda *words: None)
+    monkeypatch.setattr(tracked.stored, "taken", lambda reference, folder: (tmp_path, "r1"))
+    monkeypatch.setattr(tracked.Teacher, "opened", teacher)
+    monkeypatch.setattr(tracked, "_lineage", lambda found, *words: lineage if found.run_id else {})
+    monkeypatch.setattr(tracked, "_kept", lambda *words: kept)
+    monkeypatch.setattr(tracked, "replace", lambda job, **_: job)
+    monkeypatch.setattr(tracked, "describe", lambda *words: "")
+    with pytest.raises(KeyboardInterrupt):
+        tracked.run(job, session, "run:r1")
+    monkeypatch.setattr(yolo, "continues", ends)
+    own = tracked.run(job, session, "run:r1")
+    runs = tracked.tracking.find(tracked.tracking.finished({"kind": "detect"}))
+    assert own == runs[0].id and [had for had, _ in seen] == (
+        [False, True, False] if ended_meanwhile else [False, True]
+    )
+    assert len(runs) == len(seen) - 1 and all(run.tags["teacher.detector.run_id"] == "r1" for run in runs)
+    assert not tracked._goes_on(job, report)  # the same command trains anew
+    box = tracked.Outbox(job.folder)
+    arrived, box.delivery = box.delivery, replace(box.delivery, sent=0)
+    assert tracked._goes_on(job, report)  # what did not all arrive is delivered instead, here or, of another job, first
+    monkeypatch.setattr(tracked.tracking, "sweep", lambda folder: setattr(box, "delivery", arrived))
+    assert tracked._goes_on(job, report)
+    monkeypatch.setattr(yolo, "is_noted", lambda *words: False)
+    assert not tracked._goes_on(job, report)
 
 
 def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetition(
@@ -162,13 +223,13 @@ def test_the_latest_teacher_is_a_finished_plain_run_on_these_data_and_no_repetit
     monkeypatch.setattr(networks, "build", lambda path, key: network)
     job = SimpleNamespace(folder=tmp_path, train_folder=tmp_path / "train", imgsz=96)
     report = SimpleNamespace(digest=lambda: "d")
-    found = tracked._find(job, report, tracked.LATEST)  # type: ignore[arg-type]
+    found = tracked._find(job, report, tracked.LATEST, goes_on=False)  # type: ignore[arg-type]
     assert found and (found.run_id, found.weights) == ("plain", tmp_path / "plain")
     job.imgsz = 48
     with pytest.raises(SpkdError, match=r"imgsz, of the teacher: expected a multiple of 32, .*, got 48; set 32 or 64"):
-        tracked._find(job, report, tracked.LATEST)  # type: ignore[arg-type]
+        tracked._find(job, report, tracked.LATEST, goes_on=False)  # type: ignore[arg-type]
     del newest_first[-2:]
-    assert tracked._find(job, report, tracked.LATEST) is None  # type: ignore[arg-type]
+    assert tracked._find(job, report, tracked.LATEST, goes_on=False) is None  # type: ignore[arg-type]
 
 
 def test_a_run_that_trained_no_detector_is_named_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

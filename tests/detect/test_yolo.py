@@ -750,12 +750,12 @@ def test_a_teacher_that_ultralytics_publishes_is_downloaded_by_its_name(
     monkeypatch.setattr(networks.downloads, "safe_download", fetch)
     job = make_job(data=tiny_set)
     for _ in range(2):  # the second time it is here
-        found = tracked._find(job, yolo.look(job), "yolov8x.pt")
+        found = tracked._find(job, yolo.look(job), "yolov8x.pt", goes_on=True)
         assert found and (found.weights.name, found.run_id) == ("yolov8x.pt", "none")
         assert found.weights.read_bytes() == tiny_teacher.read_bytes()
     assert [url.rpartition("/")[2] for url in asked] == ["yolov8x.pt"]
     with pytest.raises(SpkdError, match=r"a teacher, got 'other/yolov8x.pt'; give weights"):
-        tracked._find(job, yolo.look(job), "other/yolov8x.pt")
+        tracked._find(job, yolo.look(job), "other/yolov8x.pt", goes_on=True)
 
 
 def test_a_teacher_that_cannot_be_downloaded_is_a_message(monkeypatch: Any, tmp_path: Path) -> None:
@@ -821,11 +821,11 @@ def test_a_detector_has_a_folder_by_the_settings_that_it_reads_and_hands_them_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[Job, tracked.Session]] = []
-    swept: list[Path] = []
+    swept: list[tuple[Path, Path]] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracked, "run", lambda job, session, _: told.append((job, session)) or "id")
     monkeypatch.setattr(stored, "begun", lambda job: job)
-    monkeypatch.setattr(tracking, "sweep", swept.append)
+    monkeypatch.setattr(tracking, "sweep", lambda folder, but: swept.append((folder, but)))
     params, before = (REPO / "params.yaml").read_text(), torch.get_num_threads()
     assert (auto := "  device: auto           # auto, cpu, cuda or") in params
     for text, words in (
@@ -842,7 +842,8 @@ def test_a_detector_has_a_folder_by_the_settings_that_it_reads_and_hands_them_on
     assert tf32.folder != plain.folder and (tf32.plan.tf32, plain.plan.tf32) == (True, False)
     assert begun.folder.name.startswith("run-0123456789-")  # no colon, which some file systems do not take
     assert {session.flags["deterministic_algorithms"] for _, session in told} == {"warn_only"}
-    assert swept == [Path("runs")] * 4
+    folders = [Path("runs/detect", job.folder.name) for job, _ in told]
+    assert swept == [(Path("runs"), folder) for folder in folders]  # relative, as a sweep finds them
 
 
 @pytest.mark.parametrize("method", ["none", "builtin", "sp"])
@@ -974,8 +975,6 @@ def test_a_teacher_that_is_not_there_yet_is_trained_first_as_a_nested_run(
     assert (teacher, "mlflow.parentRunId", student) in tags
     assert (student, "teacher.detector.run_id", teacher) in tags
     assert {(run, "mlflow.note.content") for run in (student, teacher)} <= {tag[:2] for tag in tags}
-    (folder,) = (tmp_path / "runs/detect").iterdir()
-    assert (folder / "finished").is_file() and (folder / "teacher/finished").is_file()  # the next one trains anew
     hashes = {(run, key): value for run, key, value in tags if "sha256" in key}
     assert hashes[student, "weights.initial_sha256"] == hashes[teacher, "weights.initial_sha256"]
     assert len(hashes[student, "teacher.detector.sha256"]) == 64
@@ -1049,11 +1048,11 @@ def test_the_kept_teacher_is_taken_again_only_where_a_training_goes_on(
     shutil.copy(tiny_teacher, kept)
     saved.parent.mkdir(parents=True)
     saved.write_bytes(b"")
-    again = tracked._find(job, report, "gone.pt")
+    again = tracked._find(job, report, "gone.pt", goes_on=True)
     assert again and again.weights == kept == tracked._kept(job, again) and tracked._lineage(again, report, job) == {}
     saved.unlink()
     kept.write_text("of a run that never took a step")
-    found = tracked._find(job, report, str(tiny_teacher))
+    found = tracked._find(job, report, str(tiny_teacher), goes_on=True)
     assert found and (found.weights, found.run_id) == (tiny_teacher, "none")
     assert tracked._kept(job, found).read_bytes() == tiny_teacher.read_bytes()
 

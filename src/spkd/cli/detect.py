@@ -23,12 +23,13 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any]) -> int:
     from spkd.evidence import machine, tracking
 
     run = settings.run
-    tracking.sweep(Path(run.folder))
     chosen = {"detect": tree["detect"], "run": tree["run"]}
     used = {**chosen, "run": {name: value for name, value in tree["run"].items() if name != "device"}}
     key = hashlib.sha256(json.dumps(used, sort_keys=True, default=str).encode()).hexdigest()[:8]
     begins = Path(settings.detect.model).stem.replace(":", "-")
-    job = make_job(settings, Path(run.folder) / "detect" / f"{begins}-{key}")
+    folder = Path(run.folder) / "detect" / f"{begins}-{key}"
+    job = make_job(settings, folder)
+    tracking.sweep(Path(run.folder), but=folder)
     # ultralytics lets an operation without a deterministic algorithm pass with a warning.
     threads = hardware.threads(run.threads, job.device)
     flags = seeding.set_flags(run.deterministic, run.tf32, threads, warn_only=True)

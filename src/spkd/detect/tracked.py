@@ -18,6 +18,7 @@ from spkd.detect.checks import preflight
 from spkd.detect.plan import Job
 from spkd.errors import SpkdError
 from spkd.evidence import provenance, tracking
+from spkd.evidence.outbox import Outbox
 from spkd.evidence.reproduction import imported
 
 LATEST, FILE = "latest", "none"
@@ -65,16 +66,18 @@ def run(job: Job, session: Session, wanted_teacher: str, parent: tracking.Run | 
 
     wanted_teacher: a .pt file, or ultralytics' own by name, run:<id> or latest; ignored by a plan without distillation.
     """
-    clear_finished(job.folder)
     job = stored.begun(job)
     report = yolo.look(job)
-    goes_on = yolo.continues(job, report)
-    found = _find(job, report, wanted_teacher) if job.plan.method != "none" else None
-    lineage = _lineage(found, report, job) if found else {}
+    goes_on = _goes_on(job, report)
+    found, lineage = _found(job, report, wanted_teacher, goes_on)
     tags = {"kind": "detect", "data.name": job.data_name, "data.digest": report.digest()}
     tags |= {"data.origin": report.origin, "distill.method": job.plan.method}
     title = job.title(found.network if found else Path(job.model).stem)  # one that is trained first is of this model
     with tracking.open_run(title, job.folder, session.experiment, parent, tags, fresh=not goes_on) as opened:
+        if not opened.goes_on:
+            clear(job.folder)
+        if goes_on and not opened.goes_on:  # another command ended it while this one was looking: this is the next one
+            found, lineage = _found(job, report, wanted_teacher, goes_on=False)
         yolo.claim(job, report)
         begins = {}
         if anew := yolo.checkpoint(job) is None:  # else the file may be another by now than the one it began with
@@ -96,18 +99,30 @@ def run(job: Job, session: Session, wanted_teacher: str, parent: tracking.Run | 
         with atomic.naming(job.folder):  # a full disk's error names no file where ultralytics writes it
             numbers = yolo.train(job, report, opened)
         opened.note(describe(title, job, numbers, code))
-    (job.folder / "finished").touch()
     print(f"{title} (run {opened.id}): " + "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()), flush=True)
     return opened.id
 
 
-def clear_finished(folder: Path) -> None:
-    """Remove the training of a run that ended well in this folder, so that the same command trains anew."""
-    if (folder / "finished").is_file():
-        for name in ("train", "val", "weights", "teacher", stored.BEGUN):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (yolo.NOTE, KEPT, stored.RESTORED, "finished"):
-            (folder / name).unlink(missing_ok=True)
+def _goes_on(job: Job, report: preflight.Report) -> bool:
+    """Whether the folder holds a training of this job that was not done, or whose run did not all arrive in MLflow.
+
+    Raises SpkdError where it holds an unfinished one of another job, or of other data.
+    """
+    if not yolo.is_noted(job, report):
+        tracking.sweep(job.folder)  # what did not arrive of another job's run would be lost
+    box = Outbox(job.folder)
+    late = box.finished and box.pending() > 0
+    if late:
+        print(f"{job.folder}: trained before, but not all of it arrived in MLflow: goes on there", flush=True)
+    return (late or not box.finished) and yolo.continues(job, report)
+
+
+def clear(folder: Path) -> None:
+    """Remove the training that an earlier run left in the folder of a run that is open."""
+    for name in ("train", "val", "weights", "teacher"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (yolo.NOTE, KEPT):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _kept(job: Job, found: Teacher) -> Path:
@@ -119,10 +134,16 @@ def _kept(job: Job, found: Teacher) -> Path:
     return kept
 
 
-def _find(job: Job, report: preflight.Report, wanted: str) -> Teacher | None:
+def _found(job: Job, report: preflight.Report, wanted: str, goes_on: bool) -> tuple[Teacher | None, dict[str, str]]:
+    """(the teacher, tags of its lineage); None where the plan asks for none, or it is not trained yet."""
+    found = _find(job, report, wanted, goes_on) if job.plan.method != "none" else None
+    return found, _lineage(found, report, job) if found else {}
+
+
+def _find(job: Job, report: preflight.Report, wanted: str, goes_on: bool) -> Teacher | None:
     """The teacher that is meant; None where `latest` is not trained yet. Raises SpkdError where it is no teacher."""
     kept = job.folder / KEPT
-    if yolo.checkpoint(job) and kept.is_file():
+    if goes_on and yolo.checkpoint(job) and kept.is_file():
         return Teacher.opened(kept, "", KEPT, job.imgsz)
     if wanted == LATEST:
         like = {"kind": "detect", "distill.method": "none", "data.digest": report.digest()}

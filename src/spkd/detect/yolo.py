@@ -53,8 +53,7 @@ def continues(job: Job, report: preflight.Report) -> bool:
 
     Raises SpkdError where a training that got as far as a checkpoint is of another job, or of other data.
     """
-    note, wanted = job.folder / NOTE, _note(job, report)
-    known = json.loads(note.read_text("utf-8")) if note.is_file() else {}
+    known, wanted = _known(job), _note(job, report)
     if known == wanted or not any(job.folder.rglob("last.pt")):
         return bool(known == wanted)
     other = [key for key in wanted if known.get(key) != wanted[key]]
@@ -67,9 +66,20 @@ def continues(job: Job, report: preflight.Report) -> bool:
     raise SpkdError(job.folder, expected, got, do)
 
 
+def is_noted(job: Job, report: preflight.Report) -> bool:
+    """Whether the job's folder is noted as that of this very job on these very data."""
+    return _known(job) == _note(job, report)
+
+
 def claim(job: Job, report: preflight.Report) -> None:
     """Note in the job's folder whose it is from now on."""
     atomic.write_text(job.folder / NOTE, json.dumps(_note(job, report), sort_keys=True))
+
+
+def _known(job: Job) -> dict[str, Any]:
+    """The note in the job's folder; {} where there is none."""
+    note = job.folder / NOTE
+    return dict(json.loads(note.read_text("utf-8"))) if note.is_file() else {}
 
 
 def _note(job: Job, report: preflight.Report) -> dict[str, Any]:

@@ -47,20 +47,26 @@ def _is_plain(value: Any) -> bool:
 
 
 class Run:
-    """One run. `id`, `experiment_id`: MLflow's. `folder`: its local folder. Every method returns at once."""
+    """One run. `id`, `experiment_id`: MLflow's. `folder`: its local folder. Every method returns at once.
+
+    `goes_on`: it was opened before, and what that process left in the folder is its own.
+    """
 
     def __init__(self, box: Outbox, run_id: str, experiment_id: str, sender: Sender) -> None:
         self.id, self.experiment_id, self.folder = run_id, experiment_id, box.folder
         self._box, self._sender = box, sender
         self._params: dict[str, str] = {}
         self._steps: set[tuple[str, int]] = set()
+        opened = 0
         for _, event in box.read():
+            opened += event["kind"] == "open"
             if event["kind"] == "params":
                 self._params.update(event["values"])
             elif event["kind"] == "metrics":
                 self._steps.update((key, event["step"]) for key in event["values"])
             elif event["kind"] == "image":
                 self._steps.add((event["key"], event["step"]))
+        self.goes_on = opened > 1
 
     def params(self, values: Mapping[str, Any], prefix: str = "cfg/") -> None:
         """Settings, nested or dotted. The whole tree is kept as `settings.json`, as MLflow cuts long values.
