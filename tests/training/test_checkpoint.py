@@ -194,3 +194,6 @@ def test_weights_that_do_not_fit_their_card_are_refused_by_the_networks_name(tmp
     weights.save(path, WideResNet(10, 2, 1, 2, 1), card)
     with pytest.raises(SpkdError, match=r"w\.safetensors: expected weights of wrn10-1"):
         weights.load(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(SpkdError, match=r"bytes of it have changed .*; its run's file in the store was changed: bring"):
+        weights.load(path)  # a copy: to delete it, as a checkpoint, would bring the same again

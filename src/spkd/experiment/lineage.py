@@ -153,7 +153,7 @@ def load(plan: Plan, run_id: str, folder: Path, early: bool = False) -> Ancestor
     if early and "weights.early_epoch" not in tags:
         do = "train the teacher again with train.early > 0, or leave @early out"
         raise SpkdError(f"run {run_id}", "a teacher that kept its early-stopped weights", "none of them", do)
-    path = tracking.artifact(run_id, EARLY_WEIGHTS if early else WEIGHTS, folder)
+    path = tracking.artifact(run_id, EARLY_WEIGHTS if early else WEIGHTS, folder / run_id)
     network, card = weights.load(path)
     check(plan, run_id, card)
     sha256 = provenance.state_sha256(network.state_dict())

@@ -68,8 +68,10 @@ def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return found
 
 
-def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """(tensors on the CPU, state) of a file that `save` wrote. Raises SpkdError where it is damaged or foreign."""
+def load(
+    path: Path, do: str = "delete it to start again from scratch"
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """(tensors on the CPU, state) of a file that `save` wrote. Raises SpkdError, with `do`, where it is damaged."""
     try:
         # Not as torch's: those are read from the name once more, which may be another file by then, if one replaces it.
         with safe_open(path, framework="np") as file:
@@ -84,4 +86,4 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             raise SafetensorError("bytes of it have changed since it was written")
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, dict(json.loads(metadata["state"]))
     except (SafetensorError, FileNotFoundError, ValueError, TypeError, RecursionError) as error:
-        raise SpkdError(path, "a readable safetensors file", error, "delete it to start again from scratch") from None
+        raise SpkdError(path, "a readable safetensors file", error, do) from None

@@ -71,7 +71,7 @@ def save(path: Path, network: torch.nn.Module, card: Card) -> None:
 
 def load(path: Path) -> tuple[torch.nn.Module, Card]:
     """(network in eval mode on the CPU, card). Raises SpkdError where the card is missing or does not fit."""
-    tensors, state = checkpoint.load(path)
+    tensors, state = checkpoint.load(path, "its run's file in the store was changed: bring it back, or train it again")
     raw = state.get("card", {})
     if not isinstance(raw, dict) or set(raw) != {f.name for f in fields(Card)}:
         got = f"keys {sorted(raw)}" if isinstance(raw, dict) else repr(raw)[:80]
