@@ -523,6 +523,14 @@ def test_the_first_digits_of_an_id_are_enough_for_export_and_reproduce(repo, tmp
     assert export.main([repo.student[:8]], None, {}, {"out": str(out)}) == 0 and out.is_file()
     recorded = reproduce.fetch(repo.student[:8], repo.folder, tmp_path / "there", NOTHING)
     assert portable.record(recorded.folder).run_id == repo.student
+    out.unlink()
+    changed = repetition.Wrong("weights of teacher.x", "one", "other", "use an untouched copy")
+    monkeypatch.setattr(repetition, "teachers", lambda recorded: changed)
+    with pytest.raises(
+        SpkdError, match=r"weights of teacher.x: expected one, as recorded, got other; use an untouched"
+    ):
+        export.main([repo.student], None, {}, {"out": str(out)})
+    assert not out.exists()  # `reproduce` would refuse it there, where nothing can be mended
 
 
 @pytest.mark.parametrize(

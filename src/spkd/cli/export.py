@@ -14,9 +14,13 @@ OPTIONS = {"out": "the file to write, which ends in .zip; default <run id>.zip [
 
 
 def main(words: list[str], settings: Settings, tree: dict[str, Any], options: dict[str, str]) -> int:
-    """Settings, lock, commit and patch, data digests, weights, teachers, metrics, maps, predictions."""
+    """Settings, lock, commit and patch, data digests, weights, teachers, metrics, maps, predictions.
+
+    A record that `reproduce` would refuse is refused here, where its run may still be mended.
+    """
     from spkd.evidence import selection
     from spkd.evidence.reproduction import bundle, portable
+    from spkd.experiment import repetition
 
     run_id = selection.by_id(words[0]).id
     out = Path(options.get("out", f"{run_id}.zip"))
@@ -26,6 +30,9 @@ def main(words: list[str], settings: Settings, tree: dict[str, Any], options: di
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / run_id
         portable.gather(run_id, Path.cwd(), folder)
+        recorded = repetition.Recorded.read(folder)
+        if wrong := repetition.told_twice(recorded) or repetition.teachers(recorded):
+            raise SpkdError(f"run {run_id}: {wrong.what}", f"{wrong.recorded}, as recorded", wrong.here, wrong.do)
         bundle.pack(folder, out)
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB; there: spkd reproduce {shlex.quote(out.name)}")
     return 0
