@@ -498,8 +498,10 @@ def test_the_trainable_parts_of_a_loss_learn_with_the_network(contrasting, setti
 
 
 def test_a_stopped_run_ends_with_the_bits_of_an_uninterrupted_one_those_of_its_losses_parts_too(
-    contrasting, settings, tmp_path
+    contrasting, settings, tmp_path, monkeypatch
 ):
+    begun = []
+    monkeypatch.setattr(loop, "Progress", lambda *words: begun.append(words) or Progress(*words))
     whole, stopped, resumed = contrasting(), contrasting(), contrasting()
     expected, answers = fit(whole, settings, tmp_path / "whole"), []
 
@@ -514,6 +516,7 @@ def test_a_stopped_run_ends_with_the_bits_of_an_uninterrupted_one_those_of_its_l
     _, plain = checkpoint.load(tmp_path / "stopped")
     assert (plain["epoch"], plain["step"]) == (1, 2)
     assert numbers(fit(resumed, settings, tmp_path / "stopped")) == numbers(expected)
+    assert [3 * done / n_windows for _, _, n_windows, done in begun] == [0, 0, 5]  # steps: the time left is of the rest
     assert bits(resumed) == bits(whole)
     ended, unbroken = resumed.objective.parts.state_dict(), whole.objective.parts.state_dict()
     assert all(torch.equal(ended[name], tensor) for name, tensor in unbroken.items())

@@ -21,7 +21,7 @@ def now(monkeypatch):
 
 
 def test_a_log_has_a_line_now_and_then_and_one_at_the_end_with_the_time_left(now):
-    with progress.Progress("net", 10, 48, 2) as shown:  # two of ten epochs were done by an earlier start
+    with progress.Progress("net", 10, 48, 96) as shown:  # two of ten epochs were done by an earlier start
         for epoch, s in ((5, 130.0), (6, 134.9), (7, 135.0), (10, 136.0)):
             now.s = s
             shown.step(48 * (epoch - 2) - (shown.seen - shown.first))
@@ -33,7 +33,7 @@ def test_a_log_has_a_line_now_and_then_and_one_at_the_end_with_the_time_left(now
 
 
 def test_a_long_epoch_is_heard_of_every_minute(now):
-    with progress.Progress("net", 4, 1000, 1) as shown:
+    with progress.Progress("net", 4, 1000, 1000) as shown:
         for s in range(110, 240, 10):  # 10 windows/s
             now.s = float(s)
             shown.step(100)

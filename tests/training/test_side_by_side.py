@@ -200,7 +200,7 @@ def test_runs_that_stand_at_different_places_are_finished_side_by_side(
     begun = []
     monkeypatch.setattr(side_by_side, "Progress", lambda *words: begun.append(words) or Progress(*words))
     fit_many(again, settings)
-    assert begun == [("4 side by side", 3, 48 + 32 + 64 + 48, 0)]
+    assert begun == [("4 side by side", 3, 48 + 32 + 64 + 48, 0 + (32 + 16) + (2 * 64 + 32) + 3 * 48)]
     assert told == {0: [0, 1, 2, 3], 1: [2, 3], 2: [3], 3: []}
     assert_same_files(many, expected(settings))
 

@@ -110,8 +110,8 @@ def fit(task: Task, settings: Train, seed: int, path: Path, key: str, on_epoch: 
     signal (the checkpoint then holds this very step).
     """
     learner = Learner(Run(task, seed, path, key, on_epoch), settings)
-    done, n_windows = learner.state.epoch, learner.n_windows
-    with stop_between_steps() as stop, Progress(task.title, settings.epochs, n_windows, done) as progress:
+    bar = Progress(task.title, settings.epochs, learner.n_windows, learner.n_done)
+    with stop_between_steps() as stop, bar as progress:
         while learner.open:
             learner.advance(progress)
             if stop and learner.open:
@@ -143,6 +143,11 @@ class Learner:
         parts = [rows for rows in (run.task.validation, run.task.test) if len(rows)]
         self.truth = [run.task.windows.label[rows].cpu().numpy() for rows in parts]
         self.judge = Replay(lambda: [judged(run.task, rows, settings.eval_batch) for rows in parts], graphs, title)
+
+    @property
+    def n_done(self) -> int:
+        """Windows trained on so far, over all epochs."""
+        return self.state.epoch * self.n_windows + sum(len(rows) for rows in self.batches[: self.state.step])
 
     @property
     def open(self) -> bool:

@@ -12,9 +12,9 @@ class Progress(Shown):
     """Counts windows over all epochs; shows loss, accuracy, windows/s and time left."""
 
     def __init__(self, title: str, epochs: int, windows: int, done: int) -> None:
-        """title: what is trained. windows: per epoch. done: epochs already finished by an earlier start."""
+        """title: what is trained. windows: per epoch. done: windows, over all epochs, of an earlier start."""
         self.title, self.epochs, self.windows = title, epochs, windows
-        self.total, self.first = epochs * windows, done * windows
+        self.total, self.first = epochs * windows, done
         self.seen, self.started = self.first, time.monotonic()
         self.said, self.result = self.started - QUIET_S, ""
         super().__init__(desc=title, total=self.total, initial=self.first, bar_format=BAR)

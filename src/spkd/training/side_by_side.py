@@ -35,7 +35,7 @@ def fit_many(runs: Sequence[Run], settings: Train) -> list[State | SpkdError]:
         except SpkdError as error:
             ends[k] = error.with_traceback(None)  # whose frames hold tensors
     n_windows = sum(learner.n_windows for learner in going.values())
-    done = min((learner.state.epoch for learner in going.values()), default=0)
+    done = sum(learner.n_done for learner in going.values())
     title = f"{len(runs)} side by side"
     with stop_between_steps() as stop, Progress(title, settings.epochs, n_windows, done) as progress:
         while going:
