@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from spkd import config
+from spkd import atomic, config
 from spkd.cli import table as command
 from spkd.data import windowset
 from spkd.errors import SpkdError
@@ -432,10 +432,15 @@ def test_a_cell_that_another_process_took_first_is_waited_for_and_no_failure(boa
     assert {state.status for state in survey(board).values()} == {"done"}
 
 
-def test_a_cell_that_another_process_took_a_moment_ago_is_no_failure_though_the_store_has_not_heard_of_it(board):
+def test_a_cell_that_another_process_took_a_moment_ago_is_waited_for_though_the_store_has_not_heard_of_it(
+    board, monkeypatch, capsys
+):
     """Two tables that are started together want the same first cell; a run's tags arrive a second after its folder."""
 
     class Beside(Pretended):
+        def teachers(self):
+            return [job["folder"] for _, job in self.started if job["role"] == "teacher"]
+
         def collect(self, timeout_s):
             outcomes = super().collect(timeout_s)
             for outcome in outcomes:
@@ -448,10 +453,21 @@ def test_a_cell_that_another_process_took_a_moment_ago_is_no_failure_though_the_
                     del self.runs[cell]
             return outcomes
 
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:  # that process was killed
+            atomic.remove(board.places.runs / executor.teachers()[0])
+
+    monkeypatch.setattr(table_run.time, "sleep", sleep)
     executor = Beside({"teacher": ["error", "done"]})
     failures, states = executor.complete(board)
     assert failures == {}
     assert {state.status for state in states.values()} == {"done"}
+    assert len(executor.teachers()) == 2 and len(slept) == 3
+    said = capsys.readouterr().out
+    assert said.count("another process trains it") == 1 and "error:" not in said
 
 
 def test_a_store_that_does_not_answer_is_waited_for_and_said_so_once(board, monkeypatch, capsys):

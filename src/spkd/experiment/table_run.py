@@ -80,12 +80,14 @@ def complete(
     deaths: dict[str, int] = {}
     jobs: dict[str, list[str]] = {}  # cells by the job's key, which is that of the first of them
     busy: set[str] = set()
+    taken: set[str] = set()  # by another process, of whose run the store has not heard yet
     states = patiently(lambda: survey(board))
     print(status_line(board, states, at_once), flush=True)
     if any(state.status != "done" for state in states.values()):
         print(f"how far each cell is: {board.places.runs / cells.LOGS}, or spkd table-status", flush=True)
     while True:
-        waiting = [cell for key, cell in board.cells.items() if key not in busy | set(failures)]
+        taken = {key for key in taken if states[key].status in OPEN and _is_elsewhere(board, states[key])}
+        waiting = [cell for key, cell in board.cells.items() if key not in busy | taken | set(failures)]
         ready = [cell for cell in waiting if states[cell.key].status in OPEN]
         for group in cells.groups(ready, side_by_side):
             if executor.free():
@@ -93,18 +95,22 @@ def complete(
                 jobs[group[0].key] = [cell.key for cell in group]
                 busy.update(jobs[group[0].key])
         elsewhere = [k for k, state in states.items() if state.status == "running" and k not in busy | set(failures)]
-        if not busy and not elsewhere:
+        if not busy and not elsewhere and not taken:
             return failures
         if not busy:
             time.sleep(POLL_S)
         outcomes = executor.collect(POLL_S)
         for key in [key for outcome in outcomes if outcome.ended == "done" for key in jobs[outcome.key]]:
             _deliver(board.places.runs / f"cell-{states[key].fingerprint}")
-        if outcomes or elsewhere:
+        if outcomes or elsewhere or taken:
             states = patiently(lambda: survey(board))
         for outcome in outcomes:
             for key in jobs.pop(outcome.key):
                 busy.discard(key)
+                if states[key].status != "done" and outcome.ended != "died" and _is_elsewhere(board, states[key]):
+                    taken.add(key)
+                    print(f"elsewhere: {board.cells[key].name}: another process trains it", flush=True)
+                    continue
                 _settle(board, key, outcome, states[key], failures, deaths, retries)
                 print(_one_line(board.cells[key], outcome, states[key]), flush=True)
             print(status_line(board, states, at_once), flush=True)
@@ -114,15 +120,13 @@ def _settle(
     board: Board, key: str, outcome: Outcome, state: State,
     failures: dict[str, str], deaths: dict[str, int], retries: int,
 ) -> None:  # fmt: skip
-    """Note a cell as failed, unless it is done or another process has it.
+    """Note a cell as failed, unless it is done.
 
     One whose process died, or that met a store which was away, may be continued.
     """
     if state.status == "done":
         return
     folder = board.places.runs / f"cell-{state.fingerprint}"
-    if outcome.ended != "died" and _is_elsewhere(folder, state):
-        return
     away = outcome.text.startswith(f"{tracking.Away.__name__}: ")
     if (outcome.ended == "died" or away) and deaths.get(key, 0) < retries:
         deaths[key] = deaths.get(key, 0) + 1
@@ -131,13 +135,13 @@ def _settle(
     failures[key] = outcome.text if outcome.ended != "done" else f"trained, but not in MLflow yet: spkd upload {folder}"
 
 
-def _is_elsewhere(folder: Path, state: State) -> bool:
-    """Whether a process has the run that is no worker of this one.
+def _is_elsewhere(board: Board, state: State) -> bool:
+    """Whether a process has the cell's run that is no worker of this one.
 
     A folder says so from the first moment, MLflow some seconds later. A worker of this one that is idle by now could
     not write the run's end, e.g. to a full disk; one on another machine of a cluster is not known here.
     """
-    box = Outbox(folder)
+    box = Outbox(board.places.runs / f"cell-{state.fingerprint}")
     if opened := box.opened():
         process = opened["process"]
         return box.ending() is None and outbox.is_alive(process) and not _is_ours(process["host"], process["pid"])
