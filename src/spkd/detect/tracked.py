@@ -111,10 +111,7 @@ def _goes_on(job: Job, report: preflight.Report) -> bool:
     if not yolo.is_noted(job, report):
         tracking.sweep(job.folder)  # what did not arrive of another job's run would be lost
     box = Outbox(job.folder)
-    late = box.finished and box.pending() > 0
-    if late:
-        print(f"{job.folder}: trained before, but not all of it arrived in MLflow: goes on there", flush=True)
-    return (late or not box.finished) and yolo.continues(job, report)
+    return (box.late or not box.finished) and yolo.continues(job, report)
 
 
 def clear(folder: Path) -> None:

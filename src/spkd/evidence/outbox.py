@@ -196,6 +196,11 @@ class Outbox:
         """Whether the run ended well, and was not opened again after that."""
         return (self.ending() or {}).get("status") == "FINISHED"
 
+    @property
+    def late(self) -> bool:
+        """Whether the run ended well, and not all of it arrived in MLflow."""
+        return self.finished and self.pending() > 0
+
     def paused_s(self) -> float:
         """How long nobody was at MLflow's run: from the last event before each continuation to that [s]."""
         paused_ms, run_id, before_ms = 0, None, 0

@@ -112,15 +112,13 @@ def begun(wanted: Wanted, shared: Shared | None = None) -> Iterator[Begun]:
     other = known != tags["fingerprint"] or bool(source.changed(folder, code))
     if wanted.parent is None:
         tracking.sweep(wanted.places.runs, but=None if other else folder)
-    ended = box.finished and (other or not box.pending())  # else not all of it arrived in MLflow
+    ended = box.finished and (other or not box.late)
     goes_on = checkpoint.is_file() and not ended
     if goes_on and not wanted.folder:
         source.require_same(folder, code)
-    late, goes_on = goes_on and box.finished, goes_on and not other
+    goes_on = goes_on and not other
     fresh = other or (box.finished and not goes_on)
     with tracking.open_run(name, folder, settings.tracking.experiment, wanted.parent, tags, fresh) as run:
-        if late:
-            print(f"{name}: trained before, but not all of it arrived in MLflow: goes on there", flush=True)
         if not goes_on:
             checkpoint.unlink(missing_ok=True)
         if fresh:

@@ -127,7 +127,9 @@ def _claim(box: Outbox, fresh: bool) -> None:
         unsent = box.pending() if box.delivery.run_id else 0
         if unsent and (fresh or alive):
             raise SpkdError(box.folder, "an uploaded run", f"{unsent} events to upload", f"spkd upload {box.folder}")
-        if not unsent:
+        if unsent:
+            print(f"{box.folder}: trained before, but not all of it arrived in MLflow: goes on there", flush=True)
+        else:
             box.clear()
 
 

@@ -45,7 +45,7 @@ def sweep(folder: Path, but: Path | None = None) -> list[Path]:
 
 
 def _is_for_here(box: Outbox) -> bool:
-    return box.finished and box.pending() > 0 and box.delivery.uri == store.absolute(store.uri())
+    return box.late and box.delivery.uri == store.absolute(store.uri())
 
 
 def _bury(box: Outbox) -> bool:
